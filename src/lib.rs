@@ -1,4 +1,6 @@
 //! barkeep: declarative PostgreSQL backups in Barman's cloud catalog.
 
+pub mod clock;
 pub mod failure;
 pub mod model;
+pub mod secret;
