@@ -3,7 +3,12 @@
 pub mod backup;
 pub mod catalog;
 pub mod compression;
+pub mod desired;
+pub mod location;
 pub mod names;
+pub mod reason;
+pub mod retention;
+pub mod schedule;
 pub mod time;
 pub mod timeline;
 pub mod wal;
