@@ -1,1 +1,4 @@
-//! x
+//! barkeep: declarative PostgreSQL backups in Barman's cloud catalog.
+
+pub mod failure;
+pub mod model;

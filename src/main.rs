@@ -1,1 +1,3 @@
+//! The `barkeep` program.
+
 fn main() {}
