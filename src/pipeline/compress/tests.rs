@@ -95,10 +95,7 @@ fn what_does_not_compress_round_trips_too() {
     .collect();
     for compression in CODECS {
         let stream = blockwise(codec(compression), &noise, 1);
-        assert!(
-            stream.len() < noise.len() + noise.len() / 50,
-            "{compression}"
-        );
+        assert!(stream.len() < noise.len() / 9 * 10, "{compression}");
         assert_same(compression, &stream, &noise, "noise");
     }
 }
