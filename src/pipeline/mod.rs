@@ -15,3 +15,4 @@
 
 pub mod compress;
 pub mod tar;
+pub mod untar;
