@@ -18,7 +18,10 @@ impl Clock {
     /// The present instant, to the microsecond.
     pub fn now(self) -> Timestamp {
         match self {
-            #[expect(clippy::disallowed_methods, reason = "this is the one reader of the clock")]
+            #[expect(
+                clippy::disallowed_methods,
+                reason = "this is the one reader of the clock"
+            )]
             Self::System => Timestamp::from(chrono::Utc::now()),
             Self::Fixed(instant) => instant,
         }

@@ -1,5 +1,8 @@
 //! barkeep: declarative PostgreSQL backups in Barman's cloud catalog.
 
+pub mod clock;
 pub mod failure;
 pub mod model;
+pub mod postgres;
+pub mod secret;
 pub mod store;

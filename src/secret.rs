@@ -80,7 +80,10 @@ pub fn resolve(reference: &SecretRef) -> Result<Secret, Error> {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "a secret by reference to the environment")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a secret by reference to the environment"
+)]
 fn from_environment(name: &str) -> Result<Secret, Error> {
     let value = std::env::var_os(name).ok_or_else(|| Error::Variable(name.to_owned()))?;
     value
@@ -125,7 +128,9 @@ fn text(bytes: Vec<u8>, origin: &str) -> Result<Secret, Error> {
     let bytes = Zeroizing::new(bytes);
     let text = std::str::from_utf8(&bytes).map_err(|_| Error::NotText(origin.to_owned()))?;
     let text = text.strip_suffix('\n').unwrap_or(text);
-    Ok(Secret::new(text.strip_suffix('\r').unwrap_or(text).to_owned()))
+    Ok(Secret::new(
+        text.strip_suffix('\r').unwrap_or(text).to_owned(),
+    ))
 }
 
 #[cfg(test)]
@@ -157,7 +162,9 @@ mod tests {
     #[test]
     fn a_failing_command_is_an_error_that_does_not_show_its_output() {
         let words = ["sh", "-c", "echo pw; exit 3"].map(str::to_owned).to_vec();
-        let error = resolve(&SecretRef::Command(words)).err().expect("it failed");
+        let error = resolve(&SecretRef::Command(words))
+            .err()
+            .expect("it failed");
         assert!(matches!(error, Error::CommandFailed { .. }));
         assert!(!error.to_string().contains("pw"));
     }

@@ -1,9 +1,18 @@
 //! Values and laws: what backups, WAL, policies and plans *are*. No I/O, no async, no clock, no logging.
 
+pub mod action;
 pub mod backup;
 pub mod catalog;
 pub mod compression;
+pub mod condition;
+pub mod desired;
+pub mod location;
 pub mod names;
+pub mod observed;
+pub mod reason;
+pub mod record;
+pub mod retention;
+pub mod schedule;
 pub mod time;
 pub mod timeline;
 pub mod wal;

@@ -1,0 +1,41 @@
+# Everything that the project is built, tested and shown with. Each target installs what it lacks.
+BARKEEP_CACHE ?= $(HOME)/.cache/barkeep
+export BARKEEP_CACHE
+export BARKEEP_BED := $(BARKEEP_CACHE)/bed.env
+export CARGO_TARGET_DIR := $(BARKEEP_CACHE)/target
+CARGO_DENY := $(BARKEEP_CACHE)/cargo/bin/cargo-deny
+
+.PHONY: help
+help: ## Say what there is to make
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 16
+
+.PHONY: demo
+demo: ## Back up, reconcile and restore a throw-away cluster, step by step
+	tests/bed/install DEMO
+	cargo build --locked
+	examples/demo $(CARGO_TARGET_DIR)/debug/barkeep
+
+.PHONY: test
+test: bed check cargo-test ## Install what the tests need and run all of them
+
+.PHONY: bed
+bed: ## Install what the tests run against
+	tests/bed/install TEST
+
+.PHONY: cargo-test
+cargo-test: ## Run the tests against what `make bed` installed
+	cargo test --locked
+
+.PHONY: check
+check: ## Formatting, lints, dependencies
+	tests/bed/install CHECK
+	cargo fmt --check
+	cargo clippy --locked --all-targets -- -D warnings
+	cargo clippy --locked --all-targets --no-default-features -- -D warnings
+	$(CARGO_DENY) --locked check --hide-inclusion-graph bans licenses sources
+
+.PHONY: bench
+bench: ## Measure beside Barman and pgBackRest, and print the ratios
+	tests/bed/install BENCH
+	cargo build --locked --release
+	benches/run $(CARGO_TARGET_DIR)/release/barkeep

@@ -1,0 +1,136 @@
+//! What a plan can ask for: a closed list of actions, each with all that carrying it out needs.
+//!
+//! An action leaves its executor no choice of target or order. It lives here, below the planner, so that whatever records it need not
+//! know the planner.
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    backup::{BackupId, KeepTarget},
+    catalog::Run,
+    time::Timestamp,
+    timeline::TimelineId,
+};
+
+/// One thing to do, in one destination.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "action")]
+pub enum Action {
+    /// Take a base backup from the server's files.
+    TakeBackup {
+        /// The id that the new one must be above, if there is any.
+        above: Option<BackupId>,
+        /// The instant of the schedule that it answers.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        due: Option<Timestamp>,
+        /// The name that it gets.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        name: Option<String>,
+    },
+    /// Write the final `backup.info` of an attempt of ours that stored everything and died, or waited for WAL.
+    FinishBackup {
+        /// The backup.
+        backup: BackupId,
+    },
+    /// Declare an attempt of ours failed.
+    AbandonAttempt {
+        /// The backup.
+        backup: BackupId,
+    },
+    /// Set a keep.
+    SetKeep {
+        /// The backup.
+        backup: BackupId,
+        /// With how much WAL.
+        target: KeepTarget,
+        /// Until when.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        until: Option<Timestamp>,
+    },
+    /// Release a keep.
+    ReleaseKeep {
+        /// The backup.
+        backup: BackupId,
+    },
+    /// Abort an upload that a dead attempt of ours left.
+    AbortUpload {
+        /// The backup.
+        backup: BackupId,
+        /// The object's key below the server's prefix.
+        key: String,
+        /// The store's name for the upload.
+        id: String,
+    },
+    /// Delete a backup: its objects, then its `backup.info`.
+    DeleteBackup {
+        /// The backup.
+        backup: BackupId,
+    },
+    /// Delete objects below `base/` that belong to no backup.
+    DeleteOrphan {
+        /// The directory's name.
+        backup: BackupId,
+        /// When the youngest of them was written: nothing younger goes.
+        newest: Timestamp,
+    },
+    /// Delete WAL.
+    DeleteWal {
+        /// Exactly these segments, with their partial and backup history files. Timeline histories never go.
+        spans: Vec<WalSpan>,
+    },
+}
+
+/// A run of segments on one timeline, both ends included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct WalSpan {
+    /// The timeline.
+    pub timeline: TimelineId,
+    /// Its segments.
+    pub run: Run,
+}
+
+/// What an action does to what is stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// It only adds.
+    Additive,
+    /// Something is gone afterwards, or protected less.
+    Destructive,
+}
+
+impl Action {
+    /// Whether the action only adds.
+    pub fn effect(&self) -> Effect {
+        match self {
+            Self::TakeBackup { .. }
+            | Self::FinishBackup { .. }
+            | Self::AbandonAttempt { .. }
+            | Self::SetKeep { .. } => Effect::Additive,
+            Self::ReleaseKeep { .. }
+            | Self::AbortUpload { .. }
+            | Self::DeleteBackup { .. }
+            | Self::DeleteOrphan { .. }
+            | Self::DeleteWal { .. } => Effect::Destructive,
+        }
+    }
+
+    /// Whether the action is an attempt of its own beside the loop.
+    pub fn is_attempt(&self) -> bool {
+        matches!(self, Self::TakeBackup { .. })
+    }
+
+    /// The verb that people read.
+    pub fn verb(&self) -> &'static str {
+        match self {
+            Self::TakeBackup { .. } => "backup",
+            Self::FinishBackup { .. } => "finish",
+            Self::AbandonAttempt { .. } => "abandon",
+            Self::SetKeep { .. } => "keep",
+            Self::ReleaseKeep { .. } => "release",
+            Self::AbortUpload { .. } => "abort",
+            Self::DeleteBackup { .. } => "delete",
+            Self::DeleteOrphan { .. } => "delete orphan",
+            Self::DeleteWal { .. } => "delete WAL",
+        }
+    }
+}

@@ -1,0 +1,373 @@
+//! What should be true: the configuration as it is meant, with no invalid value left representable.
+//!
+//! `config` compiles it from text; nothing else makes one. A feature that is not supported has no value here.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    num::NonZeroUsize,
+    path::PathBuf,
+    time::Duration,
+};
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    backup::KeepTarget,
+    compression::Compression,
+    location::Location,
+    names::{DestinationName, PolicyName, ServerName},
+    retention::RetentionPolicy,
+    schedule::{Schedule, StartWindow, Zone},
+    time::Timestamp,
+};
+
+/// The whole configuration.
+#[derive(Clone, Debug)]
+pub struct Desired {
+    /// Where backups live.
+    pub destinations: BTreeMap<DestinationName, Destination>,
+    /// What must be backed up.
+    pub servers: BTreeMap<ServerName, Server>,
+}
+
+/// A place where backups live.
+#[derive(Clone, Debug, Serialize)]
+pub struct Destination {
+    /// Its name in the configuration.
+    pub name: DestinationName,
+    /// Its URL, parsed.
+    pub location: Location,
+    /// What its provider needs to know.
+    pub provider: ProviderOptions,
+    /// Bytes per second that one process may send to it, over all its servers.
+    pub max_bandwidth: Option<u64>,
+    /// How many attempts may run at once against it.
+    pub max_parallel: NonZeroUsize,
+}
+
+/// What a provider needs beyond the URL.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ProviderOptions {
+    /// A directory needs nothing.
+    Directory,
+    /// S3 and compatible stores.
+    S3(S3Options),
+}
+
+/// What an S3 store needs beyond bucket and prefix. `None` leaves the choice to the SDK's own chain.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct S3Options {
+    /// The URL of a store that is not AWS.
+    pub endpoint_url: Option<String>,
+    /// The region.
+    pub region: Option<String>,
+    /// The named profile of the shared configuration files.
+    pub profile: Option<String>,
+    /// How the bucket appears in requests.
+    pub addressing_style: AddressingStyle,
+    /// How long a response may take.
+    pub read_timeout: Option<Duration>,
+    /// When checksums are sent and expected.
+    pub checksums: Checksums,
+    /// A role to assume.
+    pub role: Option<String>,
+    /// How objects are encrypted by the store.
+    pub encryption: Option<S3Encryption>,
+    /// Tags on every object of a backup.
+    pub tags: BTreeMap<String, String>,
+}
+
+/// How a bucket appears in requests.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[derive(schemars::JsonSchema)]
+pub enum AddressingStyle {
+    /// In the host name on AWS, in the path elsewhere.
+    #[default]
+    Auto,
+    /// In the host name.
+    Virtual,
+    /// In the path.
+    Path,
+}
+
+/// When checksums are sent and expected.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[derive(schemars::JsonSchema)]
+pub enum Checksums {
+    /// Wherever the protocol knows them.
+    #[default]
+    WhenSupported,
+    /// Only where the protocol demands them, for stores that refuse them.
+    WhenRequired,
+}
+
+/// How S3 encrypts what it stores.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum S3Encryption {
+    /// With the store's own keys.
+    Aes256,
+    /// With a key of the key management service; its default one if none is named.
+    Kms {
+        /// The key.
+        key: Option<String>,
+    },
+}
+
+/// A PostgreSQL cluster that must be backed up.
+#[derive(Clone, Debug)]
+pub struct Server {
+    /// Its name in the catalog.
+    pub name: ServerName,
+    /// What may be done to its catalog.
+    pub mode: Mode,
+    /// Whether it still lives.
+    pub state: ServerState,
+    /// For selection.
+    pub labels: BTreeMap<String, String>,
+    /// How to reach it; without one, only its catalog is looked after.
+    pub connection: Option<Connection>,
+    /// Where its files are; asked of the server if unset.
+    pub pgdata: Option<PathBuf>,
+    /// What is backed up where.
+    pub entries: Vec<Entry>,
+    /// The keeps that the configuration declares.
+    pub keeps: Vec<DeclaredKeep>,
+}
+
+impl Server {
+    /// The entry for a destination.
+    pub fn entry(&self, destination: &DestinationName) -> Option<&Entry> {
+        self.entries
+            .iter()
+            .find(|entry| entry.destination == *destination)
+    }
+}
+
+/// What may be done to a server's catalog.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[derive(schemars::JsonSchema)]
+pub enum Mode {
+    /// Nothing: plans are shown, never executed.
+    Observe,
+    /// Whatever only adds.
+    Additive,
+    /// Everything.
+    #[default]
+    Full,
+}
+
+impl fmt::Display for Mode {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.pad(match self {
+            Self::Observe => "observe",
+            Self::Additive => "additive",
+            Self::Full => "full",
+        })
+    }
+}
+
+/// Whether a server still lives.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[derive(schemars::JsonSchema)]
+pub enum ServerState {
+    /// It is backed up.
+    #[default]
+    Active,
+    /// It is gone: no more backups, but what it left expires as ever.
+    Retired,
+}
+
+/// How to reach a server.
+#[derive(Clone, Debug)]
+pub struct Connection {
+    /// A libpq connection string or URI, without a password.
+    pub conninfo: String,
+    /// The primary's, for a server that is a standby.
+    pub primary_conninfo: Option<String>,
+    /// Where the password is.
+    pub password: Option<SecretRef>,
+}
+
+/// Where a secret is; never the secret itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[derive(schemars::JsonSchema)]
+pub enum SecretRef {
+    /// In an environment variable.
+    Env(String),
+    /// In a file that not everyone can read.
+    File(PathBuf),
+    /// On the standard output of a command: the program and its arguments.
+    Command(Vec<String>),
+}
+
+/// One server backed up to one destination.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// Where to.
+    pub destination: DestinationName,
+    /// The policy that it follows, for the record.
+    pub policy: Option<PolicyName>,
+    /// When; `None` means no scheduled backups.
+    pub schedule: Option<Schedule>,
+    /// When an attempt may start.
+    pub window: Option<StartWindow>,
+    /// Delays the due instant by up to so much, by a hash of server and destination.
+    pub splay: Duration,
+    /// Whether a missed instant is made up for.
+    pub catch_up: CatchUp,
+    /// The zone of schedules and of new backup ids.
+    pub zone: Zone,
+    /// How long; `None` keeps everything.
+    pub retention: Option<RetentionPolicy>,
+    /// How many good backups stay whatever the retention says; at least 1.
+    pub minimum_redundancy: u32,
+    /// Which backups are kept by the calendar.
+    pub keep_rules: Vec<KeepRule>,
+    /// How base backups are made.
+    pub files: FilesOptions,
+    /// How WAL is archived and checked.
+    pub wal: WalOptions,
+    /// When failed backups go; `None` leaves them.
+    pub failed_after: Option<Duration>,
+    /// When objects without a `backup.info` go; `None` leaves them.
+    pub orphans_after: Option<Duration>,
+    /// How much may be deleted.
+    pub deletes: DeleteBudget,
+}
+
+/// Whether a missed instant of the schedule is made up for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[derive(schemars::JsonSchema)]
+pub enum CatchUp {
+    /// Once, however many were missed.
+    #[default]
+    Once,
+    /// Not at all: the next instant counts.
+    Skip,
+}
+
+/// How the files of a server are backed up.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct FilesOptions {
+    /// The codec; only those that Barman restores.
+    pub compression: Compression,
+    /// The codec's level; its default if unset.
+    pub level: Option<i32>,
+    /// How many archives are built at once.
+    pub jobs: NonZeroUsize,
+    /// When an archive is closed and the next begun, in bytes as stored.
+    pub max_archive_bytes: u64,
+    /// The size of an upload's parts, in bytes.
+    pub part_bytes: u64,
+    /// How PostgreSQL makes the checkpoint that a backup starts with.
+    pub checkpoint: Checkpoint,
+    /// The name that each backup gets.
+    pub name: Option<String>,
+}
+
+/// How PostgreSQL makes the checkpoint that a backup starts with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Checkpoint {
+    /// Spread over time.
+    #[default]
+    Spread,
+    /// At once.
+    Immediate,
+}
+
+/// How WAL is archived and checked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct WalOptions {
+    /// The codec.
+    pub compression: Compression,
+    /// The codec's level; its default if unset.
+    pub level: Option<i32>,
+    /// The age of the oldest complete segment that may be missing in the destination.
+    pub max_lag: Option<Duration>,
+    /// Whether reconcile looks for gaps and foreign segments.
+    pub check: WalCheck,
+    /// How many segments after the asked one are fetched ahead in a recovery.
+    pub read_ahead: usize,
+    /// Where markers and segments fetched ahead lie.
+    pub spool: PathBuf,
+}
+
+/// Whether the WAL archive is checked by every activation.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum WalCheck {
+    /// It is.
+    #[default]
+    On,
+    /// It is not.
+    Off,
+}
+
+/// How much may be deleted in any 24 hours of the store's time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct DeleteBudget {
+    /// So many backups.
+    pub backups_max: usize,
+    /// So many percent of the catalog's backups, but always one.
+    pub percent_max: u32,
+}
+
+/// A rule that keeps the first good backup of every calendar period.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct KeepRule {
+    /// Of which period.
+    pub first_of: Period,
+    /// For how many periods of which unit.
+    pub keep_for: CalendarSpan,
+    /// With how much WAL.
+    pub target: KeepTarget,
+}
+
+/// A calendar period, in the entry's zone; weeks begin on Monday.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[derive(schemars::JsonSchema)]
+pub enum Period {
+    /// A day.
+    Day,
+    /// A week.
+    Week,
+    /// A month.
+    Month,
+    /// A year.
+    Year,
+}
+
+/// A span in calendar units: `12 months`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct CalendarSpan {
+    /// How many.
+    pub count: u32,
+    /// Of which unit.
+    pub unit: Period,
+}
+
+/// A keep that the configuration declares.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct DeclaredKeep {
+    /// The backup's id or name.
+    pub backup: String,
+    /// With how much WAL.
+    pub target: KeepTarget,
+    /// Why.
+    pub reason: Option<String>,
+    /// Until when; for ever if unset.
+    pub until: Option<Timestamp>,
+    /// Where; every destination of the server if empty.
+    pub destinations: BTreeSet<DestinationName>,
+}

@@ -1,0 +1,178 @@
+//! What could be found out, with the gaps marked.
+//!
+//! [`Knowledge`] has three answers, not two: what could not be found out is [`Knowledge::Unknown`], and Unknown never
+//! authorises destruction. An exhaustive `match` forces whoever decides to take the safe branch.
+
+use std::{collections::BTreeMap, path::PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    backup::BackupId,
+    catalog::Catalog,
+    names::{DestinationName, ServerName},
+    record::{Attempt, Identity, KeepRecord, Tombstone},
+    time::Timestamp,
+    timeline::{TimelineHistory, TimelineId},
+    wal::{Lsn, SegmentName, SegmentSize, SystemId},
+};
+use crate::failure::Failure;
+
+/// The answer of an observation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Knowledge<T> {
+    /// It is so.
+    Known(T),
+    /// It is certainly not there.
+    Absent,
+    /// It could not be found out.
+    Unknown(Failure),
+}
+
+impl<T> Knowledge<T> {
+    /// What is known, if anything.
+    pub fn known(&self) -> Option<&T> {
+        match self {
+            Self::Known(value) => Some(value),
+            Self::Absent | Self::Unknown(_) => None,
+        }
+    }
+
+    /// Why it could not be found out, if it could not.
+    pub fn unknown(&self) -> Option<&Failure> {
+        match self {
+            Self::Unknown(failure) => Some(failure),
+            Self::Known(_) | Self::Absent => None,
+        }
+    }
+}
+
+/// What was found out about one server and its destinations.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Observed {
+    /// The server.
+    pub server: ServerName,
+    /// PostgreSQL itself; `Absent` if the configuration names no connection.
+    pub postgres: Knowledge<ServerFacts>,
+    /// Whether the server's files are on this host.
+    pub locality: Locality,
+    /// Each destination of the server.
+    pub destinations: BTreeMap<DestinationName, Stored>,
+}
+
+/// What was found out about a running server.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServerFacts {
+    /// The cluster's identity.
+    pub system_id: SystemId,
+    /// `server_version_num`.
+    pub version: u32,
+    /// The cluster's segment size.
+    pub segment_size: SegmentSize,
+    /// Whether it is a standby.
+    pub role: Role,
+    /// Its present timeline.
+    pub timeline: TimelineId,
+    /// Where that timeline comes from, as far as the server could tell.
+    pub history: Option<TimelineHistory>,
+    /// Where its files are.
+    pub data_directory: PathBuf,
+    /// The end of its WAL, or of what it has replayed.
+    pub position: Lsn,
+    /// What its archiver says.
+    pub archiver: Archiver,
+    /// Its clock.
+    pub clock: Timestamp,
+}
+
+/// Whether a server is a primary or a standby.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Role {
+    /// It accepts writes.
+    Primary,
+    /// It replays.
+    Standby,
+}
+
+/// What `pg_stat_archiver` and the settings say.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Archiver {
+    /// `archive_mode` is on or always.
+    pub mode: ArchiveMode,
+    /// The last segment archived.
+    pub last_archived: Option<SegmentName>,
+    /// When.
+    pub last_archived_at: Option<Timestamp>,
+    /// The last file that could not be archived.
+    pub last_failed: Option<String>,
+    /// When.
+    pub last_failed_at: Option<Timestamp>,
+    /// Segments that wait in `pg_wal/archive_status`, where the files are local: the oldest.
+    pub oldest_ready: Option<SegmentName>,
+    /// Since when the oldest waits.
+    pub oldest_ready_at: Option<Timestamp>,
+}
+
+/// `archive_mode`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ArchiveMode {
+    /// Nothing is archived.
+    #[default]
+    Off,
+    /// A primary archives.
+    On,
+    /// A standby archives too.
+    Always,
+}
+
+/// Whether the PGDATA on this host is the one of the server connected to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Locality {
+    /// It is: identifier, directory, port and start time agree.
+    Local,
+    /// It is not, or cannot be shown to be.
+    NotLocal {
+        /// What did not agree.
+        why: String,
+    },
+}
+
+/// What was found out about a server's catalog in one destination.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stored {
+    /// When it was read, by our clock.
+    pub read_at: Timestamp,
+    /// The store's clock then.
+    pub store_time: Knowledge<Timestamp>,
+    /// Backups and WAL; `Absent` where there is nothing yet.
+    pub catalog: Knowledge<Catalog>,
+    /// The cluster that the prefix belongs to.
+    pub identity: Knowledge<Identity>,
+    /// The attempts on record.
+    pub attempts: Knowledge<BTreeMap<BackupId, Attempt>>,
+    /// The backups that barkeep deleted.
+    pub tombstones: Knowledge<Vec<Tombstone>>,
+    /// The keeps that barkeep set.
+    pub keep_records: Knowledge<BTreeMap<BackupId, KeepRecord>>,
+    /// Uploads that were begun and neither completed nor aborted.
+    pub uploads: Vec<PendingUpload>,
+    /// The attempts that run in this very process.
+    pub running: Vec<BackupId>,
+}
+
+/// An upload that was begun and neither completed nor aborted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PendingUpload {
+    /// The backup whose archive it would have become.
+    pub backup: BackupId,
+    /// The object's key below the server's prefix.
+    pub key: String,
+    /// The store's name for the upload.
+    pub id: String,
+    /// When it was begun, by the store's clock.
+    pub begun_at: Timestamp,
+}

@@ -1,0 +1,373 @@
+//! Why: closed lists of reasons, for people.
+//!
+//! Every verdict and every step carries reasons, and where nothing is done a [`Waiting`] says what for. They are shown, logged and
+//! counted; no code decides by matching on them.
+
+use std::{fmt, time::Duration};
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    backup::{BackupId, BackupStatus, KeepTarget},
+    names::DestinationName,
+    retention::RetentionPolicy,
+    time::{Span, Timestamp},
+    wal::{SegmentName, SystemId},
+};
+
+/// Why a backup stays or goes, or why a step is taken.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "reason")]
+pub enum Reason {
+    /// It lies within the policy.
+    WithinPolicy {
+        /// The policy.
+        policy: RetentionPolicy,
+    },
+    /// Recovery to the beginning of the window starts from it.
+    WindowAnchor {
+        /// The policy.
+        policy: RetentionPolicy,
+    },
+    /// Nothing says how long backups stay.
+    NoPolicy,
+    /// The policy no longer wants it.
+    OutsidePolicy {
+        /// The policy.
+        policy: RetentionPolicy,
+        /// How many newer good ones stay.
+        newer_good: usize,
+    },
+    /// Obsolete, but fewer than the minimum would be left.
+    MinimumRedundancy {
+        /// The minimum.
+        minimum: u32,
+    },
+    /// Somebody or a rule wants it kept.
+    Kept {
+        /// With how much WAL.
+        target: KeepTarget,
+    },
+    /// It is not complete, so no policy judges it.
+    NotDone {
+        /// How far it has come.
+        status: BackupStatus,
+    },
+    /// It says that it is complete, but a restore would fail.
+    Damaged {
+        /// What is missing.
+        what: Damage,
+    },
+    /// The newest good one of its lineage.
+    NewestGood,
+    /// An incremental that stays needs it.
+    NeededBy {
+        /// The incremental.
+        child: BackupId,
+    },
+    /// It builds on another backup and is judged with it.
+    PartOfChain {
+        /// The backup that it builds on.
+        parent: BackupId,
+    },
+    /// The cluster that it belongs to is not the one that writes here now.
+    ForeignSystem {
+        /// Its system identifier.
+        system: SystemId,
+    },
+    /// Its end lies in the future.
+    FromTheFuture,
+    /// Its time of completion is not recorded.
+    EndUnknown,
+    /// The schedule's latest instant has passed without an attempt.
+    Due {
+        /// The instant.
+        since: Timestamp,
+        /// The schedule as written.
+        schedule: String,
+        /// How old the last good backup is.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        last_good: Option<Timestamp>,
+    },
+    /// There is no backup at all yet.
+    FirstBackup,
+    /// Segments are missing from the archive for good.
+    Gap {
+        /// The first missing one.
+        first: SegmentName,
+        /// How many.
+        segments: u64,
+    },
+    /// The cluster was created anew.
+    NewSystem {
+        /// Its system identifier.
+        system: SystemId,
+    },
+    /// PostgreSQL was upgraded.
+    NewMajor {
+        /// The major version.
+        major: u32,
+    },
+    /// Somebody asked for it.
+    Requested,
+    /// The configuration declares it.
+    Declared {
+        /// The reason given there.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        note: Option<String>,
+    },
+    /// The first of a calendar period.
+    FirstOf {
+        /// The period: `day`, `week`, `month`, `year`.
+        period: String,
+        /// How long it is kept.
+        kept_for: String,
+    },
+    /// The attempt's process is gone.
+    DeadAttempt {
+        /// When it was last seen alive.
+        since: Timestamp,
+    },
+    /// All that was missing has arrived.
+    WalArrived {
+        /// The last segment.
+        last: SegmentName,
+    },
+    /// A failed backup older than the configuration keeps them.
+    FailedLongAgo {
+        /// When it began.
+        since: Timestamp,
+    },
+    /// Objects without a `backup.info`, untouched for longer than the configuration keeps them.
+    OrphanedSince {
+        /// When the youngest was written.
+        since: Timestamp,
+    },
+    /// No retained backup needs these segments.
+    WalUnneeded,
+}
+
+/// What is missing from a backup that says it is complete.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Damage {
+    /// An archive is missing or empty: `data` or a tablespace's object id.
+    Archive(String),
+    /// WAL between its beginning and its end is missing; the first such segment.
+    Wal(SegmentName),
+    /// `backup.info` does not say which WAL it needs.
+    Unspecified,
+}
+
+/// What is not done, and what it waits for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "waiting")]
+pub enum Waiting {
+    /// Something about the destination or the server could not be found out.
+    Unknown {
+        /// What.
+        what: String,
+        /// Why.
+        why: String,
+    },
+    /// PGDATA is not on this host.
+    NotLocal {
+        /// What the proof said.
+        why: String,
+    },
+    /// The next instant of the schedule.
+    NextDue {
+        /// When.
+        at: Timestamp,
+    },
+    /// A window in which backups may start.
+    Window {
+        /// The window as written.
+        window: String,
+    },
+    /// An attempt that is running.
+    Running {
+        /// Its backup.
+        backup: BackupId,
+        /// Since when.
+        since: Timestamp,
+    },
+    /// A pause after failures.
+    BackOff {
+        /// Until when.
+        until: Timestamp,
+        /// How many failures in a row.
+        failures: u32,
+    },
+    /// The budget of deletes.
+    Budget {
+        /// What it would delete.
+        backup: BackupId,
+        /// How many are allowed.
+        allowed: usize,
+    },
+    /// The server's mode forbids it.
+    Mode {
+        /// The mode.
+        mode: String,
+    },
+    /// The server is retired.
+    Retired,
+    /// An additive action goes first; deletes follow when it is done.
+    AdditiveFirst,
+    /// An id from the future blocks new ids.
+    FutureId {
+        /// The id.
+        backup: BackupId,
+    },
+    /// WAL up to a backup's end.
+    Wal {
+        /// The first segment that is not there.
+        first: SegmentName,
+    },
+    /// Clocks that disagree.
+    ClockSkew {
+        /// By how much.
+        by: Duration,
+    },
+    /// Another cluster's system identifier in this prefix.
+    ForeignSystem {
+        /// The one that the prefix belongs to.
+        pinned: SystemId,
+        /// The one found.
+        found: SystemId,
+    },
+    /// An attempt that is not ours.
+    ForeignAttempt {
+        /// Its backup.
+        backup: BackupId,
+        /// Since when.
+        since: Timestamp,
+    },
+    /// A keep for a backup that does not exist.
+    NoSuchBackup {
+        /// Its id or name as written.
+        backup: String,
+    },
+    /// A backup with several of that name.
+    AmbiguousName {
+        /// The name.
+        name: String,
+    },
+    /// A guard refused.
+    Refused {
+        /// Its words.
+        why: String,
+    },
+    /// The source of a copy.
+    Source {
+        /// The destination to copy from.
+        destination: DestinationName,
+    },
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::WithinPolicy { policy } => write!(formatter, "within {policy}"),
+            Self::WindowAnchor { policy } => write!(formatter, "{policy} begins after it"),
+            Self::NoPolicy => formatter.write_str("no retention, everything stays"),
+            Self::OutsidePolicy { policy, newer_good } => {
+                let are = if *newer_good == 1 { "is" } else { "are" };
+                write!(formatter, "outside {policy}; {newer_good} newer {are} good")
+            }
+            Self::MinimumRedundancy { minimum } => {
+                write!(formatter, "minimum redundancy {minimum}")
+            }
+            Self::Kept { target } => write!(formatter, "kept ({target})"),
+            Self::NotDone { status } => write!(formatter, "{status}"),
+            Self::Damaged { what } => write!(formatter, "damaged: {what}"),
+            Self::NewestGood => formatter.write_str("the newest good backup"),
+            Self::NeededBy { child } => write!(formatter, "incremental {child} needs it"),
+            Self::PartOfChain { parent } => write!(formatter, "builds on {parent}"),
+            Self::ForeignSystem { system } => write!(formatter, "of another cluster, {system}"),
+            Self::FromTheFuture => formatter.write_str("ends in the future"),
+            Self::EndUnknown => formatter.write_str("its end is not recorded"),
+            Self::Due {
+                since,
+                schedule,
+                last_good,
+            } => {
+                write!(formatter, "due since {since} ({schedule})")?;
+                match last_good {
+                    Some(end) => write!(formatter, ", last good ended {end}"),
+                    None => formatter.write_str(", no good backup"),
+                }
+            }
+            Self::FirstBackup => formatter.write_str("no backup yet"),
+            Self::Gap { first, segments } => {
+                write!(formatter, "WAL gap of {segments} from {first}")
+            }
+            Self::NewSystem { system } => write!(formatter, "new system identifier {system}"),
+            Self::NewMajor { major } => write!(formatter, "PostgreSQL is now {major}"),
+            Self::Requested => formatter.write_str("requested"),
+            Self::Declared { note: Some(note) } => write!(formatter, "declared: {note}"),
+            Self::Declared { note: None } => formatter.write_str("declared"),
+            Self::FirstOf { period, kept_for } => {
+                write!(formatter, "first of the {period}, kept {kept_for}")
+            }
+            Self::DeadAttempt { since } => write!(formatter, "its attempt died after {since}"),
+            Self::WalArrived { last } => write!(formatter, "WAL up to {last} has arrived"),
+            Self::FailedLongAgo { since } => write!(formatter, "failed, begun {since}"),
+            Self::OrphanedSince { since } => {
+                write!(formatter, "no backup.info, untouched since {since}")
+            }
+            Self::WalUnneeded => formatter.write_str("no retained backup needs it"),
+        }
+    }
+}
+
+impl fmt::Display for Damage {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Archive(root) => write!(formatter, "archive `{root}` is missing or empty"),
+            Self::Wal(segment) => write!(formatter, "WAL {segment} is missing"),
+            Self::Unspecified => formatter.write_str("backup.info names no WAL"),
+        }
+    }
+}
+
+impl fmt::Display for Waiting {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unknown { what, why } => write!(formatter, "{what} is unknown: {why}"),
+            Self::NotLocal { why } => write!(formatter, "PGDATA is not on this host: {why}"),
+            Self::NextDue { at } => write!(formatter, "next due {at}"),
+            Self::Window { window } => write!(formatter, "due, starts within {window}"),
+            Self::Running { backup, since } => write!(formatter, "{backup} runs since {since}"),
+            Self::BackOff { until, failures } => {
+                write!(formatter, "{failures} failed in a row, next try {until}")
+            }
+            Self::Budget { backup, allowed } => {
+                write!(
+                    formatter,
+                    "{backup}: the delete budget of {allowed} is used up"
+                )
+            }
+            Self::Mode { mode } => write!(formatter, "mode is {mode}"),
+            Self::Retired => formatter.write_str("the server is retired"),
+            Self::AdditiveFirst => formatter.write_str("deletes follow when the backup is done"),
+            Self::FutureId { backup } => write!(formatter, "the id {backup} lies in the future"),
+            Self::Wal { first } => write!(formatter, "WAL {first} is not archived yet"),
+            Self::ClockSkew { by } => write!(formatter, "clocks disagree by {}", Span(*by)),
+            Self::ForeignSystem { pinned, found } => {
+                write!(
+                    formatter,
+                    "the prefix belongs to system {pinned}, found {found}"
+                )
+            }
+            Self::ForeignAttempt { backup, since } => {
+                write!(formatter, "{backup} was started elsewhere {since}")
+            }
+            Self::NoSuchBackup { backup } => write!(formatter, "no backup `{backup}`"),
+            Self::AmbiguousName { name } => write!(formatter, "several backups named `{name}`"),
+            Self::Refused { why } => write!(formatter, "refused: {why}"),
+            Self::Source { destination } => write!(formatter, "its source `{destination}`"),
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! What barkeep itself writes down beside a catalog, under `<server>/barkeep/`.
+//!
+//! None of it is needed to restore. Losing any of it makes barkeep more careful, never bolder.
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    backup::{ArchiveRoot, BackupId, KeepTarget},
+    compression::Compression,
+    time::Timestamp,
+    wal::{Lsn, SegmentName, SystemId},
+};
+
+/// `barkeep/identity`: the cluster that a prefix belongs to, pinned at the first contact.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Identity {
+    /// The cluster's system identifier.
+    pub system_id: SystemId,
+    /// When it was pinned.
+    pub pinned_at: Timestamp,
+}
+
+/// `barkeep/attempts/<id>`: a backup that a barkeep process started. Removed once the backup is complete.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attempt {
+    /// The backup.
+    pub backup: BackupId,
+    /// When it was started.
+    pub started_at: Timestamp,
+    /// The machine and the process, for people.
+    pub by: String,
+    /// The instant of the schedule that it answers, if any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub due: Option<Timestamp>,
+    /// Rewritten while the attempt lives, so that a dead one can be told from a slow one.
+    pub alive_at: Timestamp,
+    /// Known once PostgreSQL has left backup mode: all that is needed to finish without the process.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stopped: Option<Stopped>,
+}
+
+/// What an attempt knows when PostgreSQL has left backup mode.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stopped {
+    /// The text that `backup.info` gets once WAL up to `end_wal` is stored.
+    pub final_info: String,
+    /// The first segment that the backup needs.
+    pub begin_wal: SegmentName,
+    /// The last segment that the backup needs.
+    pub end_wal: SegmentName,
+    /// Where it becomes consistent.
+    pub end_lsn: Lsn,
+    /// Every archive as uploaded.
+    pub archives: Vec<ArchiveRecord>,
+}
+
+/// An archive as it was uploaded.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ArchiveRecord {
+    /// Whose files it holds.
+    pub root: ArchiveRoot,
+    /// Its place among the archives of that root.
+    pub part: u32,
+    /// How it is compressed.
+    pub compression: Compression,
+    /// Its size as stored, in bytes.
+    pub bytes: u64,
+    /// Its checksum as the store returned it, in the store's own words; none if it returns none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checksum: Option<String>,
+}
+
+/// `barkeep/deleted/<id>`: a backup that barkeep deleted. The budget counts these.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tombstone {
+    /// The backup.
+    pub backup: BackupId,
+    /// When, by the store's clock.
+    pub at: Timestamp,
+    /// Why, for people.
+    pub reason: String,
+    /// The digest of the plan that did it.
+    pub plan: String,
+}
+
+/// `barkeep/keeps/<id>`: who set a keep, why, until when. A keep without one is a person's.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeepRecord {
+    /// The backup.
+    pub backup: BackupId,
+    /// With how much WAL.
+    pub target: KeepTarget,
+    /// Why.
+    pub reason: String,
+    /// Until when; for ever if unset.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Timestamp>,
+    /// When it was set.
+    pub set_at: Timestamp,
+}
