@@ -1,5 +1,6 @@
 //! barkeep: declarative PostgreSQL backups in Barman's cloud catalog.
 
+pub mod actor;
 pub mod clock;
 pub mod failure;
 pub mod model;
