@@ -4,6 +4,7 @@ pub mod actor;
 pub mod clock;
 pub mod failure;
 pub mod model;
+pub mod pipeline;
 pub mod postgres;
 pub mod secret;
 pub mod store;
