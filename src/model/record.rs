@@ -27,8 +27,8 @@ pub struct Attempt {
     pub backup: BackupId,
     /// When it was started.
     pub started_at: Timestamp,
-    /// The machine and the process, for people.
-    pub by: String,
+    /// The process that runs it.
+    pub by: Actor,
     /// The instant of the schedule that it answers, if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub due: Option<Timestamp>,
@@ -37,6 +37,31 @@ pub struct Attempt {
     /// Known once PostgreSQL has left backup mode: all that is needed to finish without the process.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stopped: Option<Stopped>,
+}
+
+/// A process, told apart from every other one that ever ran: a number alone is used again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Actor {
+    /// The machine's name, for people.
+    pub host: String,
+    /// The machine's present start: Linux' boot id.
+    pub boot: String,
+    /// The process's number.
+    pub pid: u32,
+    /// When the process started, in clock ticks since the machine did.
+    pub started: u64,
+}
+
+/// What is known about the process behind an attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Life {
+    /// It runs, on this host.
+    Alive,
+    /// It does not: this host would know.
+    Dead,
+    /// It ran elsewhere; only the age of its last sign tells.
+    Elsewhere,
 }
 
 /// What an attempt knows when PostgreSQL has left backup mode.

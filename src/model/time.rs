@@ -112,10 +112,10 @@ impl fmt::Display for Span {
             }
         }
         parts.truncate(2);
-        match parts.is_empty() {
-            true => formatter.write_str("0s"),
-            false => formatter.write_str(&parts.join(" ")),
+        if parts.is_empty() {
+            return formatter.write_str("0s");
         }
+        formatter.write_str(&parts.join(" "))
     }
 }
 
