@@ -20,8 +20,12 @@ use futures_util::stream::BoxStream;
 
 use crate::model::time::Timestamp;
 
+pub mod checksum;
+pub mod conformance;
 mod error;
 mod ext;
+mod listing;
+pub mod memory;
 mod object;
 mod request;
 
