@@ -2,10 +2,12 @@
 
 pub mod actor;
 pub mod clock;
+pub mod execute;
 pub mod failure;
 pub mod format;
 pub mod model;
 pub mod pipeline;
 pub mod postgres;
+pub mod recover;
 pub mod secret;
 pub mod store;

@@ -1,0 +1,9 @@
+//! Base backup from local files.
+
+mod archive;
+mod exclude;
+mod queue;
+mod sink;
+mod walk;
+
+pub use archive::DamagedFile;

@@ -1,0 +1,3 @@
+//! Doing what a plan says.
+
+pub mod base_backup;
