@@ -20,6 +20,7 @@ use futures_util::stream::BoxStream;
 
 use crate::model::time::Timestamp;
 
+mod archive;
 pub mod checksum;
 pub mod conformance;
 mod error;
@@ -29,6 +30,7 @@ pub mod memory;
 mod object;
 mod request;
 
+pub use archive::{Archive, ArchiveError, StoredInfo};
 pub use error::{Error, Meaning, Operation};
 pub use ext::StoreExt;
 pub use object::{
