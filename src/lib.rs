@@ -3,6 +3,7 @@
 pub mod actor;
 pub mod clock;
 pub mod failure;
+pub mod format;
 pub mod model;
 pub mod pipeline;
 pub mod postgres;

@@ -20,11 +20,13 @@ use futures_util::stream::BoxStream;
 
 use crate::model::time::Timestamp;
 
+mod archive;
 mod error;
 mod ext;
 mod object;
 mod request;
 
+pub use archive::{Archive, ArchiveError, StoredInfo};
 pub use error::{Error, Meaning, Operation};
 pub use ext::StoreExt;
 pub use object::{
