@@ -22,6 +22,7 @@ use crate::model::time::Timestamp;
 
 pub mod checksum;
 pub mod conformance;
+pub mod directory;
 mod error;
 mod ext;
 mod listing;
