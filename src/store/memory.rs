@@ -449,7 +449,7 @@ mod tests {
         );
         let meaning = |deleted: Vec<Deleted>| deleted[0].outcome.as_ref().err().map(|e| e.meaning);
         assert_eq!(
-            meaning(store.delete(&[key.clone()]).await),
+            meaning(store.delete(std::slice::from_ref(&key)).await),
             Some(Meaning::Locked)
         );
         store.set_time(Timestamp::from_unix_seconds(1_000_010).expect("an instant"));

@@ -23,6 +23,7 @@ use crate::model::time::Timestamp;
 mod archive;
 pub mod checksum;
 pub mod conformance;
+pub mod directory;
 mod error;
 mod ext;
 mod listing;
