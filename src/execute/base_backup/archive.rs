@@ -21,11 +21,11 @@ use super::{
     walk::{Attributes, Found, FoundKind},
 };
 use crate::{
-    model::{backup::ArchiveRoot, compression::Codec, wal::Lsn},
+    model::{backup::ArchiveRoot, compression::Codec, record::DamagedPages, wal::Lsn},
     pipeline::{
         compress::parallel::{Encoder, Workers},
         page::{self, PAGE, PAGES_PER_FILE, PageVerdict, Verified},
-        tar::{self, Entry, EntryKind, FileTime},
+        tar::{self, Entry, EntryKind},
     },
 };
 
@@ -50,17 +50,6 @@ fn in_hand_name(archive: InHand) -> String {
     format!("{} {}", archive.root, archive.part)
 }
 
-/// A file of a relation with pages whose checksum is wrong.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DamagedFile {
-    /// Where it is.
-    pub path: PathBuf,
-    /// The first damaged pages, counted from the beginning of the relation.
-    pub blocks: Vec<u32>,
-    /// How many damaged pages there are.
-    pub pages: u64,
-}
-
 /// What all builders of one backup share.
 pub(super) struct Reading {
     /// Pages older than this are verified; none if the cluster has no checksums.
@@ -74,7 +63,7 @@ pub(super) struct Reading {
 }
 
 /// One archive.
-pub(super) struct Archive<S: Write> {
+pub(super) struct OpenArchive<S: Write> {
     name: InHand,
     writer: tar::Writer<Encoder<S>>,
     /// Files with several names, by device and inode: the name that came first.
@@ -82,7 +71,7 @@ pub(super) struct Archive<S: Write> {
     files: u64,
 }
 
-impl<S: Write> Archive<S> {
+impl<S: Write> OpenArchive<S> {
     /// Begins an archive, with at most `depth` compressed blocks on their way.
     pub(super) fn begin(
         name: InHand,
@@ -119,7 +108,7 @@ impl<S: Write> Archive<S> {
         &mut self,
         found: &Found,
         reading: &Reading,
-    ) -> Result<Option<DamagedFile>, ArchiveError> {
+    ) -> Result<Option<DamagedPages>, ArchiveError> {
         let kind = match &found.kind {
             FoundKind::File(_) => return self.add_file(found, reading),
             FoundKind::Directory => EntryKind::Directory,
@@ -168,7 +157,7 @@ impl<S: Write> Archive<S> {
         &mut self,
         found: &Found,
         reading: &Reading,
-    ) -> Result<Option<DamagedFile>, ArchiveError> {
+    ) -> Result<Option<DamagedPages>, ArchiveError> {
         let unread = |source| ArchiveError::Read {
             path: found.path.clone(),
             source,
@@ -220,7 +209,7 @@ impl<S: Write> Archive<S> {
         let blocks: Vec<u32> = report.blocks.into_iter().filter(stays_damaged).collect();
         let named = blocks.len() as u64;
         let unnamed = report.damaged.saturating_sub(page::DAMAGED_MAX as u64);
-        Ok((named > 0).then(|| DamagedFile {
+        Ok((named > 0).then(|| DamagedPages {
             path: found.path.clone(),
             blocks,
             pages: named + unnamed,
@@ -371,16 +360,4 @@ fn names(path: &Path) -> BTreeMap<u32, String> {
         }
     }
     names
-}
-
-/// The attributes of a text that PostgreSQL handed over: the directory's owner, readable by nobody else.
-pub(super) fn private_to(directory: Attributes, seconds: i64) -> Attributes {
-    Attributes {
-        mode: 0o600,
-        modified: FileTime {
-            seconds,
-            nanoseconds: 0,
-        },
-        ..directory
-    }
 }

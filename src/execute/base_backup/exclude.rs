@@ -7,7 +7,10 @@
 //! Left out beyond Barman, because a restore must not find them: `backup_label`, `tablespace_map` (with it PostgreSQL would put
 //! remapped tablespaces back to where they were), `backup_manifest`, `recovery.signal`, and `lost+found`, which nobody may read.
 
-use std::path::{Path, PathBuf};
+use std::{
+    ffi::OsString,
+    path::{Path, PathBuf},
+};
 
 use crate::model::backup::ArchiveRoot;
 
@@ -86,6 +89,8 @@ pub(super) struct Rules {
     major: u32,
     /// Paths relative to PGDATA of the tablespaces that lie inside it.
     elsewhere: Vec<PathBuf>,
+    /// Names in the root that something else gets in the archive.
+    replaced: Vec<OsString>,
 }
 
 impl Rules {
@@ -100,6 +105,7 @@ impl Rules {
             root: ArchiveRoot::Data,
             major: 0,
             elsewhere: tablespaces.iter().filter_map(inside).collect(),
+            replaced: Vec::new(),
         }
     }
 
@@ -109,7 +115,13 @@ impl Rules {
             root: ArchiveRoot::Tablespace(oid),
             major,
             elsewhere: Vec::new(),
+            replaced: Vec::new(),
         }
+    }
+
+    /// The same, without files of these names in the root: those of the configuration that lies elsewhere are stored there.
+    pub(super) fn without(self, replaced: Vec<OsString>) -> Self {
+        Self { replaced, ..self }
     }
 
     /// Judges the entry at a path relative to the tree's root, which is not the root itself.
@@ -157,7 +169,9 @@ impl Rules {
     }
 
     fn is_elsewhere(&self, relative: &Path) -> bool {
+        let is_replaced = |name: &OsString| relative.as_os_str() == name;
         self.elsewhere.iter().any(|inside| inside == relative)
+            || self.replaced.iter().any(is_replaced)
     }
 }
 
@@ -280,12 +294,15 @@ mod tests {
             let rules = Rules::tablespace(16384, 17);
             rules.judge(Path::new(path), shape)
         };
+        assert_eq!(judge("PG_17_202406281", Shape::Directory), Verdict::Include);
         assert_eq!(
-            judge("PG_17_202406281", Shape::Directory),
+            judge("PG_17_202406281/5/16385", Shape::Other),
             Verdict::Include
         );
-        assert_eq!(judge("PG_17_202406281/5/16385", Shape::Other), Verdict::Include);
-        assert_eq!(judge("PG_17_202406281/5/t1_2", Shape::Other), Verdict::Leave);
+        assert_eq!(
+            judge("PG_17_202406281/5/t1_2", Shape::Other),
+            Verdict::Leave
+        );
         assert_eq!(judge("PG_16_202307071", Shape::Directory), Verdict::Leave);
         assert_eq!(judge("lost+found", Shape::Directory), Verdict::Leave);
         assert_eq!(judge("PG_17_file", Shape::Other), Verdict::Leave);

@@ -184,7 +184,9 @@ impl<A> Queue<A> {
     /// Takes `data.tar` when everybody is done.
     pub(super) fn into_parked(self) -> Option<A> {
         let state = self.state.into_inner();
-        state.unwrap_or_else(std::sync::PoisonError::into_inner).parked
+        state
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .parked
     }
 
     fn lock(&self) -> MutexGuard<'_, State<A>> {

@@ -110,7 +110,13 @@ pub(super) fn walk(
 ) -> Result<(), WalkError> {
     let metadata = fs::metadata(&tree.path).map_err(unread(&tree.path))?;
     if tree.root == ArchiveRoot::Data {
-        let root = found(tree, &tree.path, Path::new(""), FoundKind::Directory, &metadata);
+        let root = found(
+            tree,
+            &tree.path,
+            Path::new(""),
+            FoundKind::Directory,
+            &metadata,
+        );
         if show(Sight::Found(root)).is_break() {
             return Ok(());
         }
@@ -186,25 +192,17 @@ fn look(tree: &Tree, relative: &Path) -> Result<Option<Step>, WalkError> {
             step(show(FoundKind::Directory), verdict == Verdict::Include)
         }
         Shape::DirectoryLink => step(Sight::DirectoryLink(path.clone()), false),
-        Shape::Other if file_type.is_symlink() => {
-            match present(fs::read_link(&path), &path)? {
-                Some(target) => step(show(FoundKind::Symlink(target)), false),
-                None => Ok(None),
-            }
-        }
+        Shape::Other if file_type.is_symlink() => match present(fs::read_link(&path), &path)? {
+            Some(target) => step(show(FoundKind::Symlink(target)), false),
+            None => Ok(None),
+        },
         Shape::Other if file_type.is_file() => step(show(FoundKind::File(metadata.len())), false),
         Shape::Other if file_type.is_fifo() => step(show(FoundKind::Fifo), false),
         Shape::Other => step(Sight::Special(path.clone()), false),
     }
 }
 
-fn found(
-    tree: &Tree,
-    path: &Path,
-    relative: &Path,
-    kind: FoundKind,
-    metadata: &Metadata,
-) -> Found {
+fn found(tree: &Tree, path: &Path, relative: &Path, kind: FoundKind, metadata: &Metadata) -> Found {
     Found {
         root: tree.root,
         path: path.to_owned(),
@@ -329,10 +327,7 @@ mod tests {
             path: home.path().join("data/tsin"),
             rules: Rules::tablespace(16400, 17),
         };
-        assert_eq!(
-            shown(&tree),
-            ["PG_17_1/", "PG_17_1/5/", "PG_17_1/5/16400"]
-        );
+        assert_eq!(shown(&tree), ["PG_17_1/", "PG_17_1/5/", "PG_17_1/5/16400"]);
     }
 
     #[test]
