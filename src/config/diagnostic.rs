@@ -25,7 +25,7 @@ pub enum Severity {
 }
 
 /// One thing that is wrong.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Diagnostic {
     severity: Severity,
     message: String,
@@ -120,10 +120,16 @@ pub struct FindingPlace {
 }
 
 impl Report {
-    /// Puts diagnostics in the order of the text.
+    /// Puts diagnostics in order, errors first, then as in the text. What several servers inherit is said once.
     pub fn new(sources: Arc<Sources>, mut diagnostics: Vec<Diagnostic>) -> Self {
         let start = |one: &Diagnostic| one.labels.first().map_or(0, |(span, _)| span.start);
-        diagnostics.sort_by_key(start);
+        diagnostics.sort_by(|one, other| {
+            let key = |one: &Diagnostic| (one.severity, start(one));
+            key(one)
+                .cmp(&key(other))
+                .then_with(|| one.message.cmp(&other.message))
+        });
+        diagnostics.dedup();
         Self {
             sources,
             diagnostics,

@@ -40,6 +40,9 @@ const SERVER_ONLY: [&str; 10] = [
 /// Lays a tree over another: its leaves hold, the other's remain where it has none.
 #[must_use]
 pub fn lay(below: Node, above: &Node) -> Node {
+    if matches!(above.value, Value::Broken) && below.table().is_some() {
+        return below;
+    }
     let (Value::Table(mut table), Value::Table(upper)) = (below.value, &above.value) else {
         return above.clone();
     };
@@ -173,6 +176,7 @@ impl Layers<'_> {
     /// A policy laid over the one that it extends; errors are reported.
     pub fn policy(&self, name: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<Node> {
         let policy = self.named("policies", "policy", name, diagnostics)?;
+        policy.table()?;
         let Some(extends) = policy.get("extends") else {
             return Some(without(policy, &[]));
         };
@@ -243,7 +247,8 @@ impl Layers<'_> {
             Some(Value::Array(entries)) => &entries[..],
             _ => &short[..],
         };
-        let laid = entries.iter().map(|entry| {
+        let readable = entries.iter().filter(|entry| entry.table().is_some());
+        let laid = readable.map(|entry| {
             let policy = entry.get("policy").cloned().or_else(|| policy_name.clone());
             let mut settings = settings_below.clone();
             if let Some(name) = policy {

@@ -30,6 +30,7 @@ pub(super) fn compile(
     let table = root.get("destinations").and_then(|item| item.node.table());
     let named = table.into_iter().flatten();
     named
+        .filter(|(_, item)| item.node.table().is_some())
         .filter_map(|(name, item)| {
             let destination = one(name, item, context)?;
             Some((destination.name.clone(), destination))

@@ -22,7 +22,7 @@ use super::{
     merge::{self, Layers, ServerLayers},
     reader,
     source::Sources,
-    tree::Node,
+    tree::{Item, Node},
 };
 use crate::model::{
     desired::{Desired, Server},
@@ -150,7 +150,7 @@ fn check_policies(
     diagnostics: &mut Vec<Diagnostic>,
 ) {
     let nowhere = DestinationName::parse("nowhere").expect("a name");
-    let mut check = |settings: Node, diagnostics: &mut Vec<Diagnostic>| {
+    let check = |settings: Node, diagnostics: &mut Vec<Diagnostic>| {
         let table = reader::read_again(&settings);
         entry::settings(&table, &nowhere, &mut Context { zones, diagnostics });
     };
@@ -178,7 +178,8 @@ fn servers(layers: &Layers<'_>, context: &mut Context<'_>) -> Servers {
     else {
         return (compiled, shown);
     };
-    for (name, item) in table {
+    let readable = |(_, item): &(&String, &Item)| item.node.table().is_some();
+    for (name, item) in table.iter().filter(readable) {
         let ServerLayers {
             server,
             entries,
@@ -208,6 +209,7 @@ fn section(root: &Node, name: &str) -> BTreeMap<String, Node> {
     let table = root.get(name).and_then(|item| item.node.table());
     let named = table.into_iter().flatten();
     named
+        .filter(|(_, item)| item.node.table().is_some())
         .map(|(name, item)| (name.clone(), item.node.clone()))
         .collect()
 }
