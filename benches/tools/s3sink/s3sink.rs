@@ -12,6 +12,7 @@
 //! - `GET /__stats[?reset]`: requests so far, by kind
 //! - `POST /__latency?ms=N`: every later request takes that much longer
 //! - `POST /__seed/BUCKET`: a line `KEY<tab>SIZE` makes an object of zeros that takes no memory
+//! - `POST /__drop/BUCKET[/PREFIX]`: forgets the objects, so that their memory serves the next run
 
 mod http;
 mod text;
@@ -154,6 +155,7 @@ impl Sink {
             "__stats" => return self.stats(&request),
             "__latency" => return self.set_latency(&request),
             "__seed" => return self.seed(&request),
+            "__drop" => return self.drop_objects(&request),
             _ => {}
         }
         *self
@@ -456,7 +458,7 @@ impl Sink {
         let mut more = None;
         loop {
             let from = match &after {
-                Some(after) if after.as_str() > prefix => Bound::Excluded(after.as_str()),
+                Some(after) if after.as_str() >= prefix => Bound::Excluded(after.as_str()),
                 _ => Bound::Included(prefix),
             };
             let mut next = bucket.range::<str, _>((from, Bound::Unbounded));
@@ -541,6 +543,14 @@ impl Sink {
             return Response::error(400, "InvalidArgument");
         };
         self.latency_ms.store(latency, Ordering::Relaxed);
+        Response::empty(200)
+    }
+
+    fn drop_objects(&self, request: &Request) -> Response {
+        let (bucket, prefix) = request.key.split_once('/').unwrap_or((&request.key, ""));
+        if let Some(bucket) = self.buckets.write().expect("no panic").get_mut(bucket) {
+            bucket.retain(|key, _| !key.starts_with(prefix));
+        }
         Response::empty(200)
     }
 
