@@ -4,6 +4,7 @@ pub mod actor;
 pub mod clock;
 pub mod config;
 pub mod failure;
+pub mod format;
 pub mod model;
 pub mod pipeline;
 pub mod postgres;

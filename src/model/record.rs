@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     backup::{ArchiveRoot, BackupId, KeepTarget},
     compression::Compression,
+    retention::RetentionPolicy,
     time::Timestamp,
     wal::{Lsn, SegmentName, SystemId},
 };
@@ -122,4 +123,29 @@ pub struct KeepRecord {
     pub until: Option<Timestamp>,
     /// When it was set.
     pub set_at: Timestamp,
+}
+
+/// `barkeep/marks/<id>`: a backup that goes once its grace has passed, if the plan still agrees.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mark {
+    /// The backup.
+    pub backup: BackupId,
+    /// When it was marked, by the store's clock.
+    pub at: Timestamp,
+    /// Why, for people.
+    pub reason: String,
+}
+
+/// `barkeep/baseline`: what the last run was configured to keep, and what it found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Baseline {
+    /// When, by the store's clock.
+    pub at: Timestamp,
+    /// The retention then; none keeps everything.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retention: Option<RetentionPolicy>,
+    /// The minimum redundancy then.
+    pub minimum_redundancy: u32,
+    /// The backups then: one that is gone without a tombstone has vanished.
+    pub backups: Vec<BackupId>,
 }

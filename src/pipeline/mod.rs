@@ -13,5 +13,9 @@
 //! the callers. Each module's documentation states how much memory it holds; none of it grows
 //! with the length of a stream, except where a list of findings is the result.
 
+pub mod checksum;
 pub mod compress;
+pub mod page;
 pub mod tar;
+pub mod throttle;
+pub mod untar;
