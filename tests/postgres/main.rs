@@ -1,0 +1,6 @@
+//! Against real servers of every supported major version.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod sql;
