@@ -1,20 +1,17 @@
 //! The SQL side of backup on every major version: a role that is no superuser, on a primary, on a standby, across a promotion.
 
-use std::path::PathBuf;
+use std::path::Path;
 
 use barkeep::{
     model::timeline::TimelineId,
     postgres::{
-        Archiver, BackupRequest, BackupSession, Checkpoint, Connector, Environment, Error, HeldLock,
-        LockKey, Role, ServerFacts, Session, WalSwitch, grants,
+        Archiver, BackupRequest, BackupSession, Checkpoint, Connector, Environment, Error,
+        HeldLock, LockKey, Role, ServerFacts, Session, WalSwitch, grants,
         locality::{self, Identity},
     },
 };
 
-use crate::support::{
-    cluster::Cluster,
-    wait::until,
-};
+use crate::support::{cluster::Cluster, wait::until};
 
 const ROLE: &str = "barkeep";
 
@@ -73,7 +70,9 @@ macro_rules! on_every_major {
 on_every_major!(v13: 13, v14: 14, v15: 15, v16: 16, v17: 17, v18: 18);
 
 async fn a_primary_describes_itself(major: u32) {
-    let Some(cluster) = primary(major) else { return };
+    let Some(cluster) = primary(major) else {
+        return;
+    };
     let location = cluster.new_directory("space");
     cluster.sql(&format!(
         "CREATE TABLESPACE \"ts 'in\" LOCATION '{}'; ALTER SYSTEM SET work_mem = '5MB'; \
@@ -96,34 +95,57 @@ async fn a_primary_describes_itself(major: u32) {
     assert_eq!(facts.timeline, TimelineId::FIRST);
     assert_eq!(facts.data_directory, cluster.pgdata());
     assert_eq!(facts.port, cluster.port());
-    assert_eq!(facts.config_file, Some(cluster.pgdata().join("postgresql.conf")));
+    assert_eq!(
+        facts.config_file,
+        Some(cluster.pgdata().join("postgresql.conf"))
+    );
     assert_eq!(facts.hba_file, Some(cluster.pgdata().join("pg_hba.conf")));
-    assert_eq!(facts.ident_file, Some(cluster.pgdata().join("pg_ident.conf")));
+    assert_eq!(
+        facts.ident_file,
+        Some(cluster.pgdata().join("pg_ident.conf"))
+    );
     assert_eq!(facts.tablespaces.len(), 1);
     assert_eq!(facts.tablespaces[0].name, "ts 'in");
     assert_eq!(facts.tablespaces[0].location, location);
-    assert_eq!(facts.data_checksums, cluster.sql("SHOW data_checksums") == "on");
+    assert_eq!(
+        facts.data_checksums,
+        cluster.sql("SHOW data_checksums") == "on"
+    );
     assert_eq!(facts.summarize_wal, (major >= 17).then_some(false));
     assert!(facts.cluster_size.is_some_and(|bytes| bytes > 1 << 20));
     assert_eq!(facts.archiving.mode, "on");
-    assert!(facts.archiving.command.is_some_and(|command| command.starts_with("cp ")));
+    assert!(
+        facts
+            .archiving
+            .command
+            .is_some_and(|command| command.starts_with("cp "))
+    );
     assert_eq!(facts.archiving.library, None);
     assert!(facts.started_at < facts.now);
 }
 
 async fn a_backup_starts_and_stops_on_a_primary(major: u32) {
-    let Some(cluster) = primary(major) else { return };
+    let Some(cluster) = primary(major) else {
+        return;
+    };
     let location = cluster.new_directory("space");
-    cluster.sql(&format!("CREATE TABLESPACE space LOCATION '{}'", location.display()));
+    cluster.sql(&format!(
+        "CREATE TABLESPACE space LOCATION '{}'",
+        location.display()
+    ));
     let session = connect(&cluster).await;
     let facts = session.facts().await.expect("facts");
     proves_locality(&cluster.pgdata(), &facts);
 
     // An aborted backup leaves nothing behind that the next one could trip over.
-    let aborted = BackupSession::begin(session, &request("first")).await.expect("started");
+    let aborted = BackupSession::begin(session, &request("first"))
+        .await
+        .expect("started");
     aborted.abort().await;
     let session = connect(&cluster).await;
-    let backup = BackupSession::begin(session, &request("second")).await.expect("started");
+    let backup = BackupSession::begin(session, &request("second"))
+        .await
+        .expect("started");
     let started = *backup.started();
     assert!(started.lsn >= facts.position);
     assert_eq!(started.timeline, TimelineId::FIRST);
@@ -132,12 +154,20 @@ async fn a_backup_starts_and_stops_on_a_primary(major: u32) {
     let stop = &stopped.stop;
     assert!(stop.lsn > started.lsn && stop.time >= started.time);
     assert_eq!(stop.timeline, TimelineId::FIRST);
-    assert!(stop.backup_label.contains("\nLABEL: second\n"), "{}", stop.backup_label);
+    assert!(
+        stop.backup_label.contains("\nLABEL: second\n"),
+        "{}",
+        stop.backup_label
+    );
     let oid = facts.tablespaces[0].oid;
     let map = format!("{oid} {}\n", location.display());
     assert_eq!(stop.tablespace_map.as_deref(), Some(map.as_str()));
 
-    let point = stopped.session.create_restore_point("here").await.expect("a point");
+    let point = stopped
+        .session
+        .create_restore_point("here")
+        .await
+        .expect("a point");
     assert!(point.is_some_and(|point| point >= stop.lsn));
     let switched = stopped.switch_wal(None).await.expect("a switch");
     assert!(matches!(switched, WalSwitch::Switched(lsn) if lsn >= stop.lsn));
@@ -152,12 +182,13 @@ async fn archived(session: &Session, name: &str) -> Archiver {
     until("the archiver", async || {
         let archiver = session.archiving().await.expect("an answer").archiver;
         let last = archiver.last_archived.map(|file| file.to_string());
-        last.is_some_and(|last| last.as_str() >= name).then_some(archiver)
+        last.is_some_and(|last| last.as_str() >= name)
+            .then_some(archiver)
     })
     .await
 }
 
-fn proves_locality(pgdata: &PathBuf, facts: &ServerFacts) {
+fn proves_locality(pgdata: &Path, facts: &ServerFacts) {
     let control = locality::prove(pgdata, &Identity::from(facts)).expect("it is local");
     assert_eq!(control.system_id, facts.system_id);
     assert_eq!(control.segment_size, facts.segment_size);
@@ -167,42 +198,67 @@ fn proves_locality(pgdata: &PathBuf, facts: &ServerFacts) {
 }
 
 async fn a_backup_starts_and_stops_on_a_standby(major: u32) {
-    let Some(mut primary) = primary(major) else { return };
+    let Some(mut primary) = primary(major) else {
+        return;
+    };
     let mut standby = primary.standby();
     standby.start();
     let session = connect(&standby).await;
     until("the standby to stream", async || {
-        let behind = primary.sql("SELECT pg_current_wal_lsn()").parse().expect("a position");
+        let behind = primary
+            .sql("SELECT pg_current_wal_lsn()")
+            .parse()
+            .expect("a position");
         (session.facts().await.expect("facts").position >= behind).then_some(())
     })
     .await;
     let facts = session.facts().await.expect("facts");
-    assert_eq!((facts.role, facts.timeline), (Role::Standby, TimelineId::FIRST));
+    assert_eq!(
+        (facts.role, facts.timeline),
+        (Role::Standby, TimelineId::FIRST)
+    );
     proves_locality(&standby.pgdata(), &facts);
     // The same cluster, but not the same postmaster.
     let elsewhere = locality::prove(&primary.pgdata(), &Identity::from(&facts));
     assert!(elsewhere.expect_err("another directory").is_elsewhere());
     assert_eq!(session.switch_wal().await.expect("an answer"), None);
-    assert_eq!(session.create_restore_point("x").await.expect("an answer"), None);
+    assert_eq!(
+        session.create_restore_point("x").await.expect("an answer"),
+        None
+    );
 
-    let backup = BackupSession::begin(session, &request("on standby")).await.expect("started");
+    let backup = BackupSession::begin(session, &request("on standby"))
+        .await
+        .expect("started");
     let started = *backup.started();
     let stopped = backup.stop().await.expect("stopped");
     let stop = &stopped.stop;
     assert!(stop.lsn >= started.lsn);
-    assert_eq!((started.timeline, stop.timeline), (TimelineId::FIRST, TimelineId::FIRST));
-    assert!(stop.backup_label.contains("BACKUP FROM: standby"), "{}", stop.backup_label);
+    assert_eq!(
+        (started.timeline, stop.timeline),
+        (TimelineId::FIRST, TimelineId::FIRST)
+    );
+    assert!(
+        stop.backup_label.contains("BACKUP FROM: standby"),
+        "{}",
+        stop.backup_label
+    );
     assert_eq!(stop.tablespace_map, None);
     let switched = stopped.switch_wal(None).await.expect("an answer");
     assert_eq!(switched, WalSwitch::NoPrimary);
-    let switched = stopped.switch_wal(Some(&connector(&primary))).await.expect("a switch");
+    let switched = stopped
+        .switch_wal(Some(&connector(&primary)))
+        .await
+        .expect("a switch");
     assert!(matches!(switched, WalSwitch::Switched(lsn) if lsn >= stop.lsn));
 
     a_promotion_ends_a_backup_and_starts_a_timeline(&standby, stopped.session).await;
 }
 
 async fn a_promotion_ends_a_backup_and_starts_a_timeline(standby: &Cluster, session: Session) {
-    let backup = BackupSession::begin(session, &request("promoted")).await.expect("started");
+    let backup = BackupSession::begin(session, &request("promoted"))
+        .await
+        .expect("started");
     standby.promote();
     let refused = backup.stop().await.expect_err("the standby was promoted");
     assert!(matches!(refused, Error::Request { .. }), "{refused}");
@@ -210,21 +266,29 @@ async fn a_promotion_ends_a_backup_and_starts_a_timeline(standby: &Cluster, sess
     // Before its first checkpoint on the new timeline, the control file still knows the old one only.
     let facts = session.facts().await.expect("facts");
     assert_eq!((facts.role, facts.timeline.number()), (Role::Primary, 2));
-    let backup = BackupSession::begin(session, &request("after")).await.expect("started");
+    let backup = BackupSession::begin(session, &request("after"))
+        .await
+        .expect("started");
     assert_eq!(backup.started().timeline.number(), 2);
     let stopped = backup.stop().await.expect("stopped");
     assert_eq!(stopped.stop.timeline.number(), 2);
 }
 
 async fn a_missing_grant_is_named_in_the_hint(major: u32) {
-    let Some(mut cluster) = Cluster::create(major) else { return };
+    let Some(mut cluster) = Cluster::create(major) else {
+        return;
+    };
     cluster.start();
     cluster.sql(&format!("CREATE ROLE {ROLE} LOGIN"));
     // Granting what each refusal's hint names must be enough, and be exactly the documented grants.
     let mut granted = Vec::new();
     until("the last grant", async || {
-        let Err(error) = whole_backup(&cluster).await else { return Some(()) };
-        let hint = error.hint().unwrap_or_else(|| panic!("no hint for {error:?}"));
+        let Err(error) = whole_backup(&cluster).await else {
+            return Some(());
+        };
+        let hint = error
+            .hint()
+            .unwrap_or_else(|| panic!("no hint for {error:?}"));
         cluster.sql(&hint);
         granted.push(hint);
         None
@@ -258,10 +322,14 @@ async fn whole_backup(cluster: &Cluster) -> Result<(), Error> {
 async fn a_lock_is_held_by_one_session_and_ends_with_it() {
     let Some(cluster) = primary(17) else { return };
     let key = LockKey::of("orders");
-    let held = HeldLock::take(connect(&cluster).await, key).await.expect("an answer");
+    let held = HeldLock::take(connect(&cluster).await, key)
+        .await
+        .expect("an answer");
     let held = held.expect("nobody else holds it");
     assert!(held.is_held().await.expect("an answer"));
-    let second = HeldLock::take(connect(&cluster).await, key).await.expect("an answer");
+    let second = HeldLock::take(connect(&cluster).await, key)
+        .await
+        .expect("an answer");
     assert!(second.is_none());
     let other = HeldLock::take(connect(&cluster).await, LockKey::of("billing")).await;
     assert!(other.expect("an answer").is_some());
@@ -275,9 +343,13 @@ async fn a_lock_is_held_by_one_session_and_ends_with_it() {
 
 #[tokio::test]
 async fn a_backup_whose_session_is_gone_cannot_be_stopped() {
-    let Some(mut cluster) = primary(17) else { return };
+    let Some(mut cluster) = primary(17) else {
+        return;
+    };
     let session = connect(&cluster).await;
-    let mut backup = BackupSession::begin(session, &request("lost")).await.expect("started");
+    let mut backup = BackupSession::begin(session, &request("lost"))
+        .await
+        .expect("started");
     cluster.stop(crate::support::cluster::Stop::Immediate);
     backup.lost().await;
     let error = backup.stop().await.expect_err("its session is gone");

@@ -19,7 +19,10 @@ pub(crate) fn bed() -> &'static Bed {
 }
 
 impl Bed {
-    #[expect(clippy::disallowed_methods, reason = "the bed is found by environment variables")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the bed is found by environment variables"
+    )]
     fn find() -> Self {
         let variable = |name: &str| std::env::var_os(name).map(PathBuf::from);
         let home_cache = || variable("HOME").map(|home| home.join(".cache/barkeep"));
@@ -75,7 +78,9 @@ impl Bed {
     /// Hands a file or directory with everything in it to the servers' user.
     pub(crate) fn give(&self, path: &Path) {
         if let Some(user) = self.server_user() {
-            run(Command::new("chown").args(["-R", &format!("{user}:")]).arg(path));
+            run(Command::new("chown")
+                .args(["-R", &format!("{user}:")])
+                .arg(path));
         }
     }
 }
@@ -84,12 +89,21 @@ impl Bed {
 pub(crate) fn run(command: &mut Command) -> String {
     let output = command.output().expect("the command can be started");
     let error = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{command:?}: {}: {error}", output.status);
-    String::from_utf8_lossy(&output.stdout).trim_end().to_owned()
+    assert!(
+        output.status.success(),
+        "{command:?}: {}: {error}",
+        output.status
+    );
+    String::from_utf8_lossy(&output.stdout)
+        .trim_end()
+        .to_owned()
 }
 
 #[expect(clippy::disallowed_methods, reason = "CI says of itself that it is CI")]
-#[expect(clippy::print_stderr, reason = "whoever runs the tests must see what was not run")]
+#[expect(
+    clippy::print_stderr,
+    reason = "whoever runs the tests must see what was not run"
+)]
 fn skip(name: &str) {
     assert!(
         std::env::var_os("CI").is_none(),

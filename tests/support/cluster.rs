@@ -6,6 +6,7 @@
 use std::{
     fmt::Write as _,
     net::TcpListener,
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -56,7 +57,10 @@ impl Cluster {
             ("max_connections", "30"),
             ("shared_buffers", "8MB"),
             ("archive_mode", "on"),
-            ("archive_command", &format!("cp %p {}/%f", archive.display())),
+            (
+                "archive_command",
+                &format!("cp %p {}/%f", archive.display()),
+            ),
         ]);
         Some(cluster)
     }
@@ -111,13 +115,30 @@ impl Cluster {
         self.configure(&[("listen_addresses", "127.0.0.1")]);
     }
 
+    /// Replaces `pg_hba.conf`: the superuser is trusted on the socket, and these lines follow.
+    pub(crate) fn let_in(&self, lines: &str) {
+        let text = format!("local all postgres trust\n{lines}\n");
+        std::fs::write(self.pgdata().join("pg_hba.conf"), text).expect("write");
+    }
+
+    /// Puts a file into the data directory, for the server's eyes only.
+    pub(crate) fn install(&self, from: &Path, name: &str) {
+        let to = self.pgdata().join(name);
+        std::fs::copy(from, &to).expect("copy");
+        let owner_only = std::fs::Permissions::from_mode(0o600);
+        std::fs::set_permissions(&to, owner_only).expect("chmod");
+        bed().give(&to);
+    }
+
     /// Starts the server and waits until it answers.
     pub(crate) fn start(&mut self) {
         let socket = self.socket_directory();
         let options = format!("-p {} -k {}", self.port, socket.display());
         // Before it is known to run: a server that starts too slowly must be stopped as well.
         self.is_running = true;
-        run(self.pg_ctl().args(["-w", "-t", "60", "start", "-o", &options]));
+        run(self
+            .pg_ctl()
+            .args(["-w", "-t", "60", "start", "-o", &options]));
     }
 
     /// Stops the server.
@@ -138,7 +159,12 @@ impl Cluster {
     fn pg_ctl(&self) -> Command {
         let mut command = bed().as_server(&self.programs.join("pg_ctl"));
         let log = self.directory.path().join("log");
-        command.arg("-D").arg(self.pgdata()).arg("-l").arg(log).arg("-s");
+        command
+            .arg("-D")
+            .arg(self.pgdata())
+            .arg("-l")
+            .arg(log)
+            .arg("-s");
         command
     }
 
@@ -147,11 +173,27 @@ impl Cluster {
         // The older versions have no psql of their own in the bed.
         let psql = bed().postgresql(18).expect("psql").join("psql");
         let mut command = bed().as_server(&psql);
-        command.args(["-XAtq", "-v", "ON_ERROR_STOP=1", "-d", &self.conninfo("postgres")]);
-        for statement in sql.split(';').filter(|statement| !statement.trim().is_empty()) {
+        command.args([
+            "-XAtq",
+            "-v",
+            "ON_ERROR_STOP=1",
+            "-d",
+            &self.conninfo("postgres"),
+        ]);
+        for statement in sql
+            .split(';')
+            .filter(|statement| !statement.trim().is_empty())
+        {
             command.args(["-c", statement]);
         }
         run(&mut command)
+    }
+
+    /// Sends a signal to a process of the server, by its type in `pg_stat_activity`.
+    pub(crate) fn signal(&self, process: &str, signal: &str) {
+        let sql = format!("SELECT pid FROM pg_stat_activity WHERE backend_type = '{process}'");
+        let mut kill = bed().as_server(Path::new("kill"));
+        run(kill.args(["-s", signal, &self.sql(&sql)]));
     }
 
     /// A connection string for a user, over the socket.

@@ -6,5 +6,6 @@
 #![allow(dead_code, reason = "no test binary uses all of it")]
 
 pub(crate) mod bed;
+pub(crate) mod certificates;
 pub(crate) mod cluster;
 pub(crate) mod wait;

@@ -14,8 +14,6 @@ pub(crate) async fn until<T>(what: &str, mut poll: impl AsyncFnMut() -> Option<T
         }
     };
     let limit = Duration::from_secs(30);
-    match tokio::time::timeout(limit, polling).await {
-        Ok(answer) => answer,
-        Err(_) => panic!("waited {limit:?} for {what}"),
-    }
+    let answer = tokio::time::timeout(limit, polling).await;
+    answer.unwrap_or_else(|_| panic!("waited {limit:?} for {what}"))
 }
