@@ -17,4 +17,5 @@ pub mod checksum;
 pub mod compress;
 pub mod page;
 pub mod tar;
+pub mod throttle;
 pub mod untar;

@@ -21,8 +21,13 @@ use futures_util::stream::BoxStream;
 use crate::model::time::Timestamp;
 
 mod archive;
+pub mod checksum;
+pub mod conformance;
+pub mod directory;
 mod error;
 mod ext;
+mod listing;
+pub mod memory;
 mod object;
 mod request;
 
