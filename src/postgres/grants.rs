@@ -62,9 +62,10 @@ fn quoted(role: &str) -> String {
         .next()
         .is_some_and(|c| c.is_ascii_lowercase() || c == '_')
         && letters.all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
-    match plain {
-        true => role.to_owned(),
-        false => format!("\"{}\"", role.replace('"', "\"\"")),
+    if plain {
+        role.to_owned()
+    } else {
+        format!("\"{}\"", role.replace('"', "\"\""))
     }
 }
 
@@ -78,6 +79,17 @@ mod tests {
         let new = statements(15, "backup").join("\n");
         assert!(old.contains("pg_start_backup") && !old.contains("pg_backup_start"));
         assert!(new.contains("pg_backup_start") && !new.contains("pg_start_backup"));
+    }
+
+    #[test]
+    fn the_documentation_has_every_statement() {
+        let documentation = include_str!("../../docs/postgresql-role.md");
+        for statement in (13..=18).flat_map(|major| statements(major, "barkeep")) {
+            assert!(
+                documentation.contains(&format!("{statement};\n")),
+                "{statement}"
+            );
+        }
     }
 
     #[test]
