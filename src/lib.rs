@@ -8,4 +8,5 @@ pub mod model;
 pub mod pipeline;
 pub mod postgres;
 pub mod secret;
+pub mod spool;
 pub mod store;
