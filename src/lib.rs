@@ -2,6 +2,7 @@
 
 pub mod actor;
 pub mod clock;
+pub mod execute;
 pub mod failure;
 pub mod format;
 pub mod model;
