@@ -18,4 +18,5 @@ pub mod compress;
 pub mod feed;
 pub mod page;
 pub mod tar;
+pub mod throttle;
 pub mod untar;

@@ -20,11 +20,18 @@ use futures_util::stream::BoxStream;
 
 use crate::model::time::Timestamp;
 
+mod archive;
+pub mod checksum;
+pub mod conformance;
+pub mod directory;
 mod error;
 mod ext;
+mod listing;
+pub mod memory;
 mod object;
 mod request;
 
+pub use archive::{Archive, ArchiveError, StoredInfo};
 pub use error::{Error, Meaning, Operation};
 pub use ext::StoreExt;
 pub use object::{

@@ -46,7 +46,7 @@ xlog_segment_size=16777216
 const SNAPSHOTS: &str = "{'provider': 'aws', 'provider_info': {'account_id': '123456789012', 'region': 'us-east-1'}, 'snapshots': [{'mount': {'mount_options': 'rw,noatime', 'mount_point': '/mnt/pgdata'}, 'provider': {'device_name': '/dev/sdf', 'snapshot_id': 'snap-557fa36ba8d24cf79', 'snapshot_name': 'pgdata-20261120t235109', 'snapshot_lock_mode': None}}]}";
 
 fn utc() -> Zone {
-    Zone(jiff::tz::TimeZone::UTC)
+    Zone::utc()
 }
 
 fn info(text: &str) -> BackupInfo {

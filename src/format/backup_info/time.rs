@@ -4,7 +4,6 @@
 //! a `T` instead of the space, and the form of C's `ctime`, `Fri Nov 20 22:43:33 2026`, which older Barmans wrote.
 
 use chrono::{DateTime, Duration, NaiveDateTime, Timelike};
-use jiff::civil;
 
 use crate::model::{schedule::Zone, time::Timestamp};
 
@@ -55,22 +54,21 @@ fn instant(utc: NaiveDateTime) -> Option<Timestamp> {
 }
 
 fn in_zone(local: NaiveDateTime, zone: &Zone) -> Option<Timestamp> {
-    let local: civil::DateTime = local
-        .format("%Y-%m-%dT%H:%M:%S%.6f")
-        .to_string()
-        .parse()
-        .ok()?;
-    let instant = local.to_zoned(zone.0.clone()).ok()?.timestamp();
-    DateTime::from_timestamp_micros(instant.as_microsecond()).map(Timestamp::from)
+    // A zone computes in whole seconds.
+    let micros = u64::from(local.nanosecond() / 1_000);
+    let instant = zone.instant(local.with_nanosecond(0)?)?;
+    Some(instant + std::time::Duration::from_micros(micros))
 }
 
 #[cfg(test)]
 mod tests {
+    use jiff::tz::TimeZone;
+
     use super::*;
 
     #[test]
     fn instants_of_every_form_are_read() {
-        let rome = Zone(jiff::tz::TimeZone::get("Europe/Rome").expect("a zone"));
+        let rome = Zone::new("Rome", TimeZone::get("Europe/Rome").expect("a zone"));
         let cases = [
             ("2026-11-20 22:43:33.130666+00:00", "22:43:33.130666"),
             ("2026-11-20 22:43:33+00:00", "22:43:33"),
