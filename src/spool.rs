@@ -17,10 +17,7 @@ use std::{
 
 use sha2::{Digest as _, Sha256};
 
-use crate::{
-    failure::Kind,
-    model::{names::ServerName, wal::SystemId},
-};
+use crate::{failure::Kind, model::wal::SystemId};
 
 mod fetched;
 mod marker;
@@ -91,20 +88,15 @@ impl Spool {
     }
 
     /// The markers of a server's segments that were archived ahead. `data_directory` holds the segments.
-    pub fn markers(&self, server: &ServerName, data_directory: &Path) -> Markers {
+    pub fn markers(&self, server: &str, data_directory: &Path) -> Markers {
         let path = data_directory.to_string_lossy();
-        Markers::new(self.folder("archive", &[server.as_str(), &path]))
+        Markers::new(self.folder("archive", &[server, &path]))
     }
 
     /// The segments that were fetched ahead from these destinations for the recovery of one data directory.
-    pub fn fetched(
-        &self,
-        locations: &[&str],
-        server: &ServerName,
-        data_directory: &Path,
-    ) -> Fetched {
+    pub fn fetched(&self, locations: &[&str], server: &str, data_directory: &Path) -> Fetched {
         let path = data_directory.to_string_lossy();
-        let about: Vec<&str> = [server.as_str(), &path]
+        let about: Vec<&str> = [server, &path]
             .into_iter()
             .chain(locations.iter().copied())
             .collect();
@@ -112,8 +104,8 @@ impl Spool {
     }
 
     /// The cluster that a server's directory in a destination was found to belong to.
-    pub fn identity(&self, location: &str, server: &ServerName) -> Result<Option<SystemId>, Error> {
-        let folder = self.folder("identity", &[location, server.as_str()]);
+    pub fn identity(&self, location: &str, server: &str) -> Result<Option<SystemId>, Error> {
+        let folder = self.folder("identity", &[location, server]);
         let content = folder.read("system-id")?;
         Ok(content.and_then(|content| String::from_utf8(content).ok()?.trim().parse().ok()))
     }
@@ -122,10 +114,10 @@ impl Spool {
     pub fn set_identity(
         &self,
         location: &str,
-        server: &ServerName,
+        server: &str,
         system_id: SystemId,
     ) -> Result<(), Error> {
-        let folder = self.folder("identity", &[location, server.as_str()]);
+        let folder = self.folder("identity", &[location, server]);
         folder.write("system-id", system_id.to_string().as_bytes())
     }
 
@@ -253,18 +245,14 @@ mod tests {
 
     use super::*;
 
-    fn server(name: &str) -> ServerName {
-        ServerName::parse(name).expect("a name")
-    }
-
     #[test]
     fn an_identity_is_remembered_per_destination_and_server() -> Result<(), Error> {
         let root = tempfile::tempdir().expect("a directory");
         let spool = Spool::new(root.path().join("made/on/demand"));
-        spool.set_identity("s3://a", &server("x"), SystemId(7))?;
-        assert_eq!(spool.identity("s3://a", &server("x"))?, Some(SystemId(7)));
-        assert_eq!(spool.identity("s3://a", &server("y"))?, None);
-        assert_eq!(spool.identity("s3://b", &server("x"))?, None);
+        spool.set_identity("s3://a", "x", SystemId(7))?;
+        assert_eq!(spool.identity("s3://a", "x")?, Some(SystemId(7)));
+        assert_eq!(spool.identity("s3://a", "y")?, None);
+        assert_eq!(spool.identity("s3://b", "x")?, None);
         Ok(())
     }
 
@@ -272,11 +260,11 @@ mod tests {
     fn what_others_could_have_put_there_is_not_read() -> Result<(), Error> {
         let root = tempfile::tempdir().expect("a directory");
         let spool = Spool::new(root.path());
-        spool.set_identity("s3://a", &server("x"), SystemId(7))?;
+        spool.set_identity("s3://a", "x", SystemId(7))?;
         let folder = spool.folder("identity", &["s3://a", "x"]);
         let open = fs::Permissions::from_mode(0o770);
         fs::set_permissions(&folder.path, open).expect("our own directory");
-        let refused = spool.identity("s3://a", &server("x"));
+        let refused = spool.identity("s3://a", "x");
         assert!(matches!(refused, Err(Error::Shared { .. })));
         Ok(())
     }
@@ -288,7 +276,7 @@ mod tests {
         let spool = Spool::new(root.path());
         let folder = spool.folder("identity", &["s3://a", "x"]);
         std::os::unix::fs::symlink(elsewhere.path(), &folder.path).expect("a link");
-        let refused = spool.set_identity("s3://a", &server("x"), SystemId(7));
+        let refused = spool.set_identity("s3://a", "x", SystemId(7));
         assert!(matches!(refused, Err(Error::Shared { .. })));
     }
 
@@ -296,10 +284,10 @@ mod tests {
     fn nonsense_in_the_cache_is_an_empty_cache() -> Result<(), Error> {
         let root = tempfile::tempdir().expect("a directory");
         let spool = Spool::new(root.path());
-        spool.set_identity("s3://a", &server("x"), SystemId(7))?;
+        spool.set_identity("s3://a", "x", SystemId(7))?;
         let folder = spool.folder("identity", &["s3://a", "x"]);
         folder.write("system-id", b"seven")?;
-        assert_eq!(spool.identity("s3://a", &server("x"))?, None);
+        assert_eq!(spool.identity("s3://a", "x")?, None);
         Ok(())
     }
 }

@@ -33,12 +33,12 @@ use crate::{
     model::{
         self,
         compression::Codec,
-        names::{DestinationName, ServerName},
+        names::DestinationName,
         time::Timestamp,
         wal::{SystemId, WalFile},
     },
     spool::Spool,
-    store::{self, Key, SharedStore, Tags},
+    store::{self, Archive, Key, Tags},
 };
 
 mod backlog;
@@ -58,10 +58,8 @@ use prepare::Prepared;
 pub struct ArchiveTarget {
     /// Its name, for messages.
     pub destination: DestinationName,
-    /// Its objects.
-    pub store: SharedStore,
-    /// The server's directory in it.
-    pub server: ServerName,
+    /// The server's catalog in it.
+    pub archive: Archive,
     /// Whether success depends on it.
     pub requirement: Requirement,
 }
@@ -69,11 +67,7 @@ pub struct ArchiveTarget {
 impl ArchiveTarget {
     /// What tells this place from others in the local cache.
     fn place(&self) -> String {
-        format!("{} {}", self.destination, self.store.location())
-    }
-
-    fn key(&self, below_server: &str) -> Key {
-        Key::verbatim(format!("{}/{below_server}", self.server))
+        format!("{} {}", self.destination, self.archive.store().location())
     }
 }
 
@@ -142,7 +136,9 @@ impl Default for Backlog {
         let cores = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
         Self {
             segments_max: 512,
-            parallel: cores.saturating_add(1).min(NonZeroUsize::new(9).unwrap_or(cores)),
+            parallel: cores
+                .saturating_add(1)
+                .min(NonZeroUsize::new(9).unwrap_or(cores)),
             time_max: Duration::from_mins(1),
         }
     }
@@ -313,7 +309,7 @@ pub enum Error {
         /// The destination.
         destination: DestinationName,
         /// The server.
-        server: ServerName,
+        server: String,
         /// Whose WAL is there.
         pinned: SystemId,
         /// Whose file this is.
@@ -325,21 +321,10 @@ pub enum Error {
         /// The destination.
         destination: DestinationName,
         /// The server.
-        server: ServerName,
+        server: String,
         /// Why.
         #[source]
-        source: format::records::Error,
-    },
-    /// A segment that is there cannot be read to see whose it is.
-    #[error("cannot tell which cluster wrote `{key}` in `{destination}`")]
-    Stored {
-        /// The destination.
-        destination: DestinationName,
-        /// The segment.
-        key: Key,
-        /// Why.
-        #[source]
-        source: io::Error,
+        source: store::ArchiveError,
     },
     /// The name is taken by other content.
     #[error("`{existing}` in `{destination}` holds other content than `{file}`{}", aside(ours.as_ref()))]
@@ -385,7 +370,7 @@ impl Error {
         match self {
             Self::Name { .. } | Self::NoTarget { .. } => Kind::Usage,
             Self::Read { .. } => Kind::Failed,
-            Self::Header { .. } | Self::History { .. } | Self::Stored { .. } => Kind::Verification,
+            Self::Header { .. } | Self::History { .. } => Kind::Verification,
             Self::Foreign { .. } | Self::Identity { .. } | Self::Conflict { .. } => Kind::Refused,
             Self::Store { source, .. } => source.kind(),
             Self::Slow { .. } => Kind::Unreachable,
@@ -486,12 +471,14 @@ async fn bounded<T>(
 ) -> Result<T, Error> {
     match target.requirement {
         Requirement::Required => work.await,
-        Requirement::Optional(time) => tokio::time::timeout(time, work).await.unwrap_or_else(|_| {
-            Err(Error::Slow {
-                destination: target.destination.clone(),
-                file,
+        Requirement::Optional(time) => {
+            tokio::time::timeout(time, work).await.unwrap_or_else(|_| {
+                Err(Error::Slow {
+                    destination: target.destination.clone(),
+                    file,
+                })
             })
-        }),
+        }
     }
 }
 
@@ -517,7 +504,10 @@ fn settle(
             }),
             (Err(error), Requirement::Required) => {
                 let is_grave = |error: &Error| error.kind() != Kind::Unreachable;
-                if worst.as_ref().is_none_or(|worst| !is_grave(worst) && is_grave(&error)) {
+                if worst
+                    .as_ref()
+                    .is_none_or(|worst| !is_grave(worst) && is_grave(&error))
+                {
                     worst = Some(error);
                 }
             }

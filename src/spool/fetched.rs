@@ -96,7 +96,7 @@ impl Fetched {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{model::names::ServerName, spool::Spool};
+    use crate::spool::Spool;
 
     fn segment(text: &str) -> SegmentName {
         text.parse().expect("a name")
@@ -106,16 +106,15 @@ mod tests {
     fn a_segment_is_found_by_the_recovery_that_fetched_it_only() -> Result<(), Error> {
         let root = tempfile::tempdir().expect("a directory");
         let spool = Spool::new(root.path());
-        let server = ServerName::parse("x").expect("a name");
         let one = segment("000000010000000000000001");
-        let fetched = spool.fetched(&["s3://a"], &server, Path::new("/data/a"));
+        let fetched = spool.fetched(&["s3://a"], "x", Path::new("/data/a"));
         fs::write(fetched.directory()?.join(one.to_string()), "content").expect("our directory");
         assert_eq!(fetched.find(one)?, Some(fetched.path(one)));
         assert_eq!(fetched.peek(one, 3)?, (b"con".to_vec(), 7));
         let elsewhere = [
-            spool.fetched(&["s3://a"], &server, Path::new("/data/b")),
-            spool.fetched(&["s3://b"], &server, Path::new("/data/a")),
-            spool.fetched(&["s3://a", "s3://b"], &server, Path::new("/data/a")),
+            spool.fetched(&["s3://a"], "x", Path::new("/data/b")),
+            spool.fetched(&["s3://b"], "x", Path::new("/data/a")),
+            spool.fetched(&["s3://a", "s3://b"], "x", Path::new("/data/a")),
         ];
         for other in elsewhere {
             assert_eq!(other.find(one)?, None);
@@ -126,8 +125,7 @@ mod tests {
     #[test]
     fn the_compression_survives_what_is_removed() -> Result<(), Error> {
         let root = tempfile::tempdir().expect("a directory");
-        let server = ServerName::parse("x").expect("a name");
-        let fetched = Spool::new(root.path()).fetched(&["s3://a"], &server, Path::new("/data"));
+        let fetched = Spool::new(root.path()).fetched(&["s3://a"], "x", Path::new("/data"));
         assert_eq!(fetched.compression()?, None);
         fetched.set_compression(Compression::Zstd)?;
         let (one, two) = (

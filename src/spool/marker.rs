@@ -131,7 +131,7 @@ impl Markers {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{model::names::ServerName, spool::Spool};
+    use crate::spool::Spool;
 
     struct Scene {
         root: tempfile::TempDir,
@@ -141,8 +141,7 @@ mod tests {
 
     fn scene() -> Scene {
         let root = tempfile::tempdir().expect("a directory");
-        let server = ServerName::parse("x").expect("a name");
-        let markers = Spool::new(root.path().join("spool")).markers(&server, root.path());
+        let markers = Spool::new(root.path().join("spool")).markers("x", root.path());
         let segment = "000000010000000000000001".parse().expect("a name");
         Scene {
             root,

@@ -21,10 +21,7 @@ use super::{
 use crate::{
     failure::Failure,
     format::wal_header::{HEADER_BYTES, SegmentHeader},
-    model::{
-        names::ServerName,
-        wal::{SegmentName, WalFile},
-    },
+    model::wal::{SegmentName, WalFile},
     spool::{self, Marker, Markers},
 };
 
@@ -77,7 +74,7 @@ fn warning(error: &spool::Error) -> Warning {
 }
 
 fn markers(path: &Path, targets: &[ArchiveTarget], options: &ArchiveOptions) -> Option<Markers> {
-    let server: &ServerName = &targets.first()?.server;
+    let server = targets.first()?.archive.server();
     let directory = path.parent()?;
     Some(options.spool.as_ref()?.markers(server, directory))
 }
@@ -87,7 +84,7 @@ fn required_places(targets: &[ArchiveTarget]) -> BTreeSet<String> {
         .iter()
         .filter(|target| target.requirement == Requirement::Required);
     required
-        .map(|target| format!("{} {}", target.place(), target.server))
+        .map(|target| format!("{} {}", target.place(), target.archive.server()))
         .collect()
 }
 
@@ -204,7 +201,10 @@ impl Window<'_> {
         let file = WalFile::Segment(segment);
         let one = archive_one(&path, file, self.targets, self.options).await;
         let one = one.map_err(|error| Error::failure(&error))?;
-        let system_id = one.prepared.system_id.filter(|id| self.asked.prepared.system_id == Some(*id));
+        let system_id = one
+            .prepared
+            .system_id
+            .filter(|id| self.asked.prepared.system_id == Some(*id));
         let Some(system_id) = system_id else {
             // Archived, but nothing that a marker could vouch for.
             return Ok(one.warnings);

@@ -7,12 +7,11 @@ use std::{
 };
 
 use bytes::Bytes;
-use futures_util::TryStreamExt as _;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc;
 
 use super::{
-    ArchiveOptions, ArchiveTarget, Error, How, Records, Warning, WalConflict, blocking,
+    ArchiveOptions, ArchiveTarget, Error, How, Records, WalConflict, Warning, blocking,
     identity::{self, Pin},
     prepare::Prepared,
 };
@@ -77,19 +76,15 @@ pub(super) async fn look(
 }
 
 async fn existing(target: &ArchiveTarget, file: WalFile) -> Result<Vec<Existing>, Error> {
-    let prefix = target.key(&wal_stem(file));
-    let listed: Result<Vec<_>, _> = target.store.list_all(prefix.as_str()).try_collect().await;
+    let listed = target.archive.objects(&wal_stem(file)).await;
     let objects = listed.map_err(|source| failed(target, file, source))?;
-    let holds = |object: store::ObjectMeta| {
-        let below = object.key.as_str().strip_prefix(target.server.as_str())?;
-        match ObjectKey::parse(below.strip_prefix('/')?) {
-            ObjectKey::Wal(wal) if wal.file == file => Some(Existing {
-                compression: wal.compression,
-                bytes: object.size,
-                key: object.key,
-            }),
-            _ => None,
-        }
+    let holds = |object: store::ObjectMeta| match target.archive.parse(&object.key)? {
+        ObjectKey::Wal(wal) if wal.file == file => Some(Existing {
+            compression: wal.compression,
+            bytes: object.size,
+            key: object.key,
+        }),
+        _ => None,
     };
     Ok(objects.into_iter().filter_map(holds).collect())
 }
@@ -126,7 +121,7 @@ pub(super) async fn deliver(
         target,
         prepared,
         options,
-        key: target.key(&object.to_string()),
+        key: target.archive.key(&ObjectKey::Wal(object)),
     };
     let mode = match options.conflict {
         WalConflict::Compare => PutMode::Create,
@@ -162,7 +157,12 @@ impl Sending<'_> {
             Some(content) => {
                 let options = PutOptions { mode, tags };
                 let stored = content.stored.clone();
-                let put = self.target.store.put(&self.key, stored, options).await;
+                let put = self
+                    .target
+                    .archive
+                    .store()
+                    .put(&self.key, stored, options)
+                    .await;
                 put.map_err(|source| failed(self.target, file, source))
             }
             None => self.stream(mode, tags).await,
@@ -171,7 +171,7 @@ impl Sending<'_> {
 
     /// The conditional write was refused: by our own earlier try, whose answer was lost, or by somebody else's object.
     async fn taken(&self, object: WalObject) -> Result<Delivery, Error> {
-        let head = self.target.store.head(&self.key).await;
+        let head = self.target.archive.store().head(&self.key).await;
         let head = head.map_err(|source| failed(self.target, self.prepared.file, source))?;
         let existing = Existing {
             key: self.key.clone(),
@@ -194,7 +194,7 @@ impl Sending<'_> {
             mode,
             tags,
         };
-        let upload = self.target.store.begin_upload(&self.key, options);
+        let upload = self.target.archive.store().begin_upload(&self.key, options);
         let upload = upload.await.map_err(lost)?;
         let (sender, parts) = mpsc::channel(1);
         let codec = self.options.codec;
@@ -292,7 +292,11 @@ async fn is_same(
         return Ok(false);
     }
     let lost = |source| failed(target, prepared.file, source);
-    let got = target.store.get(&existing.key, GetOptions::default()).await;
+    let got = target
+        .archive
+        .store()
+        .get(&existing.key, GetOptions::default())
+        .await;
     let body = got.map_err(lost)?.body;
     let (path, compression) = (prepared.path.clone(), existing.compression);
     let compared = feed(body, move |feed| same(&path, compression, feed)).await;
@@ -379,9 +383,9 @@ async fn put_aside(
         target,
         prepared,
         options,
-        key: target.key(&ObjectKey::Own(name).to_string()),
+        key: target.archive.key(&ObjectKey::Own(name)),
     };
-    let there = target.store.exists(&sending.key).await;
+    let there = target.archive.store().exists(&sending.key).await;
     if !there.map_err(|source| failed(target, prepared.file, source))? {
         match sending.send(PutMode::Create).await {
             Err(Error::Store { source, .. }) if source.is_conflict() => {}

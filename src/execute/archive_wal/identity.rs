@@ -15,7 +15,6 @@ use super::{ArchiveOptions, ArchiveTarget, Error, Prepared, Records};
 use crate::{
     format::{
         keys::{ObjectKey, OwnObject, WALS, WalObject},
-        records,
         wal_header::{HEADER_BYTES, SegmentHeader},
     },
     model::{
@@ -25,7 +24,7 @@ use crate::{
         wal::{SegmentName, SystemId, WalFile},
     },
     pipeline::{compress::Decoder, feed::feed},
-    store::{self, GetOptions, GetRange, Key, Meaning, PutMode, StoreExt as _},
+    store::{self, ArchiveError, GetOptions, GetRange, Meaning, PutMode, StoreExt as _},
 };
 
 /// Of how many timelines, the newest first, one segment is read.
@@ -55,7 +54,9 @@ pub(super) async fn look(
     }
     let cached = options.spool.as_ref().and_then(|spool| {
         // A cache that cannot be read is an empty one.
-        spool.identity(&target.place(), &target.server).ok()?
+        spool
+            .identity(&target.place(), target.archive.server())
+            .ok()?
     });
     match cached {
         Some(system_id) => Ok(Pin::Cached(system_id)),
@@ -64,23 +65,23 @@ pub(super) async fn look(
 }
 
 async fn stored(target: &ArchiveTarget, file: WalFile) -> Result<Pin, Error> {
-    match target.store.get_bytes(&key(target)).await {
-        Ok(content) => {
-            let identity = records::parse::<Identity>(&content);
-            let identity = identity.map_err(|source| Error::Identity {
-                destination: target.destination.clone(),
-                server: target.server.clone(),
-                source,
-            })?;
-            Ok(Pin::Stored(identity.system_id))
-        }
-        Err(error) if error.is_not_found() => Ok(Pin::Missing),
-        Err(source) => Err(failed(target, file, source)),
+    let read = target.archive.read_record::<Identity>(OwnObject::Identity);
+    match read.await {
+        Ok(Some((identity, _))) => Ok(Pin::Stored(identity.system_id)),
+        Ok(None) => Ok(Pin::Missing),
+        Err(error) => Err(unread(target, error, file)),
     }
 }
 
-fn key(target: &ArchiveTarget) -> Key {
-    target.key(&ObjectKey::Own(OwnObject::Identity).to_string())
+fn unread(target: &ArchiveTarget, error: ArchiveError, file: WalFile) -> Error {
+    match error {
+        ArchiveError::Store(source) => failed(target, file, source),
+        source => Error::Identity {
+            destination: target.destination.clone(),
+            server: target.archive.server().to_owned(),
+            source,
+        },
+    }
 }
 
 fn failed(target: &ArchiveTarget, file: WalFile, source: store::Error) -> Error {
@@ -116,7 +117,7 @@ pub(super) async fn ensure(
     }
     if let Some(spool) = &options.spool {
         // Without it the next call asks again.
-        let _remembered = spool.set_identity(&target.place(), &target.server, found);
+        let _remembered = spool.set_identity(&target.place(), target.archive.server(), found);
     }
     Ok(())
 }
@@ -124,7 +125,7 @@ pub(super) async fn ensure(
 fn foreign(target: &ArchiveTarget, pinned: SystemId, found: SystemId) -> Error {
     Error::Foreign {
         destination: target.destination.clone(),
-        server: target.server.clone(),
+        server: target.archive.server().to_owned(),
         pinned,
         found,
     }
@@ -143,23 +144,25 @@ async fn create(
     if let WalArchiveCheck::Foreign { system_id, .. } = check {
         return Ok(system_id);
     }
-    let identity = records::render(&Identity {
+    let identity = Identity {
         system_id: found,
         pinned_at: options.now,
-    });
-    let key = key(target);
-    let put = |mode| target.store.put_text(&key, &identity, mode);
+    };
+    let archive = &target.archive;
+    let put = |mode| archive.write_record(OwnObject::Identity, &identity, mode);
     let written = match put(PutMode::Create).await {
-        Err(error) if error.meaning == Meaning::Unsupported => put(PutMode::Overwrite).await,
+        Err(ArchiveError::Store(error)) if error.meaning == Meaning::Unsupported => {
+            put(PutMode::Overwrite).await
+        }
         other => other,
     };
     match written {
         Ok(_) => Ok(found),
         Err(error) if error.is_conflict() => match stored(target, prepared.file).await? {
             Pin::Stored(pinned) => Ok(pinned),
-            _ => Err(lost(error)),
+            _ => Err(unread(target, error, prepared.file)),
         },
-        Err(error) => Err(lost(error)),
+        Err(error) => Err(unread(target, error, prepared.file)),
     }
 }
 
@@ -231,8 +234,8 @@ pub async fn check_wal_archive(
 async fn newest_segments(
     target: &ArchiveTarget,
 ) -> Result<Vec<(SegmentName, Compression)>, store::Error> {
-    let wals = target.key(WALS);
-    let (directories, _) = target.store.list_children(wals.as_str()).await?;
+    let (store, wals) = (target.archive.store(), target.archive.prefix(WALS));
+    let (directories, _) = store.list_children(&wals).await?;
     let mut last_directories = BTreeMap::new();
     for directory in directories {
         let name = directory.trim_end_matches('/').rsplit('/').next();
@@ -243,16 +246,13 @@ async fn newest_segments(
     }
     let mut newest = Vec::new();
     for directory in last_directories.values().rev().take(TIMELINES_MAX) {
-        let listed: Vec<_> = target.store.list_all(directory).try_collect().await?;
-        let segment = |object: &store::ObjectMeta| {
-            let below = object.key.as_str().strip_prefix(target.server.as_str())?;
-            match ObjectKey::parse(below.strip_prefix('/')?) {
-                ObjectKey::Wal(WalObject {
-                    file: WalFile::Segment(name),
-                    compression,
-                }) => Some((name, compression)),
-                _ => None,
-            }
+        let listed: Vec<_> = store.list_all(directory).try_collect().await?;
+        let segment = |object: &store::ObjectMeta| match target.archive.parse(&object.key)? {
+            ObjectKey::Wal(WalObject {
+                file: WalFile::Segment(name),
+                compression,
+            }) => Some((name, compression)),
+            _ => None,
         };
         newest.extend(listed.iter().rev().find_map(segment));
     }
@@ -272,8 +272,8 @@ async fn read_header(
         Compression::None => GetOptions::range(GetRange::Bounded(0..HEADER_BYTES as u64)),
         _ => GetOptions::default(),
     };
-    let key = target.key(&object.to_string());
-    let got = match target.store.get(&key, options).await {
+    let key = target.archive.key(&ObjectKey::Wal(object));
+    let got = match target.archive.store().get(&key, options).await {
         Ok(got) => got,
         // An empty object has no bytes to give.
         Err(error) if error.meaning == Meaning::Precondition => {
