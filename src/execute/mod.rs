@@ -1,0 +1,3 @@
+//! Carrying out what was decided or asked for.
+
+pub mod archive_wal;
