@@ -9,6 +9,7 @@ pub mod format;
 pub mod model;
 pub mod pipeline;
 pub mod postgres;
+pub mod recover;
 pub mod secret;
 pub mod spool;
 pub mod store;
