@@ -11,4 +11,5 @@ pub mod pipeline;
 pub mod postgres;
 pub mod recover;
 pub mod secret;
+pub mod spool;
 pub mod store;

@@ -1,3 +1,4 @@
-//! Doing what a plan says.
+//! Carrying out what was decided or asked for.
 
+pub mod archive_wal;
 pub mod base_backup;

@@ -27,6 +27,10 @@ pub(super) fn hint(message: &str, role: &str) -> String {
     if let Some(function) = named {
         return format!("GRANT EXECUTE ON FUNCTION {} TO {role}", function.signature);
     }
+    // Open to everyone unless somebody revoked that; those that are asked here take no argument.
+    if let Some(name) = message.strip_prefix("permission denied for function ") {
+        return format!("GRANT EXECUTE ON FUNCTION {name}() TO {role}");
+    }
     // Settings that only superusers see are named by the setting, not by the role that would open them.
     format!("GRANT {} TO {role}", MEMBERSHIPS[0])
 }
@@ -97,5 +101,10 @@ mod tests {
         assert!(statements(17, "a\"B")[0].ends_with("TO \"a\"\"B\""));
         let refused = "permission denied to examine \"data_directory\"";
         assert_eq!(hint(refused, "b"), "GRANT pg_read_all_settings TO b");
+        let revoked = "permission denied for function pg_control_system";
+        assert_eq!(
+            hint(revoked, "b"),
+            "GRANT EXECUTE ON FUNCTION pg_control_system() TO b"
+        );
     }
 }
