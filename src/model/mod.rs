@@ -12,6 +12,7 @@ pub mod observed;
 pub mod progress;
 pub mod reason;
 pub mod record;
+pub mod recovery;
 pub mod retention;
 pub mod schedule;
 pub mod time;

@@ -1,1 +1,3 @@
 //! Getting back what was stored.
+
+pub mod base;
