@@ -186,7 +186,7 @@ async fn a_backup_becomes_a_cluster_that_recovers() {
     assert!(!bed.path("data/standby.signal").exists());
     assert!(!bed.path("data").join(MARKER).exists());
     assert_eq!(cluster.removed, [PathBuf::from("standby.signal")]);
-    assert_eq!((cluster.files, cluster.bytes), (7, 41));
+    assert_eq!((cluster.files, cluster.bytes), (7, 39));
     let mode = fs::metadata(bed.path("data"))
         .expect("it is there")
         .permissions();
