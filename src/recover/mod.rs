@@ -1,0 +1,3 @@
+//! Bringing back what is stored.
+
+pub mod wal;
