@@ -119,6 +119,20 @@ impl Action {
         matches!(self, Self::TakeBackup { .. })
     }
 
+    /// The backup that the action is about; none for a new one and for WAL.
+    pub fn backup(&self) -> Option<&BackupId> {
+        match self {
+            Self::TakeBackup { .. } | Self::DeleteWal { .. } => None,
+            Self::FinishBackup { backup }
+            | Self::AbandonAttempt { backup }
+            | Self::SetKeep { backup, .. }
+            | Self::ReleaseKeep { backup }
+            | Self::AbortUpload { backup, .. }
+            | Self::DeleteBackup { backup }
+            | Self::DeleteOrphan { backup, .. } => Some(backup),
+        }
+    }
+
     /// The verb that people read.
     pub fn verb(&self) -> &'static str {
         match self {

@@ -16,3 +16,4 @@ pub mod schedule;
 pub mod time;
 pub mod timeline;
 pub mod wal;
+pub mod zone;

@@ -11,7 +11,7 @@ use super::{
     backup::BackupId,
     catalog::Catalog,
     names::{DestinationName, ServerName},
-    record::{Attempt, Identity, KeepRecord, Tombstone},
+    record::{Attempt, Identity, KeepRecord, Life, Tombstone},
     time::Timestamp,
     timeline::{TimelineHistory, TimelineId},
     wal::{Lsn, SegmentName, SegmentSize, SystemId},
@@ -152,16 +152,14 @@ pub struct Stored {
     pub catalog: Knowledge<Catalog>,
     /// The cluster that the prefix belongs to.
     pub identity: Knowledge<Identity>,
-    /// The attempts on record.
-    pub attempts: Knowledge<BTreeMap<BackupId, Attempt>>,
+    /// The attempts on record, each with what is known about its process.
+    pub attempts: Knowledge<BTreeMap<BackupId, (Attempt, Life)>>,
     /// The backups that barkeep deleted.
     pub tombstones: Knowledge<Vec<Tombstone>>,
     /// The keeps that barkeep set.
     pub keep_records: Knowledge<BTreeMap<BackupId, KeepRecord>>,
     /// Uploads that were begun and neither completed nor aborted.
     pub uploads: Vec<PendingUpload>,
-    /// The attempts that run in this very process.
-    pub running: Vec<BackupId>,
 }
 
 /// An upload that was begun and neither completed nor aborted.

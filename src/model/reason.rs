@@ -123,6 +123,11 @@ pub enum Reason {
         /// How long it is kept.
         kept_for: String,
     },
+    /// The time for which it was kept has passed.
+    KeepEnded {
+        /// When.
+        until: Timestamp,
+    },
     /// The attempt's process is gone.
     DeadAttempt {
         /// When it was last seen alive.
@@ -311,6 +316,7 @@ impl fmt::Display for Reason {
             Self::FirstOf { period, kept_for } => {
                 write!(formatter, "first of the {period}, kept {kept_for}")
             }
+            Self::KeepEnded { until } => write!(formatter, "kept until {until}"),
             Self::DeadAttempt { since } => write!(formatter, "its attempt died after {since}"),
             Self::WalArrived { last } => write!(formatter, "WAL up to {last} has arrived"),
             Self::FailedLongAgo { since } => write!(formatter, "failed, begun {since}"),

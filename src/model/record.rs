@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     backup::{ArchiveRoot, BackupId, KeepTarget},
     compression::Compression,
+    retention::RetentionPolicy,
     time::Timestamp,
     wal::{Lsn, SegmentName, SystemId},
 };
@@ -27,8 +28,8 @@ pub struct Attempt {
     pub backup: BackupId,
     /// When it was started.
     pub started_at: Timestamp,
-    /// The machine and the process, for people.
-    pub by: String,
+    /// The process that runs it.
+    pub by: Actor,
     /// The instant of the schedule that it answers, if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub due: Option<Timestamp>,
@@ -37,6 +38,31 @@ pub struct Attempt {
     /// Known once PostgreSQL has left backup mode: all that is needed to finish without the process.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stopped: Option<Stopped>,
+}
+
+/// A process, told apart from every other one that ever ran: a number alone is used again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Actor {
+    /// The machine's name, for people.
+    pub host: String,
+    /// The machine's present start: Linux' boot id.
+    pub boot: String,
+    /// The process's number.
+    pub pid: u32,
+    /// When the process started, in clock ticks since the machine did.
+    pub started: u64,
+}
+
+/// What is known about the process behind an attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Life {
+    /// It runs, on this host.
+    Alive,
+    /// It does not: this host would know.
+    Dead,
+    /// It ran elsewhere; only the age of its last sign tells.
+    Elsewhere,
 }
 
 /// What an attempt knows when PostgreSQL has left backup mode.
@@ -97,4 +123,29 @@ pub struct KeepRecord {
     pub until: Option<Timestamp>,
     /// When it was set.
     pub set_at: Timestamp,
+}
+
+/// `barkeep/marks/<id>`: a backup that goes once its grace has passed, if the plan still agrees.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mark {
+    /// The backup.
+    pub backup: BackupId,
+    /// When it was marked, by the store's clock.
+    pub at: Timestamp,
+    /// Why, for people.
+    pub reason: String,
+}
+
+/// `barkeep/baseline`: what the last run was configured to keep, and what it found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Baseline {
+    /// When, by the store's clock.
+    pub at: Timestamp,
+    /// The retention then; none keeps everything.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retention: Option<RetentionPolicy>,
+    /// The minimum redundancy then.
+    pub minimum_redundancy: u32,
+    /// The backups then: one that is gone without a tombstone has vanished.
+    pub backups: Vec<BackupId>,
 }

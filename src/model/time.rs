@@ -19,6 +19,9 @@ use serde::{Deserialize, Serialize};
 pub struct Timestamp(DateTime<Utc>);
 
 impl Timestamp {
+    /// The end of the calendar: never.
+    pub const MAX: Self = Self(DateTime::<Utc>::MAX_UTC);
+
     /// The instant so many seconds after 1970 began, or `None` outside the calendar.
     pub fn from_unix_seconds(seconds: i64) -> Option<Self> {
         DateTime::from_timestamp(seconds, 0).map(Self)
@@ -112,10 +115,10 @@ impl fmt::Display for Span {
             }
         }
         parts.truncate(2);
-        match parts.is_empty() {
-            true => formatter.write_str("0s"),
-            false => formatter.write_str(&parts.join(" ")),
+        if parts.is_empty() {
+            return formatter.write_str("0s");
         }
+        formatter.write_str(&parts.join(" "))
     }
 }
 

@@ -159,6 +159,7 @@ impl SegmentNumber {
     }
 
     /// The following segment.
+    #[must_use]
     pub fn next(self) -> Self {
         Self(self.0 + 1)
     }
@@ -185,6 +186,7 @@ impl SegmentName {
     }
 
     /// The following segment on the same timeline.
+    #[must_use]
     pub fn next(self, size: SegmentSize) -> Self {
         self.number(size).next().name(self.timeline, size)
     }

@@ -25,6 +25,7 @@
 //! ```
 
 mod backup;
+pub mod conninfo;
 mod identify;
 
 pub use backup::{BackupRequest, BackupStart, BackupStop, Checkpoint};

@@ -20,6 +20,7 @@ use futures_util::stream::BoxStream;
 
 use crate::model::time::Timestamp;
 
+mod archive;
 pub mod checksum;
 pub mod conformance;
 pub mod directory;
@@ -29,7 +30,10 @@ mod listing;
 pub mod memory;
 mod object;
 mod request;
+#[cfg(feature = "aws")]
+pub mod s3;
 
+pub use archive::{Archive, ArchiveError, StoredInfo};
 pub use error::{Error, Meaning, Operation};
 pub use ext::StoreExt;
 pub use object::{
