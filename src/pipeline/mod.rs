@@ -15,6 +15,8 @@
 
 pub mod checksum;
 pub mod compress;
+pub mod feed;
 pub mod page;
 pub mod tar;
+pub mod throttle;
 pub mod untar;

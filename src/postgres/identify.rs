@@ -1,9 +1,19 @@
 //! What a server says of itself.
+//!
+//! [`Session::facts`] asks in a handful of queries that work on a primary and a standby, on every version from 13, with the grants of
+//! `docs/postgresql-role.md`. What is only nice to know and not granted is `None`; what a backup needs and is not granted is an error with the
+//! missing grant as its hint. A file that archived strangely is no reason to know nothing else, so unparsable names are `None`.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, str::FromStr, time::SystemTime};
 
+use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
+use tokio_postgres::Row;
 
+use super::{
+    Error,
+    session::{Session, get},
+};
 use crate::model::{
     backup::Tablespace,
     time::Timestamp,
@@ -99,4 +109,222 @@ pub struct Archiver {
     pub last_failed: Option<WalFile>,
     /// When.
     pub last_failed_at: Option<Timestamp>,
+}
+
+/// One row with everything that the server must tell. The timeline on a primary is that of the WAL it writes: its control file
+/// lags behind a promotion. On a standby it is the newest that recovery has reached.
+const FACTS: &str = "\
+    SELECT s.system_identifier::text, \
+        current_setting('server_version_num')::int, \
+        (SELECT setting::bigint FROM pg_settings WHERE name = 'wal_segment_size'), \
+        pg_is_in_recovery(), \
+        CASE WHEN pg_is_in_recovery() \
+            THEN greatest(c.timeline_id, r.min_recovery_end_timeline) \
+            ELSE ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::int END, \
+        (CASE WHEN pg_is_in_recovery() THEN coalesce(pg_last_wal_replay_lsn(), c.redo_lsn) \
+            ELSE pg_current_wal_lsn() END)::text, \
+        current_setting('data_directory'), \
+        current_setting('port')::int, \
+        nullif(current_setting('config_file'), ''), \
+        nullif(current_setting('hba_file'), ''), \
+        nullif(current_setting('ident_file'), ''), \
+        current_setting('data_checksums') = 'on', \
+        current_setting('summarize_wal', true) = 'on', \
+        pg_postmaster_start_time(), \
+        clock_timestamp() \
+    FROM pg_control_system() s, pg_control_checkpoint() c, pg_control_recovery() r";
+
+/// Every file but the main one that supplied a setting. A superuser or `pg_read_all_settings` sees them.
+const INCLUDED_FILES: &str = "\
+    SELECT DISTINCT sourcefile FROM pg_settings \
+    WHERE sourcefile IS NOT NULL AND sourcefile <> current_setting('config_file') ORDER BY 1";
+
+/// A tablespace in place has a relative location: it is part of PGDATA.
+const TABLESPACES: &str = "\
+    SELECT spcname::text, oid::bigint, pg_tablespace_location(oid) FROM pg_tablespace \
+    WHERE pg_tablespace_location(oid) LIKE '/%' ORDER BY spcname::text COLLATE \"C\"";
+
+const CLUSTER_SIZE: &str = "SELECT sum(pg_tablespace_size(oid))::bigint FROM pg_tablespace";
+
+const ARCHIVING: &str = "\
+    SELECT current_setting('archive_mode'), \
+        nullif(current_setting('archive_command'), ''), \
+        nullif(current_setting('archive_library', true), ''), \
+        archived_count, last_archived_wal, last_archived_time, \
+        failed_count, last_failed_wal, last_failed_time \
+    FROM pg_stat_archiver";
+
+impl Session {
+    /// Asks the server everything about itself that a backup or a check wants to know.
+    pub async fn facts(&self) -> Result<ServerFacts, Error> {
+        const DOING: &str = "describe the server";
+        let row = self.row(DOING, FACTS, &[]).await?;
+        let answer = Answer {
+            row: &row,
+            doing: DOING,
+        };
+        Ok(ServerFacts {
+            system_id: answer.parsed(0)?,
+            version: answer.number(1)?,
+            segment_size: answer.checked(2, |bytes: i64| {
+                SegmentSize::new(u64::try_from(bytes).ok()?).ok()
+            })?,
+            role: if answer.get(3)? {
+                Role::Standby
+            } else {
+                Role::Primary
+            },
+            timeline: answer.timeline(4)?,
+            position: answer.parsed(5)?,
+            data_directory: answer.path(6)?,
+            port: answer.checked(7, |port: i32| u16::try_from(port).ok())?,
+            config_file: answer.maybe_path(8)?,
+            hba_file: answer.maybe_path(9)?,
+            ident_file: answer.maybe_path(10)?,
+            included_files: self.included_files().await?,
+            tablespaces: self.tablespaces().await?,
+            data_checksums: answer.get(11)?,
+            summarize_wal: answer.get(12)?,
+            cluster_size: self.cluster_size().await?,
+            archiving: self.archiving().await?,
+            started_at: answer.instant(13)?,
+            now: answer.instant(14)?,
+        })
+    }
+
+    /// Asks how WAL is archived, and how that goes.
+    pub async fn archiving(&self) -> Result<Archiving, Error> {
+        const DOING: &str = "say how it archives WAL";
+        let row = self.row(DOING, ARCHIVING, &[]).await?;
+        let answer = Answer {
+            row: &row,
+            doing: DOING,
+        };
+        let count = |column| answer.checked(column, |count: i64| u64::try_from(count).ok());
+        Ok(Archiving {
+            mode: answer.get(0)?,
+            command: answer.get(1)?,
+            library: answer.get(2)?,
+            archiver: Archiver {
+                archived_count: count(3)?,
+                last_archived: answer.file(4)?,
+                last_archived_at: answer.maybe_instant(5)?,
+                failed_count: count(6)?,
+                last_failed: answer.file(7)?,
+                last_failed_at: answer.maybe_instant(8)?,
+            },
+        })
+    }
+
+    async fn included_files(&self) -> Result<Vec<PathBuf>, Error> {
+        const DOING: &str = "name its configuration files";
+        let rows = self.rows(DOING, INCLUDED_FILES).await?;
+        rows.iter()
+            .map(|row| Answer { row, doing: DOING }.path(0))
+            .collect()
+    }
+
+    /// Asks for the tablespaces outside PGDATA's own directories, in order of name.
+    pub async fn tablespaces(&self) -> Result<Vec<Tablespace>, Error> {
+        const DOING: &str = "list its tablespaces";
+        let rows = self.rows(DOING, TABLESPACES).await?;
+        let tablespace = |row| {
+            let answer = Answer { row, doing: DOING };
+            Ok(Tablespace {
+                name: answer.get(0)?,
+                oid: answer.checked(1, |oid: i64| u32::try_from(oid).ok())?,
+                location: answer.path(2)?,
+            })
+        };
+        rows.iter().map(tablespace).collect()
+    }
+
+    async fn cluster_size(&self) -> Result<Option<u64>, Error> {
+        const DOING: &str = "tell its size";
+        match self.row(DOING, CLUSTER_SIZE, &[]).await {
+            Ok(row) => Answer {
+                row: &row,
+                doing: DOING,
+            }
+            .checked(0, |bytes: i64| u64::try_from(bytes).ok())
+            .map(Some),
+            Err(error) if error.is_insufficient_privilege() => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// A row with what it answers, to name in an error.
+#[derive(Clone, Copy)]
+pub(super) struct Answer<'a> {
+    pub(super) row: &'a Row,
+    pub(super) doing: &'static str,
+}
+
+impl<'a> Answer<'a> {
+    pub(super) fn get<T: tokio_postgres::types::FromSql<'a>>(
+        self,
+        column: usize,
+    ) -> Result<T, Error> {
+        get(self.row, self.doing, column)
+    }
+
+    /// A value that not every value of its SQL type can stand for.
+    pub(super) fn checked<T, V>(
+        self,
+        column: usize,
+        check: impl FnOnce(T) -> Option<V>,
+    ) -> Result<V, Error>
+    where
+        T: tokio_postgres::types::FromSql<'a> + ToString,
+    {
+        let value: T = self.get(column)?;
+        let answer = value.to_string();
+        check(value).ok_or(Error::Answer {
+            doing: self.doing,
+            answer,
+        })
+    }
+
+    pub(super) fn parsed<V: FromStr>(self, column: usize) -> Result<V, Error> {
+        self.checked(column, |text: String| text.parse().ok())
+    }
+
+    pub(super) fn timeline(self, column: usize) -> Result<TimelineId, Error> {
+        // An `int` in SQL, but 32 bits without a sign in PostgreSQL.
+        self.checked(column, |number: i32| {
+            TimelineId::new(number.cast_unsigned())
+        })
+    }
+
+    pub(super) fn instant(self, column: usize) -> Result<Timestamp, Error> {
+        self.get::<SystemTime>(column).map(instant)
+    }
+
+    fn maybe_instant(self, column: usize) -> Result<Option<Timestamp>, Error> {
+        let time: Option<SystemTime> = self.get(column)?;
+        Ok(time.map(instant))
+    }
+
+    fn number(self, column: usize) -> Result<u32, Error> {
+        self.checked(column, |number: i32| u32::try_from(number).ok())
+    }
+
+    fn path(self, column: usize) -> Result<PathBuf, Error> {
+        self.get::<String>(column).map(PathBuf::from)
+    }
+
+    fn maybe_path(self, column: usize) -> Result<Option<PathBuf>, Error> {
+        let path: Option<String> = self.get(column)?;
+        Ok(path.map(PathBuf::from))
+    }
+
+    fn file(self, column: usize) -> Result<Option<WalFile>, Error> {
+        let name: Option<String> = self.get(column)?;
+        Ok(name.and_then(|name| name.parse().ok()))
+    }
+}
+
+fn instant(time: SystemTime) -> Timestamp {
+    Timestamp::from(DateTime::<Utc>::from(time))
 }
