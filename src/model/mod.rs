@@ -11,6 +11,7 @@ pub mod judge;
 pub mod location;
 pub mod names;
 pub mod observed;
+pub mod progress;
 pub mod reason;
 pub mod record;
 pub mod recovery;

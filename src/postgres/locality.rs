@@ -25,7 +25,7 @@ use crate::{
 
 /// How long after writing `postmaster.pid` a postmaster may set its own start time: it loads libraries, looks up the addresses to
 /// listen on and allocates memory in between.
-const START_SPREAD: Duration = Duration::from_secs(60);
+const START_SPREAD: Duration = Duration::from_mins(1);
 
 /// Why a directory is not, or cannot be shown to be, the server's.
 #[derive(Debug, thiserror::Error)]
@@ -292,7 +292,13 @@ mod tests {
 
     #[test]
     fn what_no_running_server_leaves_is_not_a_pid_file() {
-        for text in ["", "4711\n", "4711\n/d\nx\n1\n", "-4711\n/d\n1\n1\n", "1\n/d\n1\n99999\n"] {
+        for text in [
+            "",
+            "4711\n",
+            "4711\n/d\nx\n1\n",
+            "-4711\n/d\n1\n1\n",
+            "1\n/d\n1\n99999\n",
+        ] {
             assert_eq!(PidFile::parse(text), None, "{text:?}");
         }
     }
