@@ -189,7 +189,7 @@ pub struct PageVerifier {
 
 impl PageVerifier {
     /// Begins a file: `number` is the number behind the dot in its name, 0 without one
-    /// ([`relation_file`]); `start` is where the backup begins.
+    /// ([`file_number`]); `start` is where the backup begins.
     pub fn new(number: u32, start: Lsn) -> Self {
         Self {
             start,
@@ -277,7 +277,7 @@ impl<R: Read> Read for Verified<R> {
 ///
 /// Files elsewhere have no such pages, whatever their names, and temporary relations
 /// (`base/5/t3_16384`) none whose damage would matter.
-pub fn relation_file(path: &Path) -> Option<u32> {
+pub fn file_number(path: &Path) -> Option<u32> {
     let components: Vec<&str> = path.iter().map(OsStr::to_str).collect::<Option<_>>()?;
     let (["global", name] | ["base", _, name]) = components[..] else {
         let [version, _, name] = components[..] else {
@@ -285,15 +285,14 @@ pub fn relation_file(path: &Path) -> Option<u32> {
         };
         return version
             .starts_with("PG_")
-            .then(|| file_number(name))
+            .then(|| number_in(name))
             .flatten();
     };
-    file_number(name)
+    number_in(name)
 }
 
-/// The number in the name of a relation's file: `<node>[_<fork>][.<number>]`. Files elsewhere have
-/// such names, too: [`relation_file`] looks at the whole path.
-pub fn file_number(name: &str) -> Option<u32> {
+/// The number in a file's name: `<node>[_<fork>][.<number>]`.
+fn number_in(name: &str) -> Option<u32> {
     let (relation, number) = name.split_once('.').unwrap_or((name, "0"));
     let (node, fork) = relation.split_once('_').unwrap_or((relation, "main"));
     let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
@@ -415,7 +414,7 @@ mod tests {
             ("PG_VERSION", None),
             ("", None),
         ] {
-            assert_eq!(relation_file(Path::new(path)), number, "{path}");
+            assert_eq!(file_number(Path::new(path)), number, "{path}");
         }
     }
 }

@@ -19,7 +19,7 @@ use barkeep::{
     },
     pipeline::{
         compress::{self, parallel},
-        page::{PageReport, Verified, relation_file},
+        page::{PageReport, Verified, file_number},
         tar::Writer,
         untar::{Destination, Durability, Options, Ownership, Symlinks},
     },
@@ -163,7 +163,7 @@ fn barman_reads_our_wal_files_and_we_read_its() {
 fn verify(data: &Path) -> Vec<(PathBuf, PageReport)> {
     let relations = tree::walk(data)
         .into_iter()
-        .filter_map(|path| relation_file(&path).map(|number| (path, number)));
+        .filter_map(|path| file_number(&path).map(|number| (path, number)));
     relations
         .map(|(path, number)| {
             let file = File::open(data.join(&path)).expect("readable");
