@@ -189,7 +189,7 @@ impl<S: Write> OpenArchive<S> {
             reading,
         };
         self.files += 1;
-        let pages = reading.verify_before.zip(relation_file(found));
+        let pages = reading.verify_before.zip(page::file_number(&found.relative));
         let Some((start, number)) = pages else {
             self.writer
                 .append_file(&entry, &mut content)
@@ -265,14 +265,6 @@ fn entry<'a>(
         group: owners.group(attributes.gid),
         modified: attributes.modified,
     }
-}
-
-/// The number of the file among those of its relation, if it is a relation's.
-fn relation_file(found: &Found) -> Option<u32> {
-    let parent = found.relative.parent()?.file_name()?.to_str()?;
-    let is_database = parent == "global" || parent.bytes().all(|byte| byte.is_ascii_digit());
-    let name = found.relative.file_name()?.to_str()?;
-    is_database.then(|| page::file_number(name))?
 }
 
 /// Whether a page is still damaged when it is read again: a write that was caught half done is finished by then.
