@@ -77,9 +77,8 @@ fn scene_of(compression: Compression, destinations: usize) -> Scene {
     let level = compression.levels().map(|_| Level::Low);
     let codec = Codec::for_wal(compression, level).expect("a word is in range");
     let stores: Vec<Memory> = (0..destinations).map(|_| Memory::new(now())).collect();
-    let shared = |(index, store): (usize, &Memory)| {
-        target(&format!("d{index}"), Arc::new(store.clone()))
-    };
+    let shared =
+        |(index, store): (usize, &Memory)| target(&format!("d{index}"), Arc::new(store.clone()));
     Scene {
         targets: stores.iter().enumerate().map(shared).collect(),
         options: ArchiveOptions {
@@ -137,7 +136,10 @@ impl Scene {
 
     fn contents(&self, store: usize) -> BTreeMap<String, Bytes> {
         let contents = self.stores[store].contents();
-        contents.into_iter().map(|(key, bytes)| (key.to_string(), bytes)).collect()
+        contents
+            .into_iter()
+            .map(|(key, bytes)| (key.to_string(), bytes))
+            .collect()
     }
 
     fn pinned(&self) -> Option<u64> {
@@ -190,14 +192,19 @@ async fn other_content_stops_and_ours_is_put_aside_once() {
         let scene = scene(Compression::None);
         scene.write(FIRST, &segment(FIRST, OURS, 1));
         let key = format!("{DIRECTORY}/{FIRST}{}", there.extension());
-        scene.put(&key, compressed(&segment(FIRST, OURS, 2), there)).await;
+        scene
+            .put(&key, compressed(&segment(FIRST, OURS, 2), there))
+            .await;
         let told = scene.outcome(FIRST).await;
         assert!(told.starts_with("Refused: "), "{told}");
         assert!(told.contains("holds other content"), "{told}");
         assert!(scene.outcome(FIRST).await.starts_with("Refused: "));
         let keys = scene.keys();
         assert_eq!(keys.len(), 2, "{keys:?}");
-        assert!(keys[0].starts_with(&format!("srv/barkeep/conflicts/{FIRST}/")), "{keys:?}");
+        assert!(
+            keys[0].starts_with(&format!("srv/barkeep/conflicts/{FIRST}/")),
+            "{keys:?}"
+        );
         assert!(scene.contents(0)[&keys[0]] == segment(FIRST, OURS, 1));
         assert_eq!(keys[1], key);
     }
@@ -221,8 +228,13 @@ async fn content_that_is_longer_shorter_or_damaged_is_other_content() {
     for (extension, there) in cases {
         let scene = scene(Compression::None);
         scene.write(FIRST, &content);
-        scene.put(&format!("{DIRECTORY}/{FIRST}{extension}"), there).await;
-        assert!(scene.outcome(FIRST).await.starts_with("Refused: "), "{extension}");
+        scene
+            .put(&format!("{DIRECTORY}/{FIRST}{extension}"), there)
+            .await;
+        assert!(
+            scene.outcome(FIRST).await.starts_with("Refused: "),
+            "{extension}"
+        );
     }
 }
 
@@ -231,7 +243,9 @@ async fn the_neighbours_of_a_segment_are_not_the_segment() {
     let scene = scene(Compression::None);
     scene.write(FIRST, &segment(FIRST, OURS, 1));
     for neighbour in [".partial.gz", ".00000028.backup", ".partial", "0", ".tmp"] {
-        scene.put(&format!("{DIRECTORY}/{FIRST}{neighbour}"), b"x".to_vec()).await;
+        scene
+            .put(&format!("{DIRECTORY}/{FIRST}{neighbour}"), b"x".to_vec())
+            .await;
     }
     assert_eq!(scene.outcome(FIRST).await, "Stored");
 }
@@ -272,12 +286,23 @@ async fn the_first_partial_stays() {
 #[tokio::test]
 async fn a_history_with_other_content_stops() {
     let scene = scene(Compression::Gzip);
-    scene.write("00000002.history", b"1\t0/5000100\tno recovery target specified\n");
+    scene.write(
+        "00000002.history",
+        b"1\t0/5000100\tno recovery target specified\n",
+    );
     assert_eq!(scene.outcome("00000002.history").await, "Stored");
     assert_eq!(scene.keys(), ["srv/wals/00000002.history.gz"]);
     assert_eq!(scene.outcome("00000002.history").await, "AlreadyThere");
-    scene.write("00000002.history", b"1\t0/6000100\tno recovery target specified\n");
-    assert!(scene.outcome("00000002.history").await.starts_with("Refused: "));
+    scene.write(
+        "00000002.history",
+        b"1\t0/6000100\tno recovery target specified\n",
+    );
+    assert!(
+        scene
+            .outcome("00000002.history")
+            .await
+            .starts_with("Refused: ")
+    );
 }
 
 #[tokio::test]
@@ -312,7 +337,12 @@ async fn what_is_not_what_its_name_says_goes_nowhere() {
         assert!(told.starts_with("Verification: "), "{name}: {told}");
     }
     assert!(scene.outcome("RECOVERYXLOG").await.starts_with("Usage: "));
-    assert!(scene.outcome("000000010000000000000009").await.starts_with("Failed: "));
+    assert!(
+        scene
+            .outcome("000000010000000000000009")
+            .await
+            .starts_with("Failed: ")
+    );
     assert!(scene.contents(0).is_empty());
     scene.options.check = ContentCheck::Off;
     scene.write(FIRST, b"anything");
@@ -351,7 +381,9 @@ async fn a_new_server_refuses_an_archive_that_another_cluster_began() {
     for there in Compression::ALL {
         let scene = scene(Compression::None);
         let key = format!("{DIRECTORY}/{FIRST}{}", there.extension());
-        scene.put(&key, compressed(&segment(FIRST, 5, 1), there)).await;
+        scene
+            .put(&key, compressed(&segment(FIRST, 5, 1), there))
+            .await;
         scene.write(SECOND, &segment(SECOND, OURS, 1));
         let told = scene.outcome(SECOND).await;
         assert!(told.starts_with("Refused: "), "{told}");
@@ -374,19 +406,32 @@ async fn a_stale_cache_gives_way_to_what_the_destination_says() {
     let scene = scene(Compression::None);
     let spool = scene.options.spool.as_ref().expect("a spool");
     let place = scene.targets[0].place();
-    spool.set_identity(&place, "srv", SystemId(5)).expect("a spool");
+    spool
+        .set_identity(&place, "srv", SystemId(5))
+        .expect("a spool");
     scene.write(FIRST, &segment(FIRST, OURS, 1));
     assert_eq!(scene.outcome(FIRST).await, "Stored");
-    assert_eq!(spool.identity(&place, "srv").expect("a spool"), Some(SystemId(OURS)));
+    assert_eq!(
+        spool.identity(&place, "srv").expect("a spool"),
+        Some(SystemId(OURS))
+    );
 }
 
 #[tokio::test]
 async fn an_identity_of_a_later_barkeep_stops() {
     let scene = scene(Compression::None);
-    scene.put("srv/barkeep/identity", b"{\"format\": 9, \"min_reader\": 9}".to_vec()).await;
+    scene
+        .put(
+            "srv/barkeep/identity",
+            b"{\"format\": 9, \"min_reader\": 9}".to_vec(),
+        )
+        .await;
     scene.write(FIRST, &segment(FIRST, OURS, 1));
     let told = scene.outcome(FIRST).await;
-    assert!(told.starts_with("Refused: cannot tell which cluster"), "{told}");
+    assert!(
+        told.starts_with("Refused: cannot tell which cluster"),
+        "{told}"
+    );
 }
 
 #[tokio::test]
@@ -396,7 +441,10 @@ async fn two_clusters_that_meet_in_an_empty_archive_cannot_both_have_it() {
     scene.write(FIRST, &segment(FIRST, OURS, 1));
     scene.write(SECOND, &segment(SECOND, 5, 1));
     let (one, two) = future::join(scene.outcome(FIRST), scene.outcome(SECOND)).await;
-    let stored = [&one, &two].iter().filter(|told| **told == "Stored").count();
+    let stored = [&one, &two]
+        .iter()
+        .filter(|told| **told == "Stored")
+        .count();
     assert_eq!(stored, 1, "{one} {two}");
 }
 
@@ -409,15 +457,25 @@ async fn what_waits_is_archived_ahead_and_acknowledged_once() {
     }
     // Neither of these is a segment, and the partial one never gets a marker.
     for other in ["00000002.history", "000000010000000000000003.partial"] {
-        fs::write(scene.path("archive_status").join(format!("{other}.ready")), "").expect("ours");
+        fs::write(
+            scene.path("archive_status").join(format!("{other}.ready")),
+            "",
+        )
+        .expect("ours");
     }
     assert_eq!(scene.outcome(&names[1]).await, "Stored and 2 ahead");
     assert_eq!(scene.keys().len(), 3);
     for name in &names[2..] {
-        scene.stores[0].delete(&[Key::verbatim(format!("{DIRECTORY}/{name}.zst"))]).await;
+        scene.stores[0]
+            .delete(&[Key::verbatim(format!("{DIRECTORY}/{name}.zst"))])
+            .await;
         assert_eq!(scene.outcome(name).await, "Acknowledged");
     }
-    assert_eq!(scene.keys().len(), 1, "acknowledging asks nothing and stores nothing");
+    assert_eq!(
+        scene.keys().len(),
+        1,
+        "acknowledging asks nothing and stores nothing"
+    );
     // Twice is not once.
     assert_eq!(scene.outcome(&names[2]).await, "Stored and 1 ahead");
 }
@@ -538,9 +596,18 @@ async fn the_check_for_a_new_server_tells_whose_wal_is_there() {
     assert_eq!(check(&[], 0).await, WalArchiveCheck::Empty);
     let ours = [(FIRST, OURS), (second, OURS)];
     let newest_of = newest(second);
-    assert_eq!(check(&ours, 0).await, WalArchiveCheck::Ours { newest: newest_of });
-    assert_eq!(check(&ours, 3).await, WalArchiveCheck::Ours { newest: newest_of });
-    assert_eq!(check(&ours, 2).await, WalArchiveCheck::Ahead { newest: newest_of });
+    assert_eq!(
+        check(&ours, 0).await,
+        WalArchiveCheck::Ours { newest: newest_of }
+    );
+    assert_eq!(
+        check(&ours, 3).await,
+        WalArchiveCheck::Ours { newest: newest_of }
+    );
+    assert_eq!(
+        check(&ours, 2).await,
+        WalArchiveCheck::Ahead { newest: newest_of }
+    );
     let foreign = WalArchiveCheck::Foreign {
         segment: newest(FIRST),
         system_id: SystemId(5),
