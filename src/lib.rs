@@ -7,6 +7,7 @@ pub mod execute;
 pub mod failure;
 pub mod format;
 pub mod model;
+pub mod observe;
 pub mod pipeline;
 pub mod postgres;
 pub mod recover;

@@ -29,7 +29,10 @@ use tokio::task;
 
 use crate::{
     failure::{Failure, Kind},
-    format::{self, wal_header},
+    format::{
+        self,
+        wal_header::{self, ContentCheck},
+    },
     model::{
         self,
         compression::Codec,
@@ -98,16 +101,6 @@ pub enum Records {
     Keep,
     /// Nothing but WAL is read or written.
     None,
-}
-
-/// Whether the content of files is checked.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum ContentCheck {
-    /// Page headers, histories and backup histories are read and must fit the name.
-    #[default]
-    On,
-    /// Only the name is checked.
-    Off,
 }
 
 /// How many waiting segments are archived ahead in one call.

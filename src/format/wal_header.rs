@@ -71,6 +71,16 @@ pub enum Error {
     },
 }
 
+/// Whether the content of WAL files is checked when they are archived or delivered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ContentCheck {
+    /// Page headers, histories and backup histories are read and must fit the name.
+    #[default]
+    On,
+    /// Only the name is checked.
+    Off,
+}
+
 /// Which PostgreSQL wrote a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {

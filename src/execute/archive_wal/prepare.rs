@@ -11,11 +11,11 @@ use std::{
 
 use bytes::Bytes;
 
-use super::{ArchiveOptions, ContentCheck, Error, Warning};
+use super::{ArchiveOptions, Error, Warning};
 use crate::{
     format::{
         history::{self, BackupHistory},
-        wal_header::{HEADER_BYTES, Origin, SegmentHeader},
+        wal_header::{ContentCheck, HEADER_BYTES, Origin, SegmentHeader},
     },
     model::{
         compression::{Codec, Compression},
