@@ -9,7 +9,7 @@ CARGO_DENY := $(BARKEEP_CACHE)/cargo/bin/cargo-deny
 
 .PHONY: help
 help: ## Say what there is to make
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 22
 
 .PHONY: demo
 demo: ## Back up, reconcile and restore a throw-away cluster, step by step
