@@ -2,6 +2,7 @@
 
 pub mod actor;
 pub mod clock;
+pub mod config;
 pub mod execute;
 pub mod failure;
 pub mod format;

@@ -1,3 +1,3 @@
-//! Bringing back what is stored.
+//! Getting back what was stored.
 
 pub mod wal;

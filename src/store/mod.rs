@@ -26,6 +26,7 @@ pub mod conformance;
 pub mod directory;
 mod error;
 mod ext;
+pub mod fault;
 mod listing;
 pub mod memory;
 mod object;

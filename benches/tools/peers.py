@@ -1,0 +1,228 @@
+"""The programs that are compared: the same verbs, each program's own command lines.
+
+A verb returns the command to measure. Where a program must be set up for it (the server's
+archive_command, a stanza), that happens before the command is returned and is not measured."""
+
+import ast
+import os
+
+
+def aws_env(**more):
+    """The sink checks nothing; the clients want to have keys."""
+    base = {name: os.environ[name] for name in ("PATH", "LANG") if name in os.environ}
+    return base | {"AWS_ACCESS_KEY_ID": "benchmark", "AWS_SECRET_ACCESS_KEY": "benchmark",
+                   "AWS_DEFAULT_REGION": "us-east-1", "AWS_EC2_METADATA_DISABLED": "true"} | more
+
+
+def in_server(command):
+    """The same command as the server runs it, whose environment is another."""
+    return " ".join(["env", *(f"{name}={value}" for name, value in aws_env().items()), *command])
+
+
+class Barman:
+    name = "Barman"
+
+    def __init__(self, bed):
+        self.bed, self.bin, self.env = bed, bed.programs["BARMAN_BIN"], aws_env()
+        self.where = ["--endpoint-url", bed.url]
+        self.url = "s3://barman/bench"
+
+    def command(self, verb, *options):
+        return [f"{self.bin}/barman-cloud-{verb}", *self.where, *options]
+
+    @staticmethod
+    def codec(codec):
+        return [] if codec == "none" else [f"--{codec}"]
+
+    def archive(self, path, codec, server=None):
+        server = server or f"wal-{codec}"
+        return self.command("wal-archive", *self.codec(codec), self.url, server, path)
+
+    def fetch(self, name, codec, dest):
+        return self.command("wal-restore", self.url, f"wal-{codec}", name, dest)
+
+    def backup(self, codec):
+        server = f"backup-{codec}"
+        self.bed.set_archive_command(in_server(self.archive("%p", "none", server)))
+        return self.command("backup", "-h", self.bed.socket, "-U", "postgres", "--immediate-checkpoint",
+                            "-J", str(self.bed.cores), *self.codec(codec), self.url, server)
+
+    def restore(self, codec, dest):
+        places = ["--tablespace", f"apart:{dest}-apart"]
+        backup = newest_backup(self.bed, "barman", f"bench/backup-{codec}")
+        return self.command("restore", *places, self.url, f"backup-{codec}", backup, dest)
+
+    def list(self, server):
+        return self.command("backup-list", "--format", "json", self.url, server)
+
+    def expire(self, server, redundancy):
+        policy = f"REDUNDANCY {redundancy}"
+        return self.command("backup-delete", "--retention-policy", policy, self.url, server)
+
+    def forget(self, codec):
+        self.bed.drop(f"barman/bench/backup-{codec}/")
+
+    def archive_bytes(self, codec):
+        return base_bytes(self.bed, "barman", f"bench/backup-{codec}")
+
+
+class PgBackRest:
+    name = "pgBackRest"
+    codecs = {"none": "none", "lz4": "lz4", "gzip": "gz", "zstd": "zst"}
+
+    def __init__(self, bed):
+        self.bed, self.env = bed, aws_env()
+        bed.start_tls()
+        self.config, self.pushed = f"{bed.run}/pgbackrest.conf", False
+        for path in ("pgbackrest-log", "pgbackrest-lock", "pgbackrest-spool"):
+            bed.make_dir(f"{bed.run}/{path}")
+        with open(self.config, "w") as file:
+            file.write(f"""
+[global]
+repo1-type=s3
+repo1-path=/bench
+repo1-s3-bucket=pgbackrest
+repo1-s3-endpoint=127.0.0.1
+repo1-s3-region=us-east-1
+repo1-s3-key=benchmark
+repo1-s3-key-secret=benchmark
+repo1-s3-uri-style=path
+repo1-storage-port={bed.tls_port}
+repo1-storage-verify-tls=n
+repo1-retention-full=1
+process-max={bed.cores}
+start-fast=y
+log-level-console=warn
+log-level-file=off
+log-path={bed.run}/pgbackrest-log
+lock-path={bed.run}/pgbackrest-lock
+spool-path={bed.run}/pgbackrest-spool
+[bench]
+pg1-path={bed.pgdata}
+pg1-socket-path={bed.socket}
+pg1-user=postgres
+""")
+
+    def command(self, verb, *options):
+        return [self.bed.programs["PGBACKREST"], f"--config={self.config}", "--stanza=bench",
+                *options, *verb.split()]
+
+    def prepare(self):
+        if not self.pushed:
+            self.bed.as_server(self.command("stanza-create"), env=self.env)
+            self.pushed = True
+
+    def archive(self, path, codec):
+        self.prepare()
+        return self.command("archive-push", f"--compress-type={self.codecs[codec]}") + [path]
+
+    def fetch(self, name, codec, dest):
+        return self.command("archive-get") + [name, dest]
+
+    def backup(self, codec):
+        self.prepare()
+        self.bed.set_archive_command(in_server(self.archive("%p", "none")))
+        return self.command("backup", "--type=full", f"--compress-type={self.codecs[codec]}")
+
+    def restore(self, codec, dest):
+        del codec  # The newest backup.
+        return self.command("restore", f"--pg1-path={dest}", f"--tablespace-map-all={dest}-apart")
+
+    def forget(self, codec):
+        del codec
+        self.bed.drop("pgbackrest/")
+        self.pushed = False
+
+
+class Barkeep:
+    name = "barkeep"
+
+    def __init__(self, bed, binary):
+        self.bed, self.binary, self.env = bed, binary, aws_env()
+        self.config = f"{bed.run}/barkeep.toml"
+        self.servers = []
+        with open(self.config, "w") as file:
+            file.write(f"""
+version = 1
+
+[destinations.sink]
+url = "s3://barkeep/bench"
+[destinations.sink.s3]
+endpoint_url = "{bed.url}"
+region = "us-east-1"
+addressing_style = "path"
+
+[defaults]
+destination = "sink"
+method = "files"
+connection = "host={bed.socket} user=postgres dbname=postgres"
+pgdata = "{bed.pgdata}"
+jobs = {bed.cores}
+immediate_checkpoint = true
+""")
+        # A catalog for each codec: comparing with an archive in another codec is not what is measured.
+        for codec in ("none", "zstd"):
+            self.add_server(f"wal-{codec}", f'wal = {{ compression = "{codec}" }}')
+        for codec in ("none", "lz4", "snappy"):
+            self.add_server(f"backup-{codec}", f'compression = "{codec}"')
+        self.add_server("backup-gzip", 'compression = { codec = "gzip", level = 6 }')
+
+    def add_server(self, name, *lines):
+        with open(self.config, "a") as file:
+            file.write("\n".join(["", f"[servers.{name}]", *lines, ""]))
+        self.servers.append(name)
+
+    def command(self, *arguments):
+        return [self.binary, "--config", self.config, *arguments]
+
+    def archive(self, path, codec):
+        return self.command("wal-archive", f"wal-{codec}", path)
+
+    def fetch(self, name, codec, dest):
+        return self.command("wal-restore", f"wal-{codec}", name, dest)
+
+    def backup(self, codec):
+        server = f"backup-{codec}"
+        self.bed.set_archive_command(in_server(self.command("wal-archive", server, "%p")))
+        return self.command("backup", server)
+
+    def restore(self, codec, dest):
+        server = f"backup-{codec}"
+        places = ["--tablespace", f"apart:{dest}-apart"]
+        backup = newest_backup(self.bed, "barkeep", f"bench/{server}")
+        return self.command("restore", *places, server, backup, dest)
+
+    def list(self, server):
+        return self.command("list", server, "--format", "json")
+
+    def expire(self, server):
+        return self.command("reconcile", "--once", "--select", f"server={server}")
+
+    def plan(self, server):
+        return self.command("plan", "--select", f"server={server}")
+
+    def forget(self, codec):
+        self.bed.drop(f"barkeep/bench/backup-{codec}/")
+
+    def archive_bytes(self, codec):
+        return base_bytes(self.bed, "barkeep", f"bench/backup-{codec}")
+
+    def copy_seconds(self, codec):
+        """The copy phase of the newest backup, as its backup.info has it."""
+        prefix = f"bench/backup-{codec}"
+        backup = newest_backup(self.bed, "barkeep", prefix)
+        info = self.bed.sink("GET", f"barkeep/{prefix}/base/{backup}/backup.info").decode()
+        for line in info.splitlines():
+            if line.startswith("copy_stats="):
+                stats = ast.literal_eval(line.split("=", 1)[1])
+                return stats and stats.get("copy_time")
+        return None
+
+
+def newest_backup(bed, bucket, prefix):
+    infos = [key for key, _ in bed.keys(bucket, f"{prefix}/base/") if key.endswith("/backup.info")]
+    return max(key.split("/")[-2] for key in infos)
+
+
+def base_bytes(bed, bucket, prefix):
+    return sum(size for key, size in bed.keys(bucket, f"{prefix}/base/"))

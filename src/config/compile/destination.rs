@@ -1,0 +1,225 @@
+//! Destinations: a place and what its provider needs to know.
+
+use std::{collections::BTreeMap, num::NonZeroUsize};
+
+use super::Context;
+use crate::{
+    config::{
+        diagnostic::Diagnostic,
+        document::{
+            DestinationTable, Written,
+            provider::{EncryptionTable, S3Table, Sse},
+        },
+        quantity::OrNone,
+        reader,
+        source::Span,
+        tree::{Item, Node},
+    },
+    model::{
+        desired::{Destination, ProviderOptions, S3Encryption, S3Options},
+        location::Location,
+        names::DestinationName,
+    },
+};
+
+/// Compiles all destinations; one with an error is reported and left out.
+pub(super) fn compile(
+    root: &Node,
+    context: &mut Context<'_>,
+) -> BTreeMap<DestinationName, Destination> {
+    let table = root.get("destinations").and_then(|item| item.node.table());
+    let named = table.into_iter().flatten();
+    named
+        .filter(|(_, item)| item.node.table().is_some())
+        .filter_map(|(name, item)| {
+            let destination = one(name, item, context)?;
+            Some((destination.name.clone(), destination))
+        })
+        .collect()
+}
+
+fn one(name: &str, item: &Item, context: &mut Context<'_>) -> Option<Destination> {
+    let table: DestinationTable = reader::read_again(&item.node);
+    let name = match DestinationName::parse(name) {
+        Ok(name) => Some(name),
+        Err(error) => {
+            let error = Diagnostic::error(error.to_string());
+            context.report(error.label(&item.key, "not a name"));
+            None
+        }
+    };
+    if item.node.get("url").is_none() {
+        context.report(
+            Diagnostic::error("the destination has no `url`")
+                .label(&item.key, "where is it?")
+                .help("such as `url = \"s3://bucket/prefix\"` or `url = \"file:///srv/backup\"`"),
+        );
+    }
+    let url = table.url.as_ref()?;
+    let provider = provider(&url.get().0, &url.span(), &table, &item.node, context)?;
+    let max_parallel = at_least_one(table.max_parallel.as_ref(), context);
+    Some(Destination {
+        name: name?,
+        location: url.get().0.clone(),
+        provider,
+        max_bandwidth: table.max_bandwidth.and_then(|rate| {
+            let OrNone(rate) = rate.get().0;
+            rate.map(|rate| rate.0)
+        }),
+        max_parallel: max_parallel.unwrap_or(const { NonZeroUsize::new(4).expect("not zero") }),
+    })
+}
+
+/// A number that must not be zero, `None` if unset or reported.
+pub(super) fn at_least_one(
+    written: Option<&Written<u32>>,
+    context: &mut Context<'_>,
+) -> Option<NonZeroUsize> {
+    let written = written?;
+    let number = usize::try_from(*written.get())
+        .ok()
+        .and_then(NonZeroUsize::new);
+    if number.is_none() {
+        let error = Diagnostic::error("zero would mean that nothing is ever done");
+        context.report(error.label(&written.span(), "should be 1 or more"));
+    }
+    number
+}
+
+fn provider(
+    location: &Location,
+    url: &Span,
+    table: &DestinationTable,
+    node: &Node,
+    context: &mut Context<'_>,
+) -> Option<ProviderOptions> {
+    let (own, provider) = match location {
+        Location::S3 { .. } => ("s3", Some("S3")),
+        Location::Gcs { .. } => ("gcs", None),
+        Location::Azure { .. } => ("azure", None),
+        Location::Directory { .. } => ("", Some("a directory")),
+    };
+    for key in ["s3", "azure", "gcs"] {
+        if let Some(item) = node.get(key).filter(|_| key != own) {
+            let message = format!("`{key}` does not belong to this destination");
+            context.report(
+                Diagnostic::error(message)
+                    .label(&item.key, "keys of another provider")
+                    .label(url, "than this URL's"),
+            );
+        }
+    }
+    if provider.is_none() {
+        let scheme = if own == "gcs" { "gs://" } else { "https://" };
+        context.report(
+            Diagnostic::error(format!("`{scheme}` destinations are not supported yet"))
+                .label(url, "not supported yet")
+                .help("`s3://` and `file:///` are"),
+        );
+        return None;
+    }
+    Some(match location {
+        Location::S3 { .. } => {
+            let none = S3Table::default();
+            let table = table.s3.as_ref().map_or(&none, Written::get);
+            ProviderOptions::S3(s3(table, context))
+        }
+        _ => ProviderOptions::Directory,
+    })
+}
+
+fn s3(table: &S3Table, context: &mut Context<'_>) -> S3Options {
+    let text = |written: &Option<Written<String>>| written.as_ref().map(|text| text.get().clone());
+    if let Some(url) = &table.endpoint_url
+        && !url.get().starts_with("http://")
+        && !url.get().starts_with("https://")
+    {
+        let error = Diagnostic::error(format!("`{}` is no URL of a store", url.get()));
+        context.report(error.label(&url.span(), "should begin with `https://` or `http://`"));
+    }
+    if let Some(timeout) = table
+        .read_timeout
+        .as_ref()
+        .filter(|timeout| timeout.get().0.is_zero())
+    {
+        let error = Diagnostic::error("no store answers in no time");
+        context.report(error.label(&timeout.span(), "should be at least 1s"));
+    }
+    tags(&table.tags, context);
+    let encryption = table.encryption.as_ref();
+    S3Options {
+        endpoint_url: text(&table.endpoint_url),
+        region: text(&table.region),
+        profile: text(&table.profile),
+        addressing_style: table
+            .addressing_style
+            .as_ref()
+            .map_or_else(Default::default, |style| *style.get()),
+        read_timeout: table.read_timeout.as_ref().map(|timeout| timeout.get().0),
+        checksums: table
+            .checksums
+            .as_ref()
+            .map_or_else(Default::default, |checksums| *checksums.get()),
+        role: text(&table.role),
+        encryption: encryption.and_then(|written| encrypted(written, context)),
+        tags: table
+            .tags
+            .iter()
+            .map(|(key, value)| (key.clone(), value.get().clone()))
+            .collect(),
+    }
+}
+
+fn encrypted(
+    written: &Written<EncryptionTable>,
+    context: &mut Context<'_>,
+) -> Option<S3Encryption> {
+    let table = written.get();
+    let Some(sse) = &table.sse else {
+        let error = Diagnostic::error("`encryption` does not say how");
+        context.report(error.label(
+            &written.span(),
+            "should have `sse = \"AES256\"` or `\"aws:kms\"`",
+        ));
+        return None;
+    };
+    match (*sse.get(), &table.key) {
+        (Sse::Aes256, None) => Some(S3Encryption::Aes256),
+        (Sse::Aes256, Some(key)) => {
+            let error = Diagnostic::error("a key is for `aws:kms` only");
+            context.report(
+                error
+                    .label(&key.span(), "this key would not be used")
+                    .label(&sse.span(), "with the store's own keys"),
+            );
+            None
+        }
+        (Sse::Kms, key) => Some(S3Encryption::Kms {
+            key: key.as_ref().map(|key| key.get().clone()),
+        }),
+    }
+}
+
+/// Checks what S3 demands of tags.
+fn tags(tags: &BTreeMap<String, Written<String>>, context: &mut Context<'_>) {
+    const TAGS_MAX: usize = 10;
+    let allowed = |c: char| c.is_alphanumeric() || c.is_whitespace() || "_.:/=+-@".contains(c);
+    for (index, (key, value)) in tags.iter().enumerate() {
+        let text = value.get();
+        let wrong = if index >= TAGS_MAX {
+            "an object has at most 10 tags"
+        } else if key.is_empty() || key.chars().count() > 128 {
+            "a tag's key has 1 to 128 characters"
+        } else if key.to_ascii_lowercase().starts_with("aws:") {
+            "keys that begin with `aws:` are reserved"
+        } else if text.chars().count() > 256 {
+            "a tag's value has at most 256 characters"
+        } else if !key.chars().chain(text.chars()).all(allowed) {
+            "tags have letters, digits, spaces and `_.:/=+-@` only"
+        } else {
+            continue;
+        };
+        let error = Diagnostic::error(format!("tag `{key}` cannot be set: {wrong}"));
+        context.report(error.label(&value.span(), "this tag"));
+    }
+}

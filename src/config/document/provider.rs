@@ -1,0 +1,116 @@
+//! The tables that only one provider knows.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::Written;
+use crate::{
+    config::quantity::{Bytes, Text},
+    model::desired::{AddressingStyle, Checksums},
+};
+
+/// What S3 needs to know. What is unset comes from the SDK's own chain: environment, shared files, instance.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct S3Table {
+    /// The region.
+    pub region: Option<Written<String>>,
+    /// The URL of a store that is not AWS.
+    pub endpoint_url: Option<Written<String>>,
+    /// The named profile of the shared configuration files.
+    pub profile: Option<Written<String>>,
+    /// How the bucket appears in requests: `auto`, `virtual` (in the host name) or `path`.
+    pub addressing_style: Option<Written<AddressingStyle>>,
+    /// How long a response may take.
+    pub read_timeout: Option<Written<Text<std::time::Duration>>>,
+    /// When checksums are sent and expected: `when-supported`, or `when-required` for stores that refuse them.
+    pub checksums: Option<Written<Checksums>>,
+    /// The role to assume, as an ARN.
+    pub role: Option<Written<String>>,
+    /// How the store encrypts: `{ sse = "AES256" }` or `{ sse = "aws:kms", key = "alias/pg" }`.
+    pub encryption: Option<Written<EncryptionTable>>,
+    /// Tags on every object; at most 10.
+    #[serde(default)]
+    pub tags: BTreeMap<String, Written<String>>,
+    /// Tags on timeline history files instead of `tags`.
+    pub history_tags: Option<Written<BTreeMap<String, String>>>,
+}
+
+/// How S3 encrypts.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct EncryptionTable {
+    /// `AES256` for the store's own keys, `aws:kms` for a key of the key management service.
+    pub sse: Option<Written<Sse>>,
+    /// The key, with `aws:kms`; the service's default key if unset.
+    pub key: Option<Written<String>>,
+}
+
+/// The kinds of server-side encryption.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+pub enum Sse {
+    /// With the store's own keys.
+    #[serde(rename = "AES256")]
+    Aes256,
+    /// With a key of the key management service.
+    #[serde(rename = "aws:kms")]
+    Kms,
+}
+
+/// What Azure needs to know.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AzureTable {
+    /// Whose identity is used.
+    pub credential: Option<Written<AzureCredential>>,
+    /// The encryption scope of what is written.
+    pub encryption_scope: Option<Written<String>>,
+    /// The size of a block.
+    pub max_block_size: Option<Written<Text<Bytes>>>,
+    /// How many blocks of one object are sent at once.
+    pub max_concurrency: Option<Written<u32>>,
+    /// Up to which size an object is sent in one request.
+    pub max_single_put_size: Option<Written<Text<Bytes>>>,
+    /// Tags on every object.
+    pub tags: Option<Written<BTreeMap<String, String>>>,
+    /// Tags on timeline history files instead of `tags`.
+    pub history_tags: Option<Written<BTreeMap<String, String>>>,
+}
+
+/// Whose identity is used on Azure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum AzureCredential {
+    /// The account that the `az` command is signed in with.
+    AzureCli,
+    /// The machine's.
+    ManagedIdentity,
+    /// Whatever is found first.
+    Default,
+}
+
+/// What Google Cloud Storage needs to know.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct GcsTable {
+    /// The key that encrypts what is written.
+    pub kms_key: Option<Written<String>>,
+    /// Metadata on every object.
+    pub tags: Option<Written<BTreeMap<String, String>>>,
+    /// Metadata on timeline history files instead of `tags`.
+    pub history_tags: Option<Written<BTreeMap<String, String>>>,
+}
+
+/// What is done about object locks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum ObjectLock {
+    /// Looked at before every delete.
+    Respect,
+    /// The same, and a warning where nothing locks.
+    Require,
+    /// Not looked at.
+    Ignore,
+}

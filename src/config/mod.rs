@@ -1,0 +1,47 @@
+//! Configuration: text to [`Desired`](crate::model::desired::Desired).
+//!
+//! [`load`] reads files, [`document`] says what may be written in them, [`merge`] lays the layers over one another, [`compile`] gives
+//! the result its meaning, and [`diagnostic`] says what is wrong with it: everything, at once, with the text underlined. Nothing
+//! here contacts a store or a server or reads a secret, so a configuration can be checked anywhere.
+
+pub mod compile;
+mod conninfo;
+pub mod diagnostic;
+pub mod document;
+mod inline_secret;
+pub mod load;
+pub mod merge;
+mod nearest;
+pub mod origin;
+pub mod quantity;
+mod reader;
+pub mod schema;
+pub mod source;
+pub mod tree;
+
+use std::path::Path;
+
+pub use compile::Compiled;
+pub use diagnostic::{Report, Severity, Style};
+pub use load::{Staged, default_path};
+pub use origin::Origins;
+
+/// Reads a configuration with everything that it includes, and gives it its meaning.
+///
+/// `staged` stands in for one of its files. The error holds everything that is wrong.
+pub fn read(path: &Path, staged: Option<&Staged>) -> Result<Compiled, Report> {
+    compile::compile(load::load(path, staged))
+}
+
+/// What `barkeep validate` has to say: all errors and all warnings. Usable if it counts no [`Severity::Error`].
+pub fn validate(path: &Path, staged: Option<&Staged>) -> Report {
+    match read(path, staged) {
+        Ok(compiled) => compiled.warnings,
+        Err(report) => report,
+    }
+}
+
+/// What `barkeep show-config` prints: the configuration as it holds, layers merged, as TOML.
+pub fn show(path: &Path, origins: Origins) -> Result<String, Report> {
+    read(path, None).map(|compiled| origin::show(&compiled.merged, origins))
+}

@@ -1,0 +1,141 @@
+//! A configuration as it holds: every leaf with its value, and where it came from.
+//!
+//! What is printed is a configuration itself: without includes, policies or defaults, and with the same meaning.
+
+use std::fmt::Write;
+
+use super::{
+    compile::{Merged, MergedServer},
+    source::{Sources, Span},
+    tree::{Node, Table, Value},
+};
+
+/// Whether every leaf says where it came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origins {
+    /// As a comment behind it: `# policies/gold.toml:7`.
+    Shown,
+    /// Not.
+    Hidden,
+}
+
+/// Tables that are one value and stay on one line.
+const INLINE: [&str; 5] = [
+    "schedule",
+    "retention",
+    "compression",
+    "password",
+    "encryption",
+];
+/// The width to which leaves with origins are padded.
+const LEAF_WIDTH: usize = 60;
+
+/// Prints what holds, as TOML.
+pub fn show(merged: &Merged, origins: Origins) -> String {
+    let mut page = Page {
+        sources: &merged.sources,
+        origins,
+        text: "version = 1\n".to_owned(),
+    };
+    for (name, destination) in &merged.destinations {
+        page.header(&format!("[destinations.{}]", key(name)));
+        page.table("", destination);
+    }
+    for (name, server) in &merged.servers {
+        page.server(&key(name), server);
+    }
+    page.text
+}
+
+struct Page<'a> {
+    sources: &'a Sources,
+    origins: Origins,
+    text: String,
+}
+
+impl Page<'_> {
+    fn server(&mut self, name: &str, merged: &MergedServer) {
+        self.header(&format!("[servers.{name}]"));
+        let own = super::merge::without(&merged.server, &["backups", "policy"]);
+        self.table("", &own);
+        for keep in &merged.keeps {
+            self.header(&format!("[[servers.{name}.keep]]"));
+            self.table("", keep);
+        }
+        for entry in &merged.entries {
+            self.header(&format!("[[servers.{name}.backups]]"));
+            // The policy's settings are printed in full, so naming it would only say them twice.
+            self.table("", &super::merge::without(entry, &["policy"]));
+        }
+    }
+
+    fn header(&mut self, header: &str) {
+        let _ = write!(self.text, "\n{header}\n");
+    }
+
+    fn table(&mut self, prefix: &str, node: &Node) {
+        for (name, item) in node.table().into_iter().flatten() {
+            let path = format!("{prefix}{}", key(name));
+            match item.node.table() {
+                Some(_) if !INLINE.contains(&name.as_str()) => {
+                    self.table(&format!("{path}."), &item.node);
+                }
+                _ => self.leaf(&path, &item.node, &item.key),
+            }
+        }
+    }
+
+    fn leaf(&mut self, path: &str, node: &Node, at: &Span) {
+        let leaf = format!("{path} = {}", value(node));
+        let _ = match self.origins {
+            Origins::Hidden => writeln!(self.text, "{leaf}"),
+            Origins::Shown => writeln!(self.text, "{leaf:<LEAF_WIDTH$} # {}", self.origin(at)),
+        };
+    }
+
+    fn origin(&self, span: &Span) -> String {
+        let place = self.sources.place(span);
+        match place.file.as_str() {
+            "built in" => place.file,
+            file => format!("{file}:{}", place.line),
+        }
+    }
+}
+
+/// A key, quoted if it must be.
+fn key(name: &str) -> String {
+    let bare = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+    if !name.is_empty() && name.chars().all(bare) {
+        name.to_owned()
+    } else {
+        quoted(name)
+    }
+}
+
+fn quoted(text: &str) -> String {
+    toml::Value::from(text).to_string()
+}
+
+/// A value on one line.
+fn value(node: &Node) -> String {
+    match &node.value {
+        Value::Text(text) => quoted(text),
+        Value::Integer(number) => number.to_string(),
+        Value::Float(number) => number.to_string(),
+        Value::Boolean(boolean) => boolean.to_string(),
+        Value::Array(items) => {
+            let items: Vec<String> = items.iter().map(value).collect();
+            format!("[{}]", items.join(", "))
+        }
+        Value::Table(table) => inline(table),
+        Value::Broken => String::new(),
+    }
+}
+
+fn inline(table: &Table) -> String {
+    let pair = |(name, item): (&String, &super::tree::Item)| {
+        format!("{} = {}", key(name), value(&item.node))
+    };
+    let pairs: Vec<String> = table.iter().map(pair).collect();
+    format!("{{ {} }}", pairs.join(", "))
+}
