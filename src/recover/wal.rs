@@ -351,7 +351,10 @@ impl<'a> Delivery<'a> {
                     .collect();
                 spool.fetched(&locations, first.archive.server(), directory)
             });
-        let system_id = request.data_directory.as_deref().and_then(control_file::system_id_of);
+        let system_id = request
+            .data_directory
+            .as_deref()
+            .and_then(control_file::system_id_of);
         Self {
             request,
             sources,

@@ -175,7 +175,8 @@ impl<S: Store> Store for Faulty<S> {
 
     async fn abort_upload(&self, upload: &PendingUpload) -> Result<()> {
         let call = self.inner.abort_upload(upload);
-        self.run(Operation::AbortUpload, upload.key.as_str(), call).await
+        self.run(Operation::AbortUpload, upload.key.as_str(), call)
+            .await
     }
 
     async fn check_reachable(&self) -> Result<()> {
