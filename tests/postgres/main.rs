@@ -6,3 +6,4 @@ mod support;
 mod connect;
 mod sql;
 mod tls;
+mod wal;
