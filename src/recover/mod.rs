@@ -1,3 +1,3 @@
-//! Getting back what was stored.
+//! Getting back what was stored: segments and clusters.
 
 pub mod wal;

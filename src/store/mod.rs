@@ -29,8 +29,13 @@ mod ext;
 pub mod fault;
 mod listing;
 pub mod memory;
+pub mod meter;
 mod object;
+mod open;
+pub mod read_only;
 mod request;
+#[cfg(feature = "aws")]
+pub mod s3;
 
 pub use archive::{Archive, ArchiveError, StoredInfo};
 pub use error::{Error, Meaning, Operation};
@@ -38,6 +43,7 @@ pub use ext::StoreExt;
 pub use object::{
     Checksum, ChecksumAlgorithm, Key, KeyError, LockMode, ObjectLock, ObjectMeta, ObjectVersion,
 };
+pub use open::{open, open_location};
 pub use request::{
     Deleted, GetOptions, GetRange, Head, Limits, ListPage, ListRequest, PageToken, Part,
     PendingUpload, PutMode, PutOptions, Stored, Tags, UploadId, UploadOptions,

@@ -116,8 +116,12 @@ impl Scene {
         let to = self.root.path().join("RECOVERYXLOG");
         for name in names {
             let restored = self.restore(name, &to).await;
-            assert!(matches!(restored, Restored::Delivered(_)), "{name}: {restored:?}");
-            let same = fs::read(&to).expect("a file") == fs::read(self.wal().join(name)).expect("one");
+            assert!(
+                matches!(restored, Restored::Delivered(_)),
+                "{name}: {restored:?}"
+            );
+            let same =
+                fs::read(&to).expect("a file") == fs::read(self.wal().join(name)).expect("one");
             assert!(same, "{name}");
         }
     }
@@ -137,13 +141,20 @@ async fn archives_and_delivers(major: u32, compression: Compression, initdb: &[&
         how.push((archived.how, archived.ahead));
     }
     let acknowledged = (How::Acknowledged, 0);
-    assert_eq!(how, [(How::Stored, 3), acknowledged, acknowledged, acknowledged]);
+    assert_eq!(
+        how,
+        [(How::Stored, 3), acknowledged, acknowledged, acknowledged]
+    );
     scene.compare(&ready).await;
     let newest = ready.last().expect("four").parse().expect("a name");
     let system_id = control_file::system_id_of(&scene.cluster.pgdata()).expect("a cluster");
-    let check = check_wal_archive(&scene.target, system_id, None).await.expect("a directory");
+    let check = check_wal_archive(&scene.target, system_id, None)
+        .await
+        .expect("a directory");
     assert_eq!(check, WalArchiveCheck::Ours { newest });
-    let asked = scene.cluster.sql("SELECT system_identifier FROM pg_control_system()");
+    let asked = scene
+        .cluster
+        .sql("SELECT system_identifier FROM pg_control_system()");
     assert_eq!(asked.trim(), system_id.to_string());
 }
 
@@ -183,7 +194,9 @@ async fn a_promotion_leaves_files_that_are_archived_listed_and_delivered() {
         return;
     };
     scene.write(2);
-    scene.cluster.sql("CREATE TABLE unfinished AS SELECT 1 AS x");
+    scene
+        .cluster
+        .sql("CREATE TABLE unfinished AS SELECT 1 AS x");
     scene.cluster.stop(Stop::Immediate);
     fs::write(scene.cluster.pgdata().join("standby.signal"), "").expect("write");
     scene.cluster.start();
@@ -201,7 +214,11 @@ async fn a_promotion_leaves_files_that_are_archived_listed_and_delivered() {
             WalFile::BackupHistory(..) => "backup",
         })
         .collect();
-    assert_eq!(kinds, ["old", "old", "partial", "history", "new"], "{ready:?}");
+    assert_eq!(
+        kinds,
+        ["old", "old", "partial", "history", "new"],
+        "{ready:?}"
+    );
     for name in &ready {
         scene.archive(name).await;
     }
@@ -209,20 +226,29 @@ async fn a_promotion_leaves_files_that_are_archived_listed_and_delivered() {
     let listed = observe::wal::observe(&scene.target.archive, SegmentSize::DEFAULT).await;
     let listed = listed.expect("a directory");
     let second = TimelineId::new(2).expect("not zero");
-    let left = listed.history(second).left_at(TimelineId::FIRST).expect("an ancestor");
+    let left = listed
+        .history(second)
+        .left_at(TimelineId::FIRST)
+        .expect("an ancestor");
     assert!(left > Lsn(0x0300_0000), "{left}");
     assert_eq!(listed.objects, 3);
     // The whole segment of the old timeline was never archived: the partial one stands in.
-    let partial = ready.iter().find_map(|name| name.strip_suffix(".partial")).expect("one");
-    let restored = scene.restore(partial, &scene.root.path().join("RECOVERYXLOG")).await;
+    let partial = ready
+        .iter()
+        .find_map(|name| name.strip_suffix(".partial"))
+        .expect("one");
+    let restored = scene
+        .restore(partial, &scene.root.path().join("RECOVERYXLOG"))
+        .await;
     assert!(matches!(restored, Restored::Delivered(_)), "{restored:?}");
 }
 
 #[tokio::test]
 async fn another_cluster_gets_neither_in_nor_anything_out() {
-    let (Some(first), Some(mut second)) =
-        (scene(15, Compression::None, &[]), scene(15, Compression::None, &[]))
-    else {
+    let (Some(first), Some(mut second)) = (
+        scene(15, Compression::None, &[]),
+        scene(15, Compression::None, &[]),
+    ) else {
         return;
     };
     first.write(1);

@@ -1,10 +1,4 @@
-use std::{
-    fs,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-};
+use std::{fs, sync::Arc};
 
 use super::*;
 use crate::{
@@ -12,7 +6,7 @@ use crate::{
     pipeline::compress::Encoder,
     store::{
         Meaning, Operation, PutOptions, Store as _,
-        fault::{Call, Fault, Faulty},
+        fault::{Effect, Faults, Faulty, Rule},
         memory::Memory,
     },
 };
@@ -48,21 +42,19 @@ fn compressed(content: &[u8], compression: Compression) -> Vec<u8> {
     encoder.finish().expect("memory")
 }
 
-type Rule = Box<dyn Fn(&Call) -> Option<Fault> + Send + Sync>;
-
 /// A data directory that recovers, and destinations.
 struct Scene {
     root: tempfile::TempDir,
-    stores: Vec<Faulty<Memory>>,
-    memories: Vec<Memory>,
+    stores: Vec<Memory>,
+    faults: Vec<Faults>,
     options: RestoreOptions,
 }
 
 fn scene() -> Scene {
-    scene_with(vec![Box::new(|_| None)])
+    scene_of(1)
 }
 
-fn scene_with(rules: Vec<Rule>) -> Scene {
+fn scene_of(destinations: usize) -> Scene {
     let root = tempfile::tempdir().expect("a directory");
     for directory in ["data/global", "data/pg_wal"] {
         fs::create_dir_all(root.path().join(directory)).expect("a directory");
@@ -70,11 +62,9 @@ fn scene_with(rules: Vec<Rule>) -> Scene {
     let control = root.path().join("data/global/pg_control");
     fs::write(control, OURS.to_le_bytes()).expect("a writable directory");
     let now = Timestamp::from_unix_seconds(1_800_000_000).expect("an instant");
-    let memories: Vec<Memory> = rules.iter().map(|_| Memory::new(now)).collect();
-    let faulty = |(memory, rule): (&Memory, Rule)| Faulty::new(memory.clone(), rule);
     Scene {
-        stores: memories.iter().zip(rules).map(faulty).collect(),
-        memories,
+        stores: (0..destinations).map(|_| Memory::new(now)).collect(),
+        faults: (0..destinations).map(|_| Faults::default()).collect(),
         options: RestoreOptions {
             spool: Some(Spool::new(root.path().join("spool"))),
             ..RestoreOptions::new(Compression::None)
@@ -90,7 +80,7 @@ impl Scene {
 
     async fn put(&self, store: usize, key: &str, content: Vec<u8>) {
         let key = Key::verbatim(key);
-        let put = self.memories[store].put(&key, content.into(), PutOptions::default());
+        let put = self.stores[store].put(&key, content.into(), PutOptions::default());
         put.await.expect("memory");
     }
 
@@ -107,11 +97,15 @@ impl Scene {
             to: self.target(),
             data_directory: Some(self.root.path().join("data")),
         };
-        let source = |(index, store): (usize, &Faulty<Memory>)| RestoreSource {
-            destination: format!("d{index}").parse().expect("a name"),
-            archive: Archive::new(Arc::new(store.clone()), &"srv".parse().expect("a name")),
+        let source = |(index, (memory, faults)): (usize, (&Memory, &Faults))| {
+            let store = Faulty::new(Arc::new(memory.clone()), faults.clone());
+            RestoreSource {
+                destination: format!("d{index}").parse().expect("a name"),
+                archive: Archive::new(Arc::new(store), &"srv".parse().expect("a name")),
+            }
         };
-        let sources: Vec<RestoreSource> = self.stores.iter().enumerate().map(source).collect();
+        let stores = self.stores.iter().zip(&self.faults).enumerate();
+        let sources: Vec<RestoreSource> = stores.map(source).collect();
         restore_wal(&request, &sources, &self.options).await
     }
 
@@ -145,8 +139,8 @@ impl Scene {
     }
 
     fn calls(&self, store: usize) -> Vec<Operation> {
-        let calls = self.stores[store].calls();
-        calls.iter().map(|call| call.operation).collect()
+        let calls = self.faults[store].calls();
+        calls.into_iter().map(|(operation, _)| operation).collect()
     }
 }
 
@@ -176,7 +170,7 @@ async fn the_expected_key_takes_one_request_and_the_last_extension_is_remembered
 
 #[tokio::test]
 async fn absence_takes_every_destinations_word() {
-    let scene = scene_with(vec![Box::new(|_| None), Box::new(|_| None)]);
+    let scene = scene_of(2);
     assert_eq!(scene.outcome(FIRST).await, "absent");
     assert_eq!(scene.calls(1), [Operation::Get, Operation::List]);
     scene.has(1, FIRST, Compression::Lz4).await;
@@ -193,10 +187,8 @@ async fn what_is_no_absence_is_an_error() {
         Meaning::Other,
     ] {
         for operation in [Operation::Get, Operation::List] {
-            let rule: Rule = Box::new(move |call| {
-                (call.operation == operation).then_some(Fault::Before(meaning))
-            });
-            let scene = scene_with(vec![Box::new(|_| None), rule]);
+            let scene = scene_of(2);
+            scene.faults[1].add(Rule::next(operation, "", Effect::Before(meaning)));
             let told = scene.outcome(FIRST).await;
             assert!(
                 told.contains("cannot read `000000010000000000000001` from `d1`"),
@@ -208,8 +200,8 @@ async fn what_is_no_absence_is_an_error() {
 
 #[tokio::test]
 async fn a_destination_that_is_down_does_not_matter_while_another_has_the_segment() {
-    let down: Rule = Box::new(|_| Some(Fault::Before(Meaning::Unreachable)));
-    let scene = scene_with(vec![down, Box::new(|_| None)]);
+    let scene = scene_of(2);
+    scene.faults[0].add(Rule::nth(0, Effect::Before(Meaning::Unreachable)).for_ever());
     assert!(scene.outcome(FIRST).await.starts_with("Unreachable: "));
     scene.has(1, FIRST, Compression::None).await;
     let Ok(Restored::Delivered(delivered)) = scene.restore(FIRST).await else {
@@ -220,14 +212,6 @@ async fn a_destination_that_is_down_does_not_matter_while_another_has_the_segmen
 
 #[tokio::test(start_paused = true)]
 async fn an_outage_is_waited_for_and_a_refusal_is_not() {
-    let failing = |meaning: Meaning, times: usize| -> Rule {
-        let left = AtomicUsize::new(times);
-        Box::new(move |_| {
-            let less = |left: usize| left.checked_sub(1);
-            let struck = left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, less);
-            struck.is_ok().then_some(Fault::Before(meaning))
-        })
-    };
     let cases = [
         (Meaning::Unreachable, 5, 60, "d0, 0 ahead"),
         (Meaning::Throttled, 5, 60, "d0, 0 ahead"),
@@ -236,7 +220,11 @@ async fn an_outage_is_waited_for_and_a_refusal_is_not() {
         (Meaning::Unreachable, 1, 0, "Unreachable"),
     ];
     for (meaning, times, seconds, expected) in cases {
-        let mut scene = scene_with(vec![failing(meaning, times)]);
+        let mut scene = scene();
+        scene.faults[0].add(Rule {
+            times,
+            ..Rule::nth(0, Effect::Before(meaning))
+        });
         scene.options.retry_time = Duration::from_secs(seconds);
         scene.has(0, FIRST, Compression::None).await;
         let start = Instant::now();
@@ -248,11 +236,15 @@ async fn an_outage_is_waited_for_and_a_refusal_is_not() {
 
 #[tokio::test]
 async fn a_download_that_breaks_off_delivers_nothing() {
-    let broken: Rule =
-        Box::new(|call| (call.operation == Operation::Get).then_some(Fault::Cut(100_000)));
-    let scene = scene_with(vec![broken]);
-    scene.has(0, FIRST, Compression::None).await;
-    assert!(scene.outcome(FIRST).await.starts_with("Unreachable: "));
+    for compression in [Compression::None, Compression::Snappy, Compression::Zstd] {
+        let mut scene = scene();
+        scene.options.compression = compression;
+        scene.has(0, FIRST, compression).await;
+        let broken = Effect::After(Meaning::Unreachable);
+        scene.faults[0].add(Rule::next(Operation::Get, FIRST, broken));
+        assert!(scene.outcome(FIRST).await.starts_with("Unreachable: "));
+        assert_eq!(scene.outcome(FIRST).await, "d0, 0 ahead");
+    }
 }
 
 #[tokio::test]
@@ -284,7 +276,7 @@ async fn what_is_damaged_or_foreign_is_never_delivered() {
 
 #[tokio::test]
 async fn a_good_object_is_found_beside_or_behind_a_damaged_one() {
-    let scene = scene_with(vec![Box::new(|_| None), Box::new(|_| None)]);
+    let scene = scene_of(2);
     scene
         .put(0, &format!("{DIRECTORY}/{FIRST}"), b"junk".to_vec())
         .await;
@@ -412,8 +404,8 @@ async fn a_segment_in_the_cache_is_moved_to_another_file_system_too() {
 
 #[tokio::test(start_paused = true)]
 async fn fetching_ahead_ends_with_its_second() {
-    let hang: Rule = Box::new(|call| call.key.ends_with(&name(3)).then_some(Fault::Hang));
-    let mut scene = scene_with(vec![hang]);
+    let mut scene = scene();
+    scene.faults[0].add(Rule::next(Operation::Get, &name(3), Effect::Hang));
     scene.options.read_ahead = 8;
     for last in 1..6 {
         scene.has(0, &name(last), Compression::None).await;
