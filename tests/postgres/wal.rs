@@ -41,7 +41,9 @@ fn scene(major: u32, compression: Compression, initdb: &[&str]) -> Option<Scene>
     cluster.configure(&[("archive_command", "false")]);
     cluster.start();
     let root = tempfile::tempdir().expect("a directory");
-    let store = Directory::new(root.path().join("store"), Clock::System);
+    let store = root.path().join("store");
+    fs::create_dir(&store).expect("mkdir");
+    let store = Directory::new(store, Clock::System);
     let codec = Codec::for_wal(compression, None).expect("no level");
     let options = ArchiveOptions {
         spool: Some(Spool::new(root.path().join("spool"))),
@@ -175,7 +177,7 @@ async fn segments_of_15_are_archived_and_delivered() {
 
 #[tokio::test]
 async fn segments_of_16_are_archived_and_delivered() {
-    archives_and_delivers(16, Compression::Xz, &["--wal-segsize=1"]).await;
+    archives_and_delivers(16, Compression::Xz, &["--wal-segsize=4"]).await;
 }
 
 #[tokio::test]
