@@ -179,9 +179,13 @@ impl Report {
         let handler = GraphicalReportHandler::new_themed(theme)
             .with_width(WIDTH)
             .with_links(false)
+            .with_show_related_as_nested(true)
             .without_syntax_highlighting();
         let mut text = String::new();
         for diagnostic in &self.diagnostics {
+            if !text.is_empty() {
+                text.push('\n');
+            }
             let drawn = Drawn::new(&self.sources, diagnostic);
             handler
                 .render_report(&mut text, &drawn)

@@ -50,7 +50,7 @@ pub struct Loaded {
     pub files: Vec<Node>,
     /// The time zones that are named, under their names.
     pub zones: BTreeMap<String, Zone>,
-    /// What was wrong so far.
+    /// What was wrong so far. If there is anything, some of the configuration may be missing.
     pub diagnostics: Vec<Diagnostic>,
 }
 

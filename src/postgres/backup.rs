@@ -9,11 +9,7 @@ use std::time::Duration;
 
 use tokio_postgres::types::ToSql;
 
-use super::{
-    Connector, Error,
-    client::Session,
-    identify::Answer,
-};
+use super::{Connector, Error, client::Session, identify::Answer};
 use crate::model::{time::Timestamp, timeline::TimelineId, wal::Lsn};
 
 const VERSION_14: u32 = 140_000;
@@ -102,7 +98,9 @@ impl BackupSession {
         }
         let limit = match request.checkpoint {
             Checkpoint::Fast => session.deadlines().start,
-            Checkpoint::Spread => session.deadlines().start + 2 * checkpoint_timeout(&session).await?,
+            Checkpoint::Spread => {
+                session.deadlines().start + 2 * checkpoint_timeout(&session).await?
+            }
         };
         let call = match session.version() {
             VERSION_15.. => "pg_backup_start($1, $2)",
@@ -112,13 +110,20 @@ impl BackupSession {
         let fast = request.checkpoint == Checkpoint::Fast;
         let parameters: [&(dyn ToSql + Sync); 2] = [&request.label, &fast];
         let row = session.row_within(limit, DOING, &sql, &parameters).await?;
-        let answer = Answer { row: &row, doing: DOING };
+        let answer = Answer {
+            row: &row,
+            doing: DOING,
+        };
         // A question of its own, because the control file must be read after the checkpoint that the call waited for.
         let sql = "SELECT timeline_id FROM pg_control_checkpoint()";
         let checkpoint = session.row(DOING, sql, &[]).await?;
         let started = BackupStart {
             lsn: answer.parsed(0)?,
-            timeline: Answer { row: &checkpoint, doing: DOING }.timeline(0)?,
+            timeline: Answer {
+                row: &checkpoint,
+                doing: DOING,
+            }
+            .timeline(0)?,
             time: answer.instant(1)?,
         };
         Ok(Self {
@@ -136,8 +141,15 @@ impl BackupSession {
     /// Makes sure that the session, and with it the backup, is still there.
     pub async fn check(&self) -> Result<(), Error> {
         const DOING: &str = "answer in the backup's session";
-        let row = self.session().row(DOING, "SELECT pg_backend_pid()", &[]).await?;
-        let backend: i32 = Answer { row: &row, doing: DOING }.get(0)?;
+        let row = self
+            .session()
+            .row(DOING, "SELECT pg_backend_pid()", &[])
+            .await?;
+        let backend: i32 = Answer {
+            row: &row,
+            doing: DOING,
+        }
+        .get(0)?;
         match backend == self.backend {
             true => Ok(()),
             false => Err(Error::OtherSession),
@@ -175,7 +187,10 @@ impl BackupSession {
         );
         let limit = session.deadlines().stop;
         let row = session.row_within(limit, DOING, &sql, &[]).await?;
-        let answer = Answer { row: &row, doing: DOING };
+        let answer = Answer {
+            row: &row,
+            doing: DOING,
+        };
         let stop = BackupStop {
             lsn: answer.parsed(0)?,
             backup_label: answer.get(1)?,
@@ -187,7 +202,10 @@ impl BackupSession {
         let labelled = label_start(&stop.backup_label);
         match labelled == Some((self.started.lsn, self.started.timeline)) {
             true => Ok(stop),
-            false => Err(Error::Answer { doing: DOING, answer: stop.backup_label }),
+            false => Err(Error::Answer {
+                doing: DOING,
+                answer: stop.backup_label,
+            }),
         }
     }
 
@@ -207,7 +225,10 @@ impl Drop for BackupSession {
     fn drop(&mut self) {
         if let Some(session) = &self.session {
             let endpoint = session.endpoint();
-            tracing::warn!(endpoint, "a backup was neither stopped nor aborted; its session ends");
+            tracing::warn!(
+                endpoint,
+                "a backup was neither stopped nor aborted; its session ends"
+            );
         }
     }
 }
@@ -238,8 +259,15 @@ impl Session {
         if self.is_in_recovery().await? {
             return Ok(None);
         }
-        let row = self.row(SWITCH_WAL, "SELECT pg_switch_wal()::text", &[]).await?;
-        Answer { row: &row, doing: SWITCH_WAL }.parsed(0).map(Some)
+        let row = self
+            .row(SWITCH_WAL, "SELECT pg_switch_wal()::text", &[])
+            .await?;
+        Answer {
+            row: &row,
+            doing: SWITCH_WAL,
+        }
+        .parsed(0)
+        .map(Some)
     }
 
     /// Writes a named point into the WAL that recovery can stop at. `None` in recovery, where that is not possible.
@@ -250,7 +278,12 @@ impl Session {
         }
         let sql = "SELECT pg_create_restore_point($1)::text";
         let row = self.row(DOING, sql, &[&name]).await?;
-        Answer { row: &row, doing: DOING }.parsed(0).map(Some)
+        Answer {
+            row: &row,
+            doing: DOING,
+        }
+        .parsed(0)
+        .map(Some)
     }
 }
 
@@ -258,9 +291,14 @@ async fn checkpoint_timeout(session: &Session) -> Result<Duration, Error> {
     const DOING: &str = "tell its checkpoint timeout";
     let sql = "SELECT setting::int FROM pg_settings WHERE name = 'checkpoint_timeout'";
     let row = session.row(DOING, sql, &[]).await?;
-    let seconds = Answer { row: &row, doing: DOING };
+    let seconds = Answer {
+        row: &row,
+        doing: DOING,
+    };
     let seconds: i32 = seconds.get(0)?;
-    Ok(Duration::from_secs(u64::try_from(seconds).unwrap_or_default()))
+    Ok(Duration::from_secs(
+        u64::try_from(seconds).unwrap_or_default(),
+    ))
 }
 
 /// The lines `START WAL LOCATION: 0/3000028 (file …)` and `START TIMELINE: 1` of a backup label.

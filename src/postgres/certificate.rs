@@ -84,9 +84,7 @@ fn matches(pattern: &str, host: &str) -> bool {
     };
     let split = host.find('.').map(|at| host.split_at(at));
     suffix.starts_with('.')
-        && split.is_some_and(|(label, rest)| {
-            !label.is_empty() && rest.eq_ignore_ascii_case(suffix)
-        })
+        && split.is_some_and(|(label, rest)| !label.is_empty() && rest.eq_ignore_ascii_case(suffix))
 }
 
 #[cfg(test)]

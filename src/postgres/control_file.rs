@@ -140,7 +140,9 @@ impl ControlFile {
             (202_406_281, 17),
             (202_506_291, 18),
         ];
-        let found = CATALOGS.iter().find(|(catalog, _)| *catalog == self.catalog_version);
+        let found = CATALOGS
+            .iter()
+            .find(|(catalog, _)| *catalog == self.catalog_version);
         found.map(|(_, major)| *major)
     }
 }

@@ -129,7 +129,11 @@ impl From<tokio_postgres::Error> for Cause {
 
 fn detail(error: &DbError) -> String {
     let parts = [error.detail(), error.hint()];
-    parts.into_iter().flatten().map(|part| format!("; {part}")).collect()
+    parts
+        .into_iter()
+        .flatten()
+        .map(|part| format!("; {part}"))
+        .collect()
 }
 
 impl Cause {
@@ -188,7 +192,9 @@ impl Error {
         match self {
             Self::Connect { hint, .. } => hint.clone(),
             Self::Request {
-                source: Cause::Server { sqlstate, message, .. },
+                source: Cause::Server {
+                    sqlstate, message, ..
+                },
                 user,
                 ..
             } if sqlstate == SqlState::INSUFFICIENT_PRIVILEGE.code() => {

@@ -58,7 +58,9 @@ const fn function(signature: &'static str, first: u32, last: u32) -> Function {
 /// A role as it must be written in SQL.
 fn quoted(role: &str) -> String {
     let mut letters = role.chars();
-    let plain = letters.next().is_some_and(|c| c.is_ascii_lowercase() || c == '_')
+    let plain = letters
+        .next()
+        .is_some_and(|c| c.is_ascii_lowercase() || c == '_')
         && letters.all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
     match plain {
         true => role.to_owned(),

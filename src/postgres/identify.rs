@@ -159,7 +159,10 @@ impl Session {
     pub async fn facts(&self) -> Result<ServerFacts, Error> {
         const DOING: &str = "describe the server";
         let row = self.row(DOING, FACTS, &[]).await?;
-        let answer = Answer { row: &row, doing: DOING };
+        let answer = Answer {
+            row: &row,
+            doing: DOING,
+        };
         Ok(ServerFacts {
             system_id: answer.parsed(0)?,
             version: answer.number(1)?,
@@ -192,7 +195,10 @@ impl Session {
     pub async fn archiving(&self) -> Result<Archiving, Error> {
         const DOING: &str = "say how it archives WAL";
         let row = self.row(DOING, ARCHIVING, &[]).await?;
-        let answer = Answer { row: &row, doing: DOING };
+        let answer = Answer {
+            row: &row,
+            doing: DOING,
+        };
         let count = |column| answer.checked(column, |count: i64| u64::try_from(count).ok());
         Ok(Archiving {
             mode: answer.get(0)?,
@@ -235,9 +241,12 @@ impl Session {
     async fn cluster_size(&self) -> Result<Option<u64>, Error> {
         const DOING: &str = "tell its size";
         match self.row(DOING, CLUSTER_SIZE, &[]).await {
-            Ok(row) => Answer { row: &row, doing: DOING }
-                .checked(0, |bytes: i64| u64::try_from(bytes).ok())
-                .map(Some),
+            Ok(row) => Answer {
+                row: &row,
+                doing: DOING,
+            }
+            .checked(0, |bytes: i64| u64::try_from(bytes).ok())
+            .map(Some),
             Err(error) if error.is_insufficient_privilege() => Ok(None),
             Err(error) => Err(error),
         }
@@ -282,7 +291,9 @@ impl<'a> Answer<'a> {
 
     pub(super) fn timeline(self, column: usize) -> Result<TimelineId, Error> {
         // An `int` in SQL, but 32 bits without a sign in PostgreSQL.
-        self.checked(column, |number: i32| TimelineId::new(number.cast_unsigned()))
+        self.checked(column, |number: i32| {
+            TimelineId::new(number.cast_unsigned())
+        })
     }
 
     pub(super) fn instant(self, column: usize) -> Result<Timestamp, Error> {

@@ -292,7 +292,13 @@ mod tests {
 
     #[test]
     fn what_no_running_server_leaves_is_not_a_pid_file() {
-        for text in ["", "4711\n", "4711\n/d\nx\n1\n", "-4711\n/d\n1\n1\n", "1\n/d\n1\n99999\n"] {
+        for text in [
+            "",
+            "4711\n",
+            "4711\n/d\nx\n1\n",
+            "-4711\n/d\n1\n1\n",
+            "1\n/d\n1\n99999\n",
+        ] {
             assert_eq!(PidFile::parse(text), None, "{text:?}");
         }
     }

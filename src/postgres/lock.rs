@@ -39,7 +39,12 @@ impl HeldLock {
         let row = session
             .row(DOING, "SELECT pg_try_advisory_lock($1)", &[&key.0])
             .await?;
-        match (Answer { row: &row, doing: DOING }).get(0)? {
+        match (Answer {
+            row: &row,
+            doing: DOING,
+        })
+        .get(0)?
+        {
             true => Ok(Some(Self { session, key })),
             false => {
                 session.close().await;
@@ -57,7 +62,11 @@ impl HeldLock {
             AND classid::bigint = ($1::bigint >> 32) & 4294967295 \
             AND objid::bigint = $1::bigint & 4294967295)";
         let row = self.session.row(DOING, sql, &[&self.key.0]).await?;
-        (Answer { row: &row, doing: DOING }).get(0)
+        (Answer {
+            row: &row,
+            doing: DOING,
+        })
+        .get(0)
     }
 
     /// Lets the lock go, by ending its session.

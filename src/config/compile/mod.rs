@@ -66,9 +66,14 @@ pub struct MergedServer {
 /// Gives what was loaded its meaning, or reports all that is wrong.
 pub fn compile(mut loaded: Loaded) -> Result<Compiled, Report> {
     let mut diagnostics = std::mem::take(&mut loaded.diagnostics);
+    let incomplete = !diagnostics.is_empty();
     check_each(&mut loaded.files, &mut diagnostics);
     let root = merge::combine(&loaded.files, &mut diagnostics);
     unsupported::refuse(&root, &mut diagnostics);
+    if incomplete {
+        // With a file missing or half read, names that are not found and keys that are not set would be noise.
+        return Err(Report::new(loaded.sources, diagnostics));
+    }
     let layers = Layers {
         builtin: &loaded.builtin,
         root: &root,
@@ -114,6 +119,11 @@ struct Context<'a> {
 impl Context<'_> {
     fn report(&mut self, diagnostic: Diagnostic) {
         self.diagnostics.push(diagnostic);
+    }
+
+    fn has_errors(&self) -> bool {
+        let error = |one: &Diagnostic| one.severity() == Severity::Error;
+        self.diagnostics.iter().any(error)
     }
 }
 

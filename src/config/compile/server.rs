@@ -144,6 +144,10 @@ impl Written<'_> {
 
     /// No schedule and no retention are fine, if that is what was meant.
     fn check_said(&self, node: &Node, context: &mut Context<'_>) {
+        // What was not understood may have said it.
+        if context.has_errors() {
+            return;
+        }
         let retired = self.server.get("state").and_then(|item| item.node.text()) == Some("retired");
         let unsaid = [
             ("schedule", "no backups are taken of it"),
