@@ -15,6 +15,7 @@ mod nearest;
 pub mod origin;
 pub mod quantity;
 mod reader;
+pub mod reference;
 pub mod schema;
 pub mod source;
 pub mod tree;

@@ -117,7 +117,7 @@ fn quoted(text: &str) -> String {
 }
 
 /// A value on one line.
-fn value(node: &Node) -> String {
+pub(super) fn value(node: &Node) -> String {
     match &node.value {
         Value::Text(text) => quoted(text),
         Value::Integer(number) => number.to_string(),

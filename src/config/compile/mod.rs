@@ -8,7 +8,7 @@ mod checks;
 mod destination;
 mod entry;
 mod server;
-mod unsupported;
+pub(super) mod unsupported;
 
 #[cfg(test)]
 mod tests;

@@ -9,7 +9,7 @@ use crate::config::{
 };
 
 /// Settings, wherever settings stand.
-pub(super) const SETTINGS: [&str; 8] = [
+pub(in crate::config) const SETTINGS: [&str; 8] = [
     "incremental",
     "manage_keeps",
     "retire_after",
@@ -21,7 +21,7 @@ pub(super) const SETTINGS: [&str; 8] = [
 ];
 
 /// Keys of a destination.
-pub(super) const DESTINATION: [&str; 6] = [
+pub(in crate::config) const DESTINATION: [&str; 6] = [
     "object_lock",
     "control",
     "single_writer",
