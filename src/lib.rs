@@ -3,10 +3,14 @@
 pub mod actor;
 pub mod clock;
 pub mod config;
+pub mod execute;
 pub mod failure;
 pub mod format;
 pub mod model;
+pub mod observe;
 pub mod pipeline;
 pub mod postgres;
+pub mod recover;
 pub mod secret;
+pub mod spool;
 pub mod store;

@@ -1,3 +1,7 @@
 //! The `barkeep` program.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    barkeep::cli::main(std::env::args_os())
+}

@@ -9,3 +9,4 @@ pub mod history;
 pub mod keys;
 pub mod python;
 pub mod records;
+pub mod wal_header;

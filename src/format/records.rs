@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{
     failure::Kind,
-    model::record::{Attempt, Baseline, Identity, KeepRecord, Mark, Tombstone},
+    model::record::{Attempt, Baseline, Identity, KeepRecord, Mark, PageEvidence, Tombstone},
 };
 
 /// The version of every layout that this program writes.
@@ -65,6 +65,7 @@ records! {
     KeepRecord: "keep",
     Mark: "mark",
     Baseline: "baseline",
+    PageEvidence: "evidence",
 }
 
 #[derive(Serialize, Deserialize)]

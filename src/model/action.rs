@@ -65,6 +65,8 @@ pub enum Action {
     DeleteBackup {
         /// The backup.
         backup: BackupId,
+        /// The version of its `backup.info` that the decision rests on.
+        version: String,
     },
     /// Delete objects below `base/` that belong to no backup.
     DeleteOrphan {
@@ -128,7 +130,7 @@ impl Action {
             | Self::SetKeep { backup, .. }
             | Self::ReleaseKeep { backup }
             | Self::AbortUpload { backup, .. }
-            | Self::DeleteBackup { backup }
+            | Self::DeleteBackup { backup, .. }
             | Self::DeleteOrphan { backup, .. } => Some(backup),
         }
     }

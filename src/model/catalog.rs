@@ -22,6 +22,8 @@ pub struct Catalog {
     pub backups: Vec<Backup>,
     /// The backups whose `backup.info` cannot be understood, with the reason.
     pub unreadable: BTreeMap<BackupId, Failure>,
+    /// The version of each `backup.info` read, in the store's own words: what a delete checks before it acts.
+    pub versions: BTreeMap<BackupId, String>,
     /// The directories under `base/` without a `backup.info`.
     pub orphans: Vec<Orphan>,
     /// The WAL archive.

@@ -9,6 +9,7 @@ pub mod desired;
 pub mod location;
 pub mod names;
 pub mod observed;
+pub mod progress;
 pub mod reason;
 pub mod record;
 pub mod retention;

@@ -148,6 +148,8 @@ pub enum Reason {
         /// When the youngest was written.
         since: Timestamp,
     },
+    /// Its deletion was begun and interrupted.
+    DeleteBegun,
     /// No retained backup needs these segments.
     WalUnneeded,
 }
@@ -323,6 +325,7 @@ impl fmt::Display for Reason {
             Self::OrphanedSince { since } => {
                 write!(formatter, "no backup.info, untouched since {since}")
             }
+            Self::DeleteBegun => formatter.write_str("its deletion was interrupted"),
             Self::WalUnneeded => formatter.write_str("no retained backup needs it"),
         }
     }

@@ -2,6 +2,8 @@
 //!
 //! None of it is needed to restore. Losing any of it makes barkeep more careful, never bolder.
 
+use std::path::PathBuf;
+
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -94,6 +96,31 @@ pub struct ArchiveRecord {
     /// Its checksum as the store returned it, in the store's own words; none if it returns none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub checksum: Option<String>,
+}
+
+/// `barkeep/evidence/<id>/pages`: what the verification of data pages found while a backup was taken. Written only if it found
+/// damage.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PageEvidence {
+    /// The backup.
+    pub backup: BackupId,
+    /// When, by our clock.
+    pub at: Timestamp,
+    /// How many files have damaged pages.
+    pub files: u64,
+    /// The first of them.
+    pub damaged: Vec<DamagedPages>,
+}
+
+/// A file of a relation with pages whose checksum is wrong.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DamagedPages {
+    /// Where it was on the server.
+    pub path: PathBuf,
+    /// How many of its pages are damaged.
+    pub pages: u64,
+    /// The first of them, counted from the beginning of the relation.
+    pub blocks: Vec<u32>,
 }
 
 /// `barkeep/deleted/<id>`: a backup that barkeep deleted. The budget counts these.

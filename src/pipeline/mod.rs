@@ -15,6 +15,7 @@
 
 pub mod checksum;
 pub mod compress;
+pub mod feed;
 pub mod page;
 pub mod tar;
 pub mod throttle;

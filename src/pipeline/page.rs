@@ -14,7 +14,11 @@
 //! Whether a damaged page is read again, and what it means for a backup, is for the caller to
 //! decide. Memory: one page, and the numbers of at most [`DAMAGED_MAX`] damaged ones.
 
-use std::io::{self, Read};
+use std::{
+    ffi::OsStr,
+    io::{self, Read},
+    path::Path,
+};
 
 use crate::model::wal::Lsn;
 
@@ -267,24 +271,37 @@ impl<R: Read> Read for Verified<R> {
     }
 }
 
-/// The number of a relation's file if this is the name of one: `16384` and `16384_fsm` are number
-/// 0, `16384.2` and `16384_vm.2` number 2. Temporary relations (`t3_16384`) have no checksums that
-/// matter and are none.
-pub fn file_number(name: &str) -> Option<u32> {
-    let (relation, number) = name
-        .split_once('.')
-        .map_or((name, None), |(relation, number)| (relation, Some(number)));
+/// The number of a relation's file if this is the path of one, relative to the data directory or
+/// to a tablespace: `base/5/16384` and `global/1262_fsm` are number 0, `PG_17_202406281/5/16384.2`
+/// number 2.
+///
+/// Files elsewhere have no such pages, whatever their names, and temporary relations
+/// (`base/5/t3_16384`) none whose damage would matter.
+pub fn file_number(path: &Path) -> Option<u32> {
+    let components: Vec<&str> = path.iter().map(OsStr::to_str).collect::<Option<_>>()?;
+    let (["global", name] | ["base", _, name]) = components[..] else {
+        let [version, _, name] = components[..] else {
+            return None;
+        };
+        return version
+            .starts_with("PG_")
+            .then(|| number_in(name))
+            .flatten();
+    };
+    number_in(name)
+}
+
+/// The number in a file's name: `<node>[_<fork>][.<number>]`.
+fn number_in(name: &str) -> Option<u32> {
+    let (relation, number) = name.split_once('.').unwrap_or((name, "0"));
     let (node, fork) = relation.split_once('_').unwrap_or((relation, "main"));
     let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    if !is_number(node) || !matches!(fork, "main" | "fsm" | "vm" | "init") {
+    if !is_number(node) || !is_number(number) || !matches!(fork, "main" | "fsm" | "vm" | "init") {
         return None;
     }
     // Above this, the block number would not fit its 32 bits.
-    number
-        .map_or(Some(0), |number| {
-            is_number(number).then(|| number.parse().ok())?
-        })
-        .filter(|&number| number < u32::MAX / PAGES_PER_FILE)
+    let number: u32 = number.parse().ok()?;
+    (number < u32::MAX / PAGES_PER_FILE).then_some(number)
 }
 
 #[cfg(test)]
@@ -377,21 +394,27 @@ mod tests {
 
     #[test]
     fn the_files_of_relations_are_known_by_name() {
-        for (name, number) in [
-            ("16384", Some(0)),
-            ("16384.1", Some(1)),
-            ("16384_fsm", Some(0)),
-            ("16384_vm.12", Some(12)),
-            ("16384_init", Some(0)),
-            ("16384.99999", None),
-            ("16384.", None),
-            ("t3_16384", None),
+        for (path, number) in [
+            ("base/5/16384", Some(0)),
+            ("base/5/16384.1", Some(1)),
+            ("global/1262_fsm", Some(0)),
+            ("PG_17_202406281/5/16384_vm.12", Some(12)),
+            ("base/5/16384_init", Some(0)),
+            ("base/5/16384.99999", None),
+            ("base/5/16384.", None),
+            ("base/5/16384.+1", None),
+            ("base/5/t3_16384", None),
+            ("base/5/PG_VERSION", None),
+            ("base/5/pg_filenode.map", None),
+            ("base/5/16384_fsm_x", None),
+            ("base/16384", None),
+            ("pg_xact/0000", None),
+            ("pg_multixact/offsets/0000", None),
+            ("pg_wal/000000010000000000000001", None),
             ("PG_VERSION", None),
-            ("pg_filenode.map", None),
-            ("16384_fsm_x", None),
             ("", None),
         ] {
-            assert_eq!(file_number(name), number, "{name}");
+            assert_eq!(file_number(Path::new(path)), number, "{path}");
         }
     }
 }

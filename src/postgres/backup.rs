@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio_postgres::types::ToSql;
 
-use super::{Connector, Error, client::Session, identify::Answer};
+use super::{Connector, Error, identify::Answer, session::Session};
 use crate::model::{time::Timestamp, timeline::TimelineId, wal::Lsn};
 
 const VERSION_14: u32 = 140_000;
@@ -150,9 +150,10 @@ impl BackupSession {
             doing: DOING,
         }
         .get(0)?;
-        match backend == self.backend {
-            true => Ok(()),
-            false => Err(Error::OtherSession),
+        if backend == self.backend {
+            Ok(())
+        } else {
+            Err(Error::OtherSession)
         }
     }
 
@@ -163,15 +164,16 @@ impl BackupSession {
 
     /// Ends the backup. Does not wait for its WAL to be archived: whoever stores it looks for that.
     pub async fn stop(mut self) -> Result<Stopped, Error> {
-        self.check().await?;
-        let stop = self.ask_to_stop().await?;
+        let checked = self.check().await;
+        // From here on the backup is over, one way or the other: its session ends with an error, too.
         let session = self.session.take().expect(UNDER_WAY);
+        checked?;
+        let stop = self.ask_to_stop(&session).await?;
         Ok(Stopped { stop, session })
     }
 
-    async fn ask_to_stop(&self) -> Result<BackupStop, Error> {
+    async fn ask_to_stop(&self, session: &Session) -> Result<BackupStop, Error> {
         const DOING: &str = "stop the backup";
-        let session = self.session();
         let call = match session.version() {
             VERSION_15.. => "pg_backup_stop(false)",
             _ => "pg_stop_backup(false, false)",
@@ -200,12 +202,13 @@ impl BackupSession {
         };
         // The label is what recovery starts from; one of another backup would restore to garbage.
         let labelled = label_start(&stop.backup_label);
-        match labelled == Some((self.started.lsn, self.started.timeline)) {
-            true => Ok(stop),
-            false => Err(Error::Answer {
+        if labelled == Some((self.started.lsn, self.started.timeline)) {
+            Ok(stop)
+        } else {
+            Err(Error::Answer {
                 doing: DOING,
                 answer: stop.backup_label,
-            }),
+            })
         }
     }
 

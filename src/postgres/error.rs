@@ -128,12 +128,12 @@ impl From<tokio_postgres::Error> for Cause {
 }
 
 fn detail(error: &DbError) -> String {
-    let parts = [error.detail(), error.hint()];
-    parts
-        .into_iter()
-        .flatten()
-        .map(|part| format!("; {part}"))
-        .collect()
+    let mut text = String::new();
+    for part in [error.detail(), error.hint()].into_iter().flatten() {
+        text.push_str("; ");
+        text.push_str(part);
+    }
+    text
 }
 
 impl Cause {
@@ -154,14 +154,20 @@ impl Error {
     pub fn kind(&self) -> Kind {
         match self {
             Self::Conninfo(_) | Self::Tls(_) => Kind::Usage,
-            Self::LookUp { .. } | Self::Connect { .. } | Self::Nowhere(_) => Kind::Unreachable,
-            Self::Unsuited { .. } | Self::Deadline { .. } => Kind::Unreachable,
-            Self::Request { source, .. } => match source {
-                Cause::Server { .. } => Kind::Failed,
-                Cause::Connection(_) | Cause::Timeout(_) => Kind::Unreachable,
-            },
-            Self::Version(_) | Self::Answer { .. } => Kind::Failed,
-            Self::OtherSession | Self::InRecovery { .. } => Kind::Failed,
+            Self::Request {
+                source: Cause::Server { .. },
+                ..
+            }
+            | Self::Version(_)
+            | Self::Answer { .. }
+            | Self::OtherSession
+            | Self::InRecovery { .. } => Kind::Failed,
+            Self::LookUp { .. }
+            | Self::Connect { .. }
+            | Self::Nowhere(_)
+            | Self::Unsuited { .. }
+            | Self::Deadline { .. }
+            | Self::Request { .. } => Kind::Unreachable,
         }
     }
 
@@ -171,10 +177,10 @@ impl Error {
             Self::Conninfo(_) | Self::Tls(_) | Self::Version(_) | Self::OtherSession => {
                 Disposition::Permanent
             }
-            Self::LookUp { .. } | Self::Unsuited { .. } | Self::Nowhere(_) => {
-                Disposition::Transient
-            }
-            Self::InRecovery { .. } => Disposition::Transient,
+            Self::LookUp { .. }
+            | Self::Unsuited { .. }
+            | Self::Nowhere(_)
+            | Self::InRecovery { .. } => Disposition::Transient,
             Self::Deadline { .. } | Self::Answer { .. } => Disposition::Unknown,
             Self::Connect { source, .. } => match source.sqlstate() {
                 Some(state) => of_class(state),

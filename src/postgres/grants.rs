@@ -27,6 +27,10 @@ pub(super) fn hint(message: &str, role: &str) -> String {
     if let Some(function) = named {
         return format!("GRANT EXECUTE ON FUNCTION {} TO {role}", function.signature);
     }
+    // Open to everyone unless somebody revoked that; those that are asked here take no argument.
+    if let Some(name) = message.strip_prefix("permission denied for function ") {
+        return format!("GRANT EXECUTE ON FUNCTION {name}() TO {role}");
+    }
     // Settings that only superusers see are named by the setting, not by the role that would open them.
     format!("GRANT {} TO {role}", MEMBERSHIPS[0])
 }
@@ -62,9 +66,10 @@ fn quoted(role: &str) -> String {
         .next()
         .is_some_and(|c| c.is_ascii_lowercase() || c == '_')
         && letters.all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
-    match plain {
-        true => role.to_owned(),
-        false => format!("\"{}\"", role.replace('"', "\"\"")),
+    if plain {
+        role.to_owned()
+    } else {
+        format!("\"{}\"", role.replace('"', "\"\""))
     }
 }
 
@@ -81,9 +86,25 @@ mod tests {
     }
 
     #[test]
+    fn the_documentation_has_every_statement() {
+        let documentation = include_str!("../../docs/postgresql-role.md");
+        for statement in (13..=18).flat_map(|major| statements(major, "barkeep")) {
+            assert!(
+                documentation.contains(&format!("{statement};\n")),
+                "{statement}"
+            );
+        }
+    }
+
+    #[test]
     fn a_role_is_quoted_where_it_must_be() {
         assert!(statements(17, "a\"B")[0].ends_with("TO \"a\"\"B\""));
         let refused = "permission denied to examine \"data_directory\"";
         assert_eq!(hint(refused, "b"), "GRANT pg_read_all_settings TO b");
+        let revoked = "permission denied for function pg_control_system";
+        assert_eq!(
+            hint(revoked, "b"),
+            "GRANT EXECUTE ON FUNCTION pg_control_system() TO b"
+        );
     }
 }

@@ -12,7 +12,7 @@ use tokio_postgres::Row;
 
 use super::{
     Error,
-    client::{Session, get},
+    session::{Session, get},
 };
 use crate::model::{
     backup::Tablespace,
@@ -169,9 +169,10 @@ impl Session {
             segment_size: answer.checked(2, |bytes: i64| {
                 SegmentSize::new(u64::try_from(bytes).ok()?).ok()
             })?,
-            role: match answer.get(3)? {
-                true => Role::Standby,
-                false => Role::Primary,
+            role: if answer.get(3)? {
+                Role::Standby
+            } else {
+                Role::Primary
             },
             timeline: answer.timeline(4)?,
             position: answer.parsed(5)?,

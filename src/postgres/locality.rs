@@ -25,7 +25,7 @@ use crate::{
 
 /// How long after writing `postmaster.pid` a postmaster may set its own start time: it loads libraries, looks up the addresses to
 /// listen on and allocates memory in between.
-const START_SPREAD: Duration = Duration::from_secs(60);
+const START_SPREAD: Duration = Duration::from_mins(1);
 
 /// Why a directory is not, or cannot be shown to be, the server's.
 #[derive(Debug, thiserror::Error)]

@@ -5,7 +5,7 @@
 
 use sha2::{Digest, Sha256};
 
-use super::{Error, client::Session, identify::Answer};
+use super::{Error, identify::Answer, session::Session};
 
 /// What a lock is for, as PostgreSQL's 64 bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,17 +39,16 @@ impl HeldLock {
         let row = session
             .row(DOING, "SELECT pg_try_advisory_lock($1)", &[&key.0])
             .await?;
-        match (Answer {
+        if (Answer {
             row: &row,
             doing: DOING,
         })
         .get(0)?
         {
-            true => Ok(Some(Self { session, key })),
-            false => {
-                session.close().await;
-                Ok(None)
-            }
+            Ok(Some(Self { session, key }))
+        } else {
+            session.close().await;
+            Ok(None)
         }
     }
 

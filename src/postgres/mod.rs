@@ -7,7 +7,7 @@
 
 mod backup;
 mod certificate;
-mod client;
+mod connector;
 pub mod conninfo;
 pub mod control_file;
 mod error;
@@ -15,16 +15,18 @@ pub mod grants;
 mod identify;
 pub mod locality;
 mod lock;
+mod session;
 mod tls;
 
 pub use self::{
     backup::{
         BackupRequest, BackupSession, BackupStart, BackupStop, Checkpoint, Stopped, WalSwitch,
     },
-    client::{Connector, Deadlines, Session},
+    connector::Connector,
     conninfo::Environment,
     error::{Cause, Error},
     identify::{Archiver, Archiving, Role, ServerFacts},
     lock::{HeldLock, LockKey},
+    session::{Deadlines, Session},
     tls::Error as TlsError,
 };

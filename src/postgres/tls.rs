@@ -3,7 +3,7 @@
 //! A certificate's chain is verified whenever there are authorities to verify it with, whatever the mode; its name only under `verify-full`.
 //! Without authorities the session is encrypted and nothing more. The handshake's signature is always verified, so that channel binding
 //! means something in every mode. Stricter than libpq in two points: certificates of X.509 version 1 cannot be verified, and TLS
-//! before 1.2 is not spoken. How modes fall back is `client`'s matter.
+//! before 1.2 is not spoken. How modes fall back is `connector`'s matter.
 
 use std::{os::unix::fs::MetadataExt, path::PathBuf, sync::Arc};
 
@@ -116,9 +116,10 @@ fn certificates(path: &PathBuf) -> Result<Vec<CertificateDer<'static>>, Error> {
     };
     let read = CertificateDer::pem_file_iter(path).map_err(failed)?;
     let certificates: Vec<_> = read.collect::<Result<_, _>>().map_err(failed)?;
-    match certificates.is_empty() {
-        true => Err(Error::NoCertificate(path.clone())),
-        false => Ok(certificates),
+    if certificates.is_empty() {
+        Err(Error::NoCertificate(path.clone()))
+    } else {
+        Ok(certificates)
     }
 }
 
@@ -137,9 +138,10 @@ fn private_key(client: &ClientCertificate) -> Result<PrivateKeyDer<'static>, Err
     PrivateKeyDer::from_pem_file(path).map_err(|source| {
         let text = std::fs::read_to_string(path).unwrap_or_default();
         // Both forms, PKCS #8 and the older one with a header, have the word.
-        match text.contains("ENCRYPTED") {
-            true => Error::KeyEncrypted(path.clone()),
-            false => failed(source),
+        if text.contains("ENCRYPTED") {
+            Error::KeyEncrypted(path.clone())
+        } else {
+            failed(source)
         }
     })
 }

@@ -96,6 +96,11 @@ impl Archive {
         }
     }
 
+    /// The server's name, which is its directory in the store.
+    pub fn server(&self) -> &str {
+        &self.server
+    }
+
     /// The store itself.
     pub fn store(&self) -> &SharedStore {
         &self.store

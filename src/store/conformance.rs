@@ -15,21 +15,21 @@ use super::{
 
 const MIB: usize = 1 << 20;
 
-/// Runs everything, in a store that can list unfinished uploads.
+/// Runs everything.
 pub async fn all(store: &dyn Store) {
-    except_listing_uploads(store).await;
+    basic(store).await;
+    race(store).await;
     unfinished_uploads(store).await;
 }
 
-/// Runs everything but what needs unfinished uploads to be listed.
-pub async fn except_listing_uploads(store: &dyn Store) {
+/// Runs what also a store must do that knows no unfinished uploads, and whose conditions hold for one client at a time only.
+pub async fn basic(store: &dyn Store) {
     store.check_reachable().await.expect("it is reachable");
     put_get_head_delete(store).await;
     ranges(store).await;
     odd_keys(store).await;
     absence(store).await;
     conditions(store).await;
-    race(store).await;
     listing(store).await;
     uploads(store).await;
     broken_uploads(store).await;
@@ -83,7 +83,8 @@ pub async fn put_get_head_delete(store: &dyn Store) {
         assert_eq!(page.objects.len(), 1);
         assert_eq!(page.objects[0].key, key);
         assert_eq!(page.objects[0].size, content.len() as u64);
-        assert_eq!(page.objects[0].version, stored.version);
+        let version = &page.objects[0].version;
+        assert!(!version.is_told() || *version == stored.version);
         let lag = head.date.since(page.objects[0].last_modified);
         assert!(lag.as_secs() < 60, "the times are of one clock: {lag:?}");
     }
@@ -114,8 +115,6 @@ pub async fn ranges(store: &dyn Store) {
         ),
         (Some(GetRange::Bounded(size - 1..size + 9)), size - 1..size),
         (Some(GetRange::From(size - 3)), size - 3..size),
-        (Some(GetRange::Last(4)), size - 4..size),
-        (Some(GetRange::Last(size + 4)), 0..size),
     ];
     for (range, expected) in cases {
         let options = GetOptions {

@@ -184,6 +184,14 @@ impl Error {
         self
     }
 
+    /// The same, of the whole destination, met while doing this.
+    #[must_use]
+    pub fn during(mut self, operation: Operation) -> Self {
+        self.operation = operation;
+        self.key = None;
+        self
+    }
+
     /// The same, because of this.
     #[must_use]
     pub fn because(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {

@@ -30,6 +30,8 @@ mod listing;
 pub mod memory;
 mod object;
 mod request;
+#[cfg(feature = "aws")]
+pub mod s3;
 
 pub use archive::{Archive, ArchiveError, StoredInfo};
 pub use error::{Error, Meaning, Operation};

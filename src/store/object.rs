@@ -93,10 +93,17 @@ impl AsRef<str> for Key {
 }
 
 /// One state of one object, in the store's own words: an entity tag, a generation. Two reads with the same version read the same
-/// object.
+/// object. Empty where a store does not tell it, which some do not in a listing.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct ObjectVersion(pub String);
+
+impl ObjectVersion {
+    /// Whether the store has told it.
+    pub fn is_told(&self) -> bool {
+        !self.0.is_empty()
+    }
+}
 
 impl fmt::Display for ObjectVersion {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {

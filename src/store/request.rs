@@ -66,8 +66,6 @@ pub enum GetRange {
     Bounded(Range<u64>),
     /// From an offset to the end.
     From(u64),
-    /// The last so many, or all if there are fewer.
-    Last(u64),
 }
 
 impl GetRange {
@@ -76,7 +74,6 @@ impl GetRange {
         let range = match self {
             Self::Bounded(range) => range.start..range.end.min(size),
             Self::From(start) => *start..size,
-            Self::Last(count) => size.saturating_sub(*count)..size,
         };
         (range.start < range.end).then_some(range)
     }
@@ -238,8 +235,6 @@ mod tests {
             (GetRange::Bounded(10..50), None),
             (GetRange::From(9), Some(9..10)),
             (GetRange::From(10), None),
-            (GetRange::Last(3), Some(7..10)),
-            (GetRange::Last(30), Some(0..10)),
         ];
         for (range, expected) in cases {
             assert_eq!(range.resolve(10), expected, "{range:?}");

@@ -46,7 +46,7 @@ pub(super) fn block_size(codec: Codec) -> usize {
             (usize::try_from(codec.level()).expect("1 to 9") * 100_000 - 20) / 5 * 4
         }
         Compression::Snappy | Compression::Lz4 => 1 << 20,
-        Compression::Xz | Compression::Zstd => 4 << 20,
+        Compression::Xz | Compression::Zstd => 2 << 20,
     }
 }
 
@@ -83,7 +83,6 @@ impl Block {
 
 /// The compressors' state that can be used again for the next block.
 pub(super) struct Scratch {
-    deflate: Option<(i32, Compress)>,
     lz4: CompressTable,
     snappy: snap::raw::Encoder,
 }
@@ -91,7 +90,6 @@ pub(super) struct Scratch {
 impl Scratch {
     pub(super) fn new() -> Self {
         Self {
-            deflate: None,
             lz4: CompressTable::large(),
             snappy: snap::raw::Encoder::new(),
         }
@@ -105,7 +103,7 @@ impl Scratch {
                 output.extend_from_slice(input);
                 Ok(())
             }
-            Compression::Gzip => self.deflate(codec.level(), block),
+            Compression::Gzip => Self::deflate(codec.level(), block),
             Compression::Snappy => self.snappy(block),
             Compression::Lz4 => self.lz4(block),
             Compression::Bzip2 | Compression::Xz | Compression::Zstd => {
@@ -122,19 +120,19 @@ impl Scratch {
         }
     }
 
-    fn deflate(&mut self, level: i32, block: &mut Block) -> io::Result<()> {
-        if self.deflate.as_ref().is_none_or(|(made, _)| *made != level) {
-            let level_of_codec = flate2::Compression::new(super::unsigned(level));
-            self.deflate = Some((level, Compress::new(level_of_codec, false)));
-        }
-        let (_, deflate) = self.deflate.as_mut().expect("made above");
-        deflate.reset();
+    fn deflate(level: i32, block: &mut Block) -> io::Result<()> {
+        // A compressor that is reset instead does not always make the same bytes again; making a
+        // new one costs a hundredth of what compressing a block costs.
+        let level = flate2::Compression::new(super::unsigned(level));
+        let mut deflate = Compress::new(level, false);
         let (history, piece) = block.input.split_at(block.history);
         if !history.is_empty() {
             deflate.set_dictionary(history).map_err(io::Error::other)?;
         }
         block.crc = crc32fast::hash(piece);
-        block.output.reserve(piece.len() / 2 + 64);
+        // As long as the result can get, so that one call does it and the result does not depend on
+        // the room that a used buffer happens to have.
+        block.output.reserve(piece.len() + piece.len() / 8 + 64);
         loop {
             let done = usize::try_from(deflate.total_in()).expect("a block fits in memory");
             let status = deflate

@@ -212,6 +212,18 @@ mod tests {
     }
 
     #[test]
+    fn the_documentation_names_every_keyword() {
+        let documentation = include_str!("../../../docs/connection.md");
+        for Keyword { name, .. } in KEYWORDS {
+            let families = ["keepalives", "oauth_"]
+                .into_iter()
+                .find(|f| name.starts_with(f));
+            let shown = families.map_or(format!("`{name}`"), |family| format!("`{family}…`"));
+            assert!(documentation.contains(&shown), "{name}");
+        }
+    }
+
+    #[test]
     fn no_keyword_is_listed_twice() {
         for (position, keyword) in KEYWORDS.iter().enumerate() {
             let first = KEYWORDS.iter().position(|other| other.name == keyword.name);

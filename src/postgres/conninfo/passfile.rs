@@ -81,11 +81,11 @@ impl Passfile {
         lines.into_iter().find_map(|line| {
             let mut rest = line;
             for value in wanted {
-                let (field, after) = field(rest)?;
+                let (field, after) = field(rest);
                 let matches = field == "*" || unescape(field).as_str() == value;
                 rest = after.filter(|_| matches)?;
             }
-            let (password, _) = field(rest)?;
+            let (password, _) = field(rest);
             let password = unescape(password);
             Some(Secret::new(password.as_str().to_owned())).filter(|_| !password.is_empty())
         })
@@ -93,15 +93,15 @@ impl Passfile {
 }
 
 /// The text up to the next `:` that no backslash precedes, and what follows that `:`.
-fn field(text: &str) -> Option<(&str, Option<&str>)> {
+fn field(text: &str) -> (&str, Option<&str>) {
     let mut escaped = false;
     for (at, character) in text.char_indices() {
         match character {
-            ':' if !escaped => return Some((&text[..at], Some(&text[at + 1..]))),
+            ':' if !escaped => return (&text[..at], Some(&text[at + 1..])),
             character => escaped = character == '\\' && !escaped,
         }
     }
-    Some((text, None))
+    (text, None)
 }
 
 fn unescape(text: &str) -> Zeroizing<String> {

@@ -296,9 +296,10 @@ fn addresses_of(host: &str, address: &str) -> Result<Vec<Address>, Error> {
             reason: "sockets in the abstract namespace are not supported",
         });
     }
-    Ok(vec![match host.starts_with('/') {
-        true => Address::Socket(host.into()),
-        false => Address::Name(host.to_owned()),
+    Ok(vec![if host.starts_with('/') {
+        Address::Socket(host.into())
+    } else {
+        Address::Name(host.to_owned())
     }])
 }
 
@@ -362,9 +363,10 @@ impl Passwords {
         let host = match address {
             Address::Socket(directory) => {
                 let directory = directory.to_str().unwrap_or_default();
-                match SOCKET_DIRECTORIES.contains(&directory) {
-                    true => "localhost".to_owned(),
-                    false => directory.to_owned(),
+                if SOCKET_DIRECTORIES.contains(&directory) {
+                    "localhost".to_owned()
+                } else {
+                    directory.to_owned()
                 }
             }
             Address::Name(name) => name.clone(),

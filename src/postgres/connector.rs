@@ -1,26 +1,25 @@
-//! Connecting, and a session that owns its connection.
+//! Finding the server and logging in.
 //!
 //! [`Connector::connect`] tries the endpoints in order as libpq does: the next one when a place cannot be reached, is starting up or is
-//! not what `target_session_attrs` asks for; the end when it refuses the user or cannot prove who it is. A [`Session`] holds the task that moves
-//! its bytes and ends it with itself. Every request has a deadline whose error names what was waited for; at the deadline the
-//! server is asked to cancel.
+//! not what `target_session_attrs` asks for; the end when it refuses the user or cannot prove who it is. Under `sslmode=prefer` a failed
+//! handshake, or a refusal after it, is followed by an attempt in the clear, under `allow` a refusal by an encrypted one; no other mode
+//! falls back.
 
 use std::{
     hash::{BuildHasher, RandomState},
     net::IpAddr,
+    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
 };
 
-use tokio::{task::JoinSet, time::timeout};
+use tokio::time::timeout;
 use tokio_postgres::{
-    CancelToken, Client, Config, NoTls, Row, Socket,
+    Config, NoTls, Socket,
     error::SqlState,
     tls::{MakeTlsConnect, TlsConnect},
-    types::ToSql,
 };
 use tokio_postgres_rustls::MakeRustlsConnect;
 
@@ -30,33 +29,10 @@ use super::{
         Address, ChannelBinding, Endpoint, Environment, HostOrder, SessionAttributes, SslMode,
         SslNegotiation, Target,
     },
+    session::{Deadlines, Session, Wire},
     tls,
 };
-use crate::secret::Secret;
-
-/// How long things may take before they count as failed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Deadlines {
-    /// To connect to one address and log in, unless the connection has `connect_timeout`.
-    pub connect: Duration,
-    /// To answer a question.
-    pub answer: Duration,
-    /// To start a backup with a fast checkpoint. A spread one gets twice the server's `checkpoint_timeout` on top.
-    pub start: Duration,
-    /// To stop a backup, archiving not included.
-    pub stop: Duration,
-}
-
-impl Default for Deadlines {
-    fn default() -> Self {
-        Self {
-            connect: Duration::from_secs(30),
-            answer: Duration::from_mins(1),
-            start: Duration::from_mins(15),
-            stop: Duration::from_mins(5),
-        }
-    }
-}
+use crate::{failure::chain, secret::Secret};
 
 /// Knows how to reach a server.
 #[derive(Clone)]
@@ -113,7 +89,7 @@ impl Connector {
             }
         }
         if failures.len() > 1 {
-            let shown = failures.iter().map(|error| crate::failure::chain(error));
+            let shown = failures.iter().map(|error| chain(error));
             return Err(Error::Nowhere(shown.collect()));
         }
         Err(failures.pop().expect("a target has an endpoint"))
@@ -182,14 +158,16 @@ impl Connector {
                     inner: tls.clone(),
                     begun: Arc::clone(&handshake),
                 };
-                timeout(limit, open(&config, tls)).await
+                timeout(limit, Wire::open(&config, tls)).await
             }
-            _ => timeout(limit, open(&config, NoTls)).await,
+            _ => timeout(limit, Wire::open(&config, NoTls)).await,
         };
         let begun = handshake.load(Ordering::Relaxed);
         let cause = match connected {
-            Ok(Ok((client, connection))) => {
-                return Ok(self.session(endpoint, client, connection, begun));
+            Ok(Ok(wire)) => {
+                let tls = self.tls.clone().filter(|_| begun);
+                let user = &self.target.user;
+                return Ok(Session::over(wire, tls, self.deadlines, endpoint, user));
             }
             Ok(Err(error)) => Cause::from(error),
             Err(_) => Cause::Timeout(limit),
@@ -207,28 +185,6 @@ impl Connector {
                 source: cause,
             },
         })
-    }
-
-    fn session(
-        &self,
-        endpoint: &Endpoint,
-        client: Client,
-        connection: JoinSet<Result<(), tokio_postgres::Error>>,
-        encrypted: bool,
-    ) -> Session {
-        let tls = self.tls.clone().filter(|_| encrypted);
-        Session {
-            canceller: Canceller {
-                token: client.cancel_token(),
-                tls,
-            },
-            client,
-            connection,
-            deadlines: self.deadlines,
-            endpoint: endpoint.to_string(),
-            user: self.target.user.clone(),
-            version: 0,
-        }
     }
 
     fn config(&self, endpoint: &Endpoint, place: &Place, attempt: Attempt) -> Config {
@@ -290,7 +246,7 @@ impl Connector {
                 Some("name an existing database with `dbname`".to_owned())
             }
             // Without a password at hand the library fails before the server does.
-            Cause::Connection(error) if error.to_string().contains("password missing") => {
+            Cause::Connection(error) if chain(error).contains("password missing") => {
                 let password = "the server asks for a password and none was found";
                 Some(passed_over.unwrap_or_else(|| password.to_owned()))
             }
@@ -314,7 +270,7 @@ struct FailedAttempt {
 
 /// One address of an endpoint.
 enum Place {
-    Socket(std::path::PathBuf),
+    Socket(PathBuf),
     Tcp { name: String, address: IpAddr },
 }
 
@@ -366,21 +322,6 @@ fn is_final(error: &Error) -> bool {
     }
 }
 
-/// Opens a connection and starts the task that moves its bytes.
-async fn open<T>(
-    config: &Config,
-    tls: T,
-) -> Result<(Client, JoinSet<Result<(), tokio_postgres::Error>>), tokio_postgres::Error>
-where
-    T: MakeTlsConnect<Socket>,
-    T::Stream: Send + 'static,
-{
-    let (client, connection) = config.connect(tls).await?;
-    let mut task = JoinSet::new();
-    task.spawn(connection);
-    Ok((client, task))
-}
-
 /// A TLS connector that notes whether a handshake was begun, which tells a refusal of TLS from a failure to connect.
 struct Noting<T> {
     inner: T,
@@ -409,209 +350,4 @@ impl<T: TlsConnect<Socket>> TlsConnect<Socket> for Noting<T> {
         self.begun.store(true, Ordering::Relaxed);
         self.inner.connect(stream)
     }
-}
-
-struct Canceller {
-    token: CancelToken,
-    tls: Option<MakeRustlsConnect>,
-}
-
-impl Canceller {
-    /// Asks the server to give up what the session is doing. Failing to ask changes nothing: the session is given up anyway.
-    async fn cancel(&self) {
-        const LIMIT: Duration = Duration::from_secs(5);
-        let asked = match &self.tls {
-            Some(tls) => timeout(LIMIT, self.token.cancel_query(tls.clone())).await,
-            None => timeout(LIMIT, self.token.cancel_query(NoTls)).await,
-        };
-        if !matches!(asked, Ok(Ok(()))) {
-            tracing::debug!("the server could not be asked to cancel a request");
-        }
-    }
-}
-
-/// A session with a server.
-///
-/// It ends with [`close`](Self::close), or hard when dropped; either way its connection ends with it.
-pub struct Session {
-    client: Client,
-    connection: JoinSet<Result<(), tokio_postgres::Error>>,
-    canceller: Canceller,
-    deadlines: Deadlines,
-    endpoint: String,
-    user: String,
-    version: u32,
-}
-
-impl std::fmt::Debug for Session {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter
-            .debug_struct("Session")
-            .field("endpoint", &self.endpoint)
-            .field("version", &self.version)
-            .finish_non_exhaustive()
-    }
-}
-
-/// What every session is set to: no limits that a role may carry, and no functions but PostgreSQL's own.
-const SETTINGS: &str = "SET statement_timeout = 0; SET lock_timeout = 0; \
-    SET search_path = pg_catalog; SET client_min_messages = error";
-
-impl Session {
-    /// Sets a fresh session up, and checks that it is of the kind wanted.
-    async fn prepare(mut self, wanted: SessionAttributes) -> Result<Self, Error> {
-        const DOING: &str = "prepare the session";
-        self.run(DOING, SETTINGS).await?;
-        let sql = "SELECT current_setting('server_version_num')::int, pg_is_in_recovery(), \
-            current_setting('transaction_read_only') = 'on'";
-        let row = self.row(DOING, sql, &[]).await?;
-        let version: i32 = get(&row, DOING, 0)?;
-        self.version = u32::try_from(version).unwrap_or_default();
-        if self.version < 130_000 {
-            return Err(Error::Version(self.version / 10_000));
-        }
-        match unsuited(wanted, get(&row, DOING, 1)?, get(&row, DOING, 2)?) {
-            None => Ok(self),
-            Some((is, wanted)) => Err(Error::Unsuited {
-                endpoint: self.endpoint,
-                is,
-                wanted,
-            }),
-        }
-    }
-
-    /// `server_version_num`, such as 170005.
-    pub fn version(&self) -> u32 {
-        self.version
-    }
-
-    /// The major version, such as 17.
-    pub fn major(&self) -> u32 {
-        self.version / 10_000
-    }
-
-    /// Where the server was found: a socket, or host and port.
-    pub fn endpoint(&self) -> &str {
-        &self.endpoint
-    }
-
-    /// Whether the session is encrypted.
-    pub fn is_encrypted(&self) -> bool {
-        self.canceller.tls.is_some()
-    }
-
-    /// Whether the connection is gone.
-    pub fn is_closed(&self) -> bool {
-        self.client.is_closed()
-    }
-
-    /// Waits until the connection is gone, whoever ended it.
-    pub async fn closed(&mut self) {
-        // None means that it was waited for before.
-        let _ended = self.connection.join_next().await;
-    }
-
-    /// Whether the server is in recovery.
-    pub async fn is_in_recovery(&self) -> Result<bool, Error> {
-        const DOING: &str = "say whether it is in recovery";
-        let row = self.row(DOING, "SELECT pg_is_in_recovery()", &[]).await?;
-        get(&row, DOING, 0)
-    }
-
-    /// Says goodbye and waits for the connection to end.
-    pub async fn close(self) {
-        let Self {
-            client,
-            mut connection,
-            ..
-        } = self;
-        drop(client);
-        // What does not end by then is ended by dropping the set.
-        let _ended = timeout(Duration::from_secs(5), connection.join_next()).await;
-    }
-
-    pub(super) fn deadlines(&self) -> Deadlines {
-        self.deadlines
-    }
-
-    /// Asks for exactly one row within the usual deadline.
-    pub(super) async fn row(
-        &self,
-        doing: &'static str,
-        sql: &str,
-        parameters: &[&(dyn ToSql + Sync)],
-    ) -> Result<Row, Error> {
-        let limit = self.deadlines.answer;
-        self.row_within(limit, doing, sql, parameters).await
-    }
-
-    /// Asks for exactly one row.
-    pub(super) async fn row_within(
-        &self,
-        limit: Duration,
-        doing: &'static str,
-        sql: &str,
-        parameters: &[&(dyn ToSql + Sync)],
-    ) -> Result<Row, Error> {
-        let answer = timeout(limit, self.client.query_one(sql, parameters)).await;
-        self.answer(doing, limit, answer).await
-    }
-
-    /// Asks for any number of rows within the usual deadline.
-    pub(super) async fn rows(&self, doing: &'static str, sql: &str) -> Result<Vec<Row>, Error> {
-        let limit = self.deadlines.answer;
-        let answer = timeout(limit, self.client.query(sql, &[])).await;
-        self.answer(doing, limit, answer).await
-    }
-
-    /// Has the server do something that has no answer.
-    pub(super) async fn run(&self, doing: &'static str, sql: &str) -> Result<(), Error> {
-        let limit = self.deadlines.answer;
-        let answer = timeout(limit, self.client.batch_execute(sql)).await;
-        self.answer(doing, limit, answer).await
-    }
-
-    async fn answer<T>(
-        &self,
-        doing: &'static str,
-        limit: Duration,
-        answer: Result<Result<T, tokio_postgres::Error>, tokio::time::error::Elapsed>,
-    ) -> Result<T, Error> {
-        let Ok(answer) = answer else {
-            self.canceller.cancel().await;
-            return Err(Error::Deadline { doing, limit });
-        };
-        answer.map_err(|error| Error::Request {
-            doing,
-            user: self.user.clone(),
-            source: error.into(),
-        })
-    }
-}
-
-/// What a server is and should be, if these differ.
-fn unsuited(
-    wanted: SessionAttributes,
-    in_recovery: bool,
-    read_only: bool,
-) -> Option<(&'static str, &'static str)> {
-    match wanted {
-        SessionAttributes::ReadWrite if read_only => Some(("read-only", "read-write")),
-        SessionAttributes::ReadOnly if !read_only => Some(("read-write", "read-only")),
-        SessionAttributes::Primary if in_recovery => Some(("a standby", "a primary")),
-        SessionAttributes::Standby if !in_recovery => Some(("a primary", "a standby")),
-        _ => None,
-    }
-}
-
-/// One column of an answer.
-pub(super) fn get<'a, T: tokio_postgres::types::FromSql<'a>>(
-    row: &'a Row,
-    doing: &'static str,
-    column: usize,
-) -> Result<T, Error> {
-    row.try_get(column).map_err(|error| Error::Answer {
-        doing,
-        answer: error.to_string(),
-    })
 }

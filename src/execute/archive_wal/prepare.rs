@@ -1,0 +1,185 @@
+//! A file on its way into the archive: read once, checked, compressed.
+//!
+//! Small files are made ready in memory, so that every destination gets the same bytes without reading again. Of large ones only
+//! the header is read here; they are streamed (see [`super::deliver`]).
+
+use std::{
+    fs::{self, File},
+    io::{self, Read as _, Write as _},
+    path::{Path, PathBuf},
+};
+
+use bytes::Bytes;
+
+use super::{ArchiveOptions, Error, Warning};
+use crate::{
+    format::{
+        history::{self, BackupHistory},
+        wal_header::{ContentCheck, HEADER_BYTES, Origin, SegmentHeader},
+    },
+    model::{
+        compression::{Codec, Compression},
+        wal::{SystemId, WalFile},
+    },
+    pipeline::compress::Encoder,
+    spool::FileStamp,
+};
+
+/// The longest file that is held in memory, in bytes: segments of up to four times the default size.
+pub(super) const WHOLE_BYTES_MAX: u64 = 64 << 20;
+
+/// How much is read at a time, in bytes.
+const CHUNK: usize = 256 << 10;
+
+/// A file that may be sent.
+#[derive(Debug)]
+pub(super) struct Prepared {
+    pub(super) path: PathBuf,
+    pub(super) file: WalFile,
+    /// The file that was read.
+    pub(super) stamp: FileStamp,
+    /// What is sent; `None` if it is to be streamed.
+    pub(super) content: Option<Content>,
+    /// Whose it is, where that can be told.
+    pub(super) system_id: Option<SystemId>,
+    pub(super) warning: Option<Warning>,
+}
+
+/// A file's bytes as they will be stored.
+#[derive(Debug)]
+pub(super) struct Content {
+    pub(super) stored: Bytes,
+    /// CRC-32C of the file, not of what is stored.
+    pub(super) crc32c: u32,
+}
+
+/// Reads, checks and compresses. Blocks.
+pub(super) fn prepare(
+    path: &Path,
+    file: WalFile,
+    options: &ArchiveOptions,
+) -> Result<Prepared, Error> {
+    let failed = |source| Error::Read {
+        path: path.to_owned(),
+        source,
+    };
+    let mut opened = File::open(path).map_err(failed)?;
+    let stamp = FileStamp::of(&opened.metadata().map_err(failed)?);
+    let mut start = Vec::with_capacity(HEADER_BYTES);
+    let header = (&mut opened).take(HEADER_BYTES as u64);
+    { header }.read_to_end(&mut start).map_err(failed)?;
+    let mut prepared = Prepared {
+        path: path.to_owned(),
+        file,
+        stamp,
+        content: None,
+        system_id: None,
+        warning: None,
+    };
+    if options.check == ContentCheck::On {
+        prepared.check(&start)?;
+    }
+    if stamp.bytes <= WHOLE_BYTES_MAX {
+        let content = content(start, opened, stamp.bytes, options.codec).map_err(failed)?;
+        prepared.content = Some(content);
+    }
+    Ok(prepared)
+}
+
+impl Prepared {
+    /// Whether the content is what the name says; for segments, `start` decides.
+    fn check(&mut self, start: &[u8]) -> Result<(), Error> {
+        match self.file {
+            WalFile::Segment(name) | WalFile::Partial(name) => {
+                let header = SegmentHeader::parse(start)
+                    .and_then(|header| header.check(name, self.stamp.bytes).map(|()| header));
+                let header = header.map_err(|source| Error::Header {
+                    path: self.path.clone(),
+                    source,
+                })?;
+                self.system_id = Some(header.system_id);
+                if let Origin::Unknown(magic) = header.origin {
+                    self.warning = Some(Warning::UnknownMagic(magic));
+                }
+                return Ok(());
+            }
+            WalFile::History(timeline) => {
+                let content = self.small()?;
+                history::parse(timeline, &content).map(drop)
+            }
+            WalFile::BackupHistory(..) => {
+                let content = self.small()?;
+                BackupHistory::parse(&content).map(drop)
+            }
+        }
+        .map_err(|source| Error::History {
+            path: self.path.clone(),
+            source,
+        })?;
+        self.system_id = system_id_beside(&self.path);
+        Ok(())
+    }
+
+    fn small(&self) -> Result<Vec<u8>, Error> {
+        fs::read(&self.path).map_err(|source| Error::Read {
+            path: self.path.clone(),
+            source,
+        })
+    }
+}
+
+/// The system identifier of the data directory whose `pg_wal` holds the file.
+///
+/// Histories do not say whose they are. `pg_control` begins with the identifier, in the byte order of the machine.
+fn system_id_beside(path: &Path) -> Option<SystemId> {
+    let data = path.parent()?.parent()?;
+    let mut identifier = [0; 8];
+    let mut control = File::open(data.join("global/pg_control")).ok()?;
+    control.read_exact(&mut identifier).ok()?;
+    Some(SystemId(u64::from_ne_bytes(identifier)))
+}
+
+fn content(start: Vec<u8>, mut rest: File, bytes: u64, codec: Codec) -> io::Result<Content> {
+    let length = usize::try_from(bytes).map_err(io::Error::other)?;
+    if codec.compression() == Compression::None {
+        let mut whole = start;
+        whole.reserve_exact(length.saturating_sub(whole.len()));
+        rest.read_to_end(&mut whole)?;
+        complete(whole.len(), length)?;
+        let crc32c = crc32c::crc32c(&whole);
+        return Ok(Content {
+            stored: whole.into(),
+            crc32c,
+        });
+    }
+    let mut encoder = Encoder::new(codec, Some(bytes), Vec::new())?;
+    encoder.write_all(&start)?;
+    let (mut crc32c, mut read) = (crc32c::crc32c(&start), start.len());
+    let mut chunk = vec![0; CHUNK];
+    loop {
+        let count = rest.read(&mut chunk)?;
+        if count == 0 {
+            break;
+        }
+        crc32c = crc32c::crc32c_append(crc32c, &chunk[..count]);
+        encoder.write_all(&chunk[..count])?;
+        read += count;
+    }
+    complete(read, length)?;
+    let mut stored = encoder.finish()?;
+    stored.shrink_to_fit();
+    Ok(Content {
+        stored: stored.into(),
+        crc32c,
+    })
+}
+
+/// PostgreSQL is done with a file that it hands over; one that changes while it is read is somebody's mistake.
+fn complete(read: usize, length: usize) -> io::Result<()> {
+    if read == length {
+        return Ok(());
+    }
+    Err(io::Error::other(format!(
+        "{read} bytes were read, {length} expected"
+    )))
+}

@@ -1,0 +1,615 @@
+//! A base backup from the files of a server on this host.
+//!
+//! [`take_backup`] claims an id, puts PostgreSQL into backup mode, copies the files into Barman's archives on all cores, leaves backup
+//! mode, waits until the WAL that the backup needs is in the destination, and writes the final `backup.info` last. What it says is
+//! there was read back. A failure or an interruption leaves a record that says FAILED, no unfinished upload and no backup mode; after
+//! a crash an attempt record tells [`finish_backup`] or [`abandon_attempt`] what to do.
+//!
+//! What PostgreSQL wants in a backup's `tablespace_map` is recorded in `backup.info` and not stored as a file: a restore with Barman
+//! would leave the file in place, and PostgreSQL would then put tablespaces back to where they were instead of where they were asked
+//! to be.
+
+mod archive;
+mod arrival;
+mod attempt;
+mod copy;
+mod error;
+mod exclude;
+mod last;
+mod leftover;
+mod queue;
+mod server;
+mod sink;
+mod walk;
+
+use std::{future::Future, path::PathBuf, sync::Arc, time::Duration};
+
+use futures_util::future::join;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
+
+pub use self::{
+    arrival::WalArrival,
+    copy::{Memory, Warning},
+    error::Error,
+    leftover::{Finished, abandon_attempt, finish_backup},
+    server::{Postgres, Server},
+};
+use self::{
+    arrival::{Needed, Patience},
+    attempt::{Claim, Running},
+    copy::{Copy, CopyPorts, Findings, Order},
+    exclude::Rules,
+    walk::Tree,
+};
+use crate::{
+    clock::Clock,
+    failure::chain,
+    format::{
+        backup_info::{self, BackupInfo, Settings},
+        keys::OwnObject,
+        python::Value,
+    },
+    model::{
+        backup::{ArchiveRoot, BackupId, BackupStatus},
+        compression::{Codec, Level},
+        desired::{self, FilesOptions},
+        names::{DestinationName, ServerName},
+        progress::{Event, Progress},
+        record::{Actor, ArchiveRecord, DamagedPages, PageEvidence, Stopped},
+        schedule::Zone,
+        time::Timestamp,
+        wal::{SegmentName, SystemId},
+    },
+    pipeline::throttle::Throttle,
+    postgres::{self, BackupStart, BackupStop, Checkpoint, Role, ServerFacts},
+    store::{Archive, PutMode},
+};
+
+/// What backup is wanted.
+#[derive(Clone, Debug)]
+pub struct BackupRequest {
+    /// The server.
+    pub server: ServerName,
+    /// The destination.
+    pub destination: DestinationName,
+    /// The id that the new one must be above, if there is any.
+    pub above: Option<BackupId>,
+    /// The instant of the schedule that it answers.
+    pub due: Option<Timestamp>,
+    /// The name that it gets.
+    pub name: Option<String>,
+    /// The zone of its id.
+    pub zone: Zone,
+    /// How it is made.
+    pub files: FilesOptions,
+    /// Where the server's files are on this host; where the server says, if unset.
+    pub pgdata: Option<PathBuf>,
+    /// The cluster that the catalog belongs to, if it belongs to one.
+    pub pinned: Option<SystemId>,
+    /// How long to wait for the WAL that it needs.
+    pub wal_patience: Duration,
+    /// Whether its end gets a name that recovery can stop at.
+    pub restore_point: RestorePoint,
+    /// The process that takes it.
+    pub actor: Actor,
+}
+
+/// Whether a restore point named `barman_<id>` is written after the backup, as Barman does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RestorePoint {
+    /// None is.
+    #[default]
+    None,
+    /// One is; that it cannot be is no failure.
+    Create,
+}
+
+/// What a backup is taken with.
+pub struct Ports {
+    /// The server's catalog in the destination.
+    pub catalog: Archive,
+    /// The server.
+    pub postgres: Box<dyn Postgres>,
+    /// Who knows which WAL has arrived: the catalog itself, usually.
+    pub wal: Arc<dyn WalArrival>,
+    /// The limit on bandwidth.
+    pub throttle: Option<Throttle>,
+    /// Whoever watches.
+    pub progress: Arc<dyn Progress>,
+    /// The clock.
+    pub clock: Clock,
+    /// Ends it.
+    pub cancel: CancellationToken,
+}
+
+/// A backup that was taken.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Taken {
+    /// Its id.
+    pub backup: BackupId,
+    /// Whether it is complete.
+    pub state: TakenState,
+    /// Its archives.
+    pub archives: Vec<ArchiveRecord>,
+    /// How many files it holds.
+    pub files: u64,
+    /// How many bytes of them were read.
+    pub bytes: u64,
+    /// The files with damaged pages; at most a thousand are named.
+    pub damaged: Vec<DamagedPages>,
+    /// How many files have damaged pages.
+    pub damaged_files: u64,
+    /// What people should know.
+    pub warnings: Vec<Warning>,
+    /// What was held in memory at most.
+    pub memory: Memory,
+    /// How long PostgreSQL took to start it, and copying it.
+    pub times: Times,
+}
+
+/// Whether a backup is complete.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TakenState {
+    /// It is, and was read back.
+    Done,
+    /// Its files are stored; this WAL segment is not. A later run finishes it.
+    WaitingForWals(SegmentName),
+}
+
+/// Where the time went.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Times {
+    /// Entering backup mode, which is mostly a checkpoint.
+    pub start: Duration,
+    /// From there to the arrival of the last byte.
+    pub copy: Duration,
+    /// Waiting for WAL.
+    pub wal: Duration,
+}
+
+/// Takes a backup.
+pub async fn take_backup(request: &BackupRequest, ports: &mut Ports) -> Result<Taken, Error> {
+    let (server, destination) = (&request.server, &request.destination);
+    let span = tracing::info_span!("backup", %server, %destination);
+    let taken = async {
+        let taken = prepare_and_take(request, ports).await;
+        ports.postgres.close().await;
+        taken
+    };
+    taken.instrument(span).await
+}
+
+async fn prepare_and_take(request: &BackupRequest, ports: &mut Ports) -> Result<Taken, Error> {
+    let codec = codec(&request.files)?;
+    let facts = ports.postgres.facts().await;
+    let facts = facts.map_err(Error::server("ask the server about itself"))?;
+    if let Some(pinned) = request.pinned.filter(|pinned| *pinned != facts.system_id) {
+        let found = facts.system_id;
+        return Err(Error::ForeignSystem { pinned, found });
+    }
+    let pgdata = request.pgdata.as_ref().unwrap_or(&facts.data_directory);
+    let local = ports.postgres.prove_local(pgdata, &facts);
+    local.map_err(Error::NotLocal)?;
+    let pgdata = pgdata.canonicalize().map_err(|source| Error::Read {
+        path: pgdata.clone(),
+        source,
+    })?;
+    let catalog = ports.catalog.clone();
+    let claim = claim(request);
+    let mut running = Running::claim(&catalog, ports.clock, &claim).await?;
+    ports.progress.report(Event::Claimed(running.id().clone()));
+    let mut backup = Backup {
+        request,
+        ports,
+        facts,
+        pgdata,
+        codec,
+        times: Times::default(),
+    };
+    match backup.store_files(&mut running).await {
+        Ok(stored) => backup.complete(running, stored).await,
+        Err(error) => {
+            let error = backup.as_asked(error);
+            backup.ports.postgres.close().await;
+            running.fail(&error, request.name.as_deref()).await;
+            Err(error)
+        }
+    }
+}
+
+fn claim(request: &BackupRequest) -> Claim<'_> {
+    Claim {
+        above: request.above.as_ref(),
+        due: request.due,
+        zone: &request.zone,
+        actor: &request.actor,
+    }
+}
+
+fn codec(files: &FilesOptions) -> Result<Codec, Error> {
+    if !files.compression.is_supported_for_base() {
+        return Err(Error::NotRestorable(files.compression));
+    }
+    let level = files.level.map(Level::Exact);
+    Codec::for_base(files.compression, level).map_err(Error::Compression)
+}
+
+struct Backup<'a> {
+    request: &'a BackupRequest,
+    ports: &'a mut Ports,
+    facts: ServerFacts,
+    pgdata: PathBuf,
+    codec: Codec,
+    times: Times,
+}
+
+/// A backup of which nothing is missing but WAL and the last word.
+struct StoredFiles {
+    final_info: BackupInfo,
+    stopped: Stopped,
+    findings: Findings,
+    bytes: u64,
+    memory: Memory,
+}
+
+impl Backup<'_> {
+    /// From entering backup mode to the attempt record that no longer needs this process.
+    async fn store_files(&mut self, running: &mut Running<'_>) -> Result<StoredFiles, Error> {
+        let began = Instant::now();
+        let start = {
+            let id = running.id().clone();
+            alive(running, self.start(&id)).await?
+        };
+        self.times.start = began.elapsed();
+        let mut info = BackupInfo::started(&self.started(&start));
+        while !running.begin(info.clone()).await? {
+            running.move_on(&claim(self.request)).await?;
+        }
+        let copied = alive(running, self.copy_and_stop(running.id(), &start)).await?;
+        let CopiedFiles {
+            stop,
+            archives,
+            findings,
+            bytes,
+            memory,
+        } = copied;
+        self.times.copy = began.elapsed() - self.times.start;
+        self.ports.progress.report(Event::Checking);
+        leftover::check_archives(&self.ports.catalog, running.id(), &archives).await?;
+        self.record_damage(running.id(), &findings).await?;
+        info.set_stopped(&self.ended(&stop), self.facts.segment_size);
+        info.set_name(self.request.name.as_deref());
+        info.set_status(BackupStatus::Done);
+        let size = self.facts.segment_size;
+        let stopped = Stopped {
+            final_info: info.render(),
+            begin_wal: start.lsn.segment(start.timeline, size),
+            end_wal: stop.lsn.segment_before(stop.timeline, size),
+            end_lsn: stop.lsn,
+            archives,
+        };
+        running.stopped(stopped.clone()).await?;
+        Ok(StoredFiles {
+            final_info: info,
+            stopped,
+            findings,
+            bytes,
+            memory,
+        })
+    }
+
+    async fn start(&mut self, id: &BackupId) -> Result<BackupStart, Error> {
+        let request = postgres::BackupRequest {
+            label: format!("Barman backup cloud {id}"),
+            checkpoint: match self.request.files.checkpoint {
+                desired::Checkpoint::Spread => Checkpoint::Spread,
+                desired::Checkpoint::Immediate => Checkpoint::Fast,
+            },
+        };
+        tokio::select! {
+            () = self.ports.cancel.cancelled() => Err(Error::Interrupted),
+            start = self.ports.postgres.start(&request) => {
+                start.map_err(Error::server("start the backup"))
+            }
+        }
+    }
+
+    async fn copy_and_stop(
+        &mut self,
+        id: &BackupId,
+        start: &BackupStart,
+    ) -> Result<CopiedFiles, Error> {
+        let copy = self.copy(id, start).await?;
+        let (memory, bytes) = (copy.memory, copy.bytes);
+        let mut findings = copy.findings.clone();
+        let last = match self.before_stop() {
+            Ok(files) => files,
+            Err(error) => return Err(copy.give_up(error).await),
+        };
+        let copy = copy.append(last).await?;
+        let stop = match self.stop().await {
+            Ok(stop) => stop,
+            Err(error) => return Err(copy.give_up(error).await),
+        };
+        self.ports.progress.report(Event::Stopped);
+        let label = match last::backup_label(&self.pgdata, &stop) {
+            Ok(label) => label,
+            Err(error) => return Err(copy.give_up(error).await),
+        };
+        let copy = copy.append(vec![label]).await?;
+        let (archives, files) = copy.finish().await?;
+        findings.files = files.files;
+        findings.warnings.extend(self.unstored_settings());
+        Ok(CopiedFiles {
+            stop,
+            archives,
+            findings,
+            bytes,
+            memory,
+        })
+    }
+
+    async fn copy(&mut self, id: &BackupId, start: &BackupStart) -> Result<Copy, Error> {
+        let order = self.order(id, start);
+        let cancel = self.ports.cancel.child_token();
+        let ports = CopyPorts {
+            catalog: &self.ports.catalog,
+            throttle: self.ports.throttle.as_ref(),
+            progress: &*self.ports.progress,
+            cancel: &cancel,
+        };
+        let copying = Copy::run(order, &ports);
+        tokio::pin!(copying);
+        tokio::select! {
+            copy = &mut copying => Ok(copy?),
+            () = self.ports.postgres.lost() => {
+                cancel.cancel();
+                Err(match copying.await {
+                    Ok(copy) => copy.give_up(Error::SessionLost).await,
+                    Err(_cancelled) => Error::SessionLost,
+                })
+            }
+        }
+    }
+
+    fn order(&self, id: &BackupId, start: &BackupStart) -> Order {
+        let locations: Vec<_> = self
+            .facts
+            .tablespaces
+            .iter()
+            .map(|space| space.location.clone())
+            .collect();
+        let outside = last::outside(&self.facts);
+        let data = Tree {
+            root: ArchiveRoot::Data,
+            path: self.pgdata.clone(),
+            rules: Rules::data(&self.facts.data_directory, &locations).without(outside),
+        };
+        let major = self.facts.major();
+        let tablespaces = self.facts.tablespaces.iter().map(|space| Tree {
+            root: ArchiveRoot::Tablespace(space.oid),
+            path: last::here(&space.location, &self.facts.data_directory, &self.pgdata),
+            rules: Rules::tablespace(space.oid, major),
+        });
+        let files = &self.request.files;
+        Order {
+            backup: id.clone(),
+            trees: std::iter::once(data).chain(tablespaces).collect(),
+            codec: self.codec,
+            jobs: files.jobs.get(),
+            max_archive_bytes: files.max_archive_bytes,
+            part_bytes: files.part_bytes,
+            verify_before: self.facts.data_checksums.then_some(start.lsn),
+            estimate: self.facts.cluster_size,
+        }
+    }
+
+    /// What is read when everything else has been read, and the proof that it was still the same server.
+    fn before_stop(&self) -> Result<Vec<copy::LastFile>, Error> {
+        if self.ports.cancel.is_cancelled() {
+            return Err(Error::Interrupted);
+        }
+        let local = self.ports.postgres.prove_local(&self.pgdata, &self.facts);
+        local.map_err(Error::NotLocal)?;
+        last::before_stop(&self.pgdata, &self.facts)
+    }
+
+    async fn stop(&mut self) -> Result<BackupStop, Error> {
+        let stop = self.ports.postgres.stop().await;
+        stop.map_err(Error::server("stop the backup"))
+    }
+
+    async fn record_damage(&self, id: &BackupId, findings: &Findings) -> Result<(), Error> {
+        if findings.damaged_files == 0 {
+            return Ok(());
+        }
+        let evidence = PageEvidence {
+            backup: id.clone(),
+            at: self.ports.clock.now(),
+            files: findings.damaged_files,
+            damaged: findings.damaged.clone(),
+        };
+        let object = OwnObject::Evidence(format!("{id}/pages"));
+        let catalog = &self.ports.catalog;
+        let written = catalog
+            .write_record(object, &evidence, PutMode::Overwrite)
+            .await;
+        let doing = "record the damaged pages";
+        written.map(|_| ()).map_err(Error::catalog(doing))
+    }
+
+    /// From here on nothing is lost with this process: an error leaves the attempt for a later run to finish.
+    async fn complete(
+        &mut self,
+        mut running: Running<'_>,
+        stored: StoredFiles,
+    ) -> Result<Taken, Error> {
+        let began = Instant::now();
+        let missing = alive(&running, self.wait_for_wal(&stored.stopped, running.id())).await;
+        self.times.wal = began.elapsed();
+        let state = match missing {
+            None => {
+                running.rewrite(stored.final_info.clone()).await?;
+                leftover::check_info(&self.ports.catalog, running.id(), &stored.final_info).await?;
+                running.remove_record().await?;
+                TakenState::Done
+            }
+            Some(missing) => {
+                let mut info = stored.final_info.clone();
+                info.set_status(BackupStatus::WaitingForWals);
+                running.rewrite(info).await?;
+                if self.ports.cancel.is_cancelled() {
+                    let backup = running.id().clone();
+                    return Err(Error::InterruptedWaiting { backup, missing });
+                }
+                TakenState::WaitingForWals(missing)
+            }
+        };
+        Ok(Taken {
+            backup: running.id().clone(),
+            state,
+            archives: stored.stopped.archives,
+            files: stored.findings.files,
+            bytes: stored.bytes,
+            damaged: stored.findings.damaged,
+            damaged_files: stored.findings.damaged_files,
+            warnings: stored.findings.warnings,
+            memory: stored.memory,
+            times: self.times,
+        })
+    }
+
+    async fn wait_for_wal(&mut self, stopped: &Stopped, id: &BackupId) -> Option<SegmentName> {
+        self.close_segment(id).await;
+        let patience = Patience {
+            limit: self.request.wal_patience,
+            cancel: &self.ports.cancel,
+            progress: &*self.ports.progress,
+        };
+        let needed = Needed::of(stopped, self.facts.segment_size);
+        arrival::wait(needed, &*self.ports.wal, &patience).await
+    }
+
+    /// On a primary leaving backup mode has completed the last segment; on a standby somebody must be asked to.
+    async fn close_segment(&mut self, id: &BackupId) {
+        let postgres = &mut self.ports.postgres;
+        if self.request.restore_point == RestorePoint::Create
+            && let Err(error) = postgres.restore_point(&format!("barman_{id}")).await
+        {
+            let error = chain(&error);
+            tracing::warn!(backup = %id, error, "cannot create the restore point");
+        }
+        if self.facts.role == Role::Standby
+            && let Err(error) = postgres.switch_wal().await
+        {
+            let error = chain(&error);
+            tracing::warn!(backup = %id, error, "cannot switch WAL on the primary");
+        }
+    }
+
+    fn started(&self, start: &BackupStart) -> backup_info::Started {
+        let on = |is_on: bool| if is_on { "on" } else { "off" }.to_owned();
+        let facts = &self.facts;
+        backup_info::Started {
+            server_name: None,
+            version: facts.version,
+            system_id: Some(facts.system_id),
+            segment_size: facts.segment_size,
+            pgdata: facts.data_directory.clone(),
+            tablespaces: facts.tablespaces.clone(),
+            time: start.time,
+            lsn: start.lsn,
+            timeline: start.timeline,
+            settings: Settings {
+                config_file: facts.config_file.clone(),
+                hba_file: facts.hba_file.clone(),
+                ident_file: facts.ident_file.clone(),
+                included_files: facts.included_files.clone(),
+                data_checksums: Some(on(facts.data_checksums)),
+                summarize_wal: facts.summarize_wal.map(on),
+                cluster_size: facts.cluster_size,
+            },
+        }
+    }
+
+    fn ended(&self, stop: &BackupStop) -> backup_info::Stopped {
+        backup_info::Stopped {
+            time: stop.time,
+            lsn: stop.lsn,
+            timeline: stop.timeline,
+            backup_label: stop.backup_label.clone(),
+            copy_stats: Some(self.copy_stats()),
+        }
+    }
+
+    /// The keys that Barman writes. Archives are built side by side, so each took as long as all.
+    fn copy_stats(&self) -> Value {
+        let text = |text: &str| Value::Str(text.to_owned());
+        let seconds = |span: Duration| {
+            let micros = (span.as_secs_f64() * 1e6).round() / 1e6;
+            Value::Float(micros)
+        };
+        let spaces = self
+            .facts
+            .tablespaces
+            .iter()
+            .map(|space| space.oid.to_string());
+        let items: Vec<_> = spaces.chain(["data".to_owned()]).collect();
+        let each = |value: &Value| {
+            let pair = |item: &String| (text(item), value.clone());
+            Value::Dict(items.iter().map(pair).collect())
+        };
+        let (total, copy) = (
+            seconds(self.times.start + self.times.copy),
+            seconds(self.times.copy),
+        );
+        let workers = i128::try_from(self.request.files.jobs.get()).unwrap_or(i128::MAX);
+        Value::Dict(vec![
+            (text("total_time"), total),
+            (text("number_of_workers"), Value::Int(workers)),
+            (text("analysis_time"), Value::Int(0)),
+            (text("analysis_time_per_item"), each(&Value::Int(0))),
+            (text("copy_time_per_item"), each(&copy)),
+            (text("serialized_copy_time_per_item"), each(&copy)),
+            (text("copy_time"), copy.clone()),
+            (text("serialized_copy_time"), copy),
+        ])
+    }
+
+    fn unstored_settings(&self) -> Vec<Warning> {
+        let facts = &self.facts;
+        let outside = |path: &&PathBuf| !path.starts_with(&facts.data_directory);
+        let included = facts.included_files.iter().filter(outside);
+        included.cloned().map(Warning::IncludedFile).collect()
+    }
+
+    /// What was stopped by the operator is no failure of whatever noticed first.
+    fn as_asked(&self, error: Error) -> Error {
+        if self.ports.cancel.is_cancelled() {
+            Error::Interrupted
+        } else {
+            error
+        }
+    }
+}
+
+struct CopiedFiles {
+    stop: BackupStop,
+    archives: Vec<ArchiveRecord>,
+    findings: Findings,
+    bytes: u64,
+    memory: Memory,
+}
+
+/// Does some work while the attempt record says every now and then that the attempt lives.
+async fn alive<T>(running: &Running<'_>, work: impl Future<Output = T>) -> T {
+    let stop = CancellationToken::new();
+    let work = async {
+        let done = work.await;
+        stop.cancel();
+        done
+    };
+    join(work, running.beat(&stop)).await.0
+}

@@ -1,0 +1,622 @@
+//! The copy: from a cluster's directories to archives in the store, on all cores.
+//!
+//! One thread walks, some build archives, the compressing threads are shared by them, and every archive has a task that sends it.
+//! Memory is bounded by [`Memory`], whatever the cluster's size. `data.tar` stays open for what must be read last; everything else
+//! has been read when [`Copy::run`] returns.
+
+use std::{
+    mem,
+    ops::ControlFlow,
+    panic,
+    path::PathBuf,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread,
+    time::Duration,
+};
+
+use tokio::{runtime::Handle, task::JoinSet};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    archive::{ArchiveError, OpenArchive, Owners, Reading},
+    queue::{InHand, Next, Queue},
+    sink::{Arrived, Parts, Sink, Target, sink},
+    walk::{Attributes, Sight, Tree, WalkError, walk},
+};
+use crate::{
+    format::keys::{ArchiveName, ObjectKey},
+    model::{
+        backup::{ArchiveRoot, BackupId},
+        compression::Codec,
+        progress::{Event, Progress},
+        record::{ArchiveRecord, DamagedPages},
+        wal::Lsn,
+    },
+    pipeline::{
+        compress::parallel::{Workers, memory_bound},
+        throttle::Throttle,
+    },
+    store::{self, Archive, Limits, Meaning},
+};
+
+/// How many damaged files and how many warnings are named; the rest is counted.
+const NAMED_MAX: usize = 1000;
+
+/// What compressing may hold for all archives together, in bytes.
+const BLOCKS_BYTES: usize = 24 << 20;
+
+/// How often progress is reported.
+const REPORT_EVERY: Duration = Duration::from_millis(200);
+
+/// What is to be copied, and how.
+pub(super) struct Order {
+    pub(super) backup: BackupId,
+    pub(super) trees: Vec<Tree>,
+    pub(super) codec: Codec,
+    /// How many archives are built at once.
+    pub(super) jobs: usize,
+    /// When an archive is closed and the next begun, in bytes as stored.
+    pub(super) max_archive_bytes: u64,
+    pub(super) part_bytes: u64,
+    /// Pages older than this are verified; none if the cluster has no checksums.
+    pub(super) verify_before: Option<Lsn>,
+    /// What the copy is expected to read, in bytes.
+    pub(super) estimate: Option<u64>,
+}
+
+/// Something that people should know about a backup that was made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Warning {
+    /// A link to a directory that is not PostgreSQL's own: neither the link nor what lies behind it is in the backup.
+    DirectoryLink(PathBuf),
+    /// A socket or a device, which is not in the backup.
+    Special(PathBuf),
+    /// This file alone made an archive larger than the limit.
+    LargeFile {
+        /// The file.
+        path: PathBuf,
+        /// Its size in bytes.
+        bytes: u64,
+    },
+    /// A file that supplies settings lies outside PGDATA and is not in the backup.
+    IncludedFile(PathBuf),
+}
+
+impl std::fmt::Display for Warning {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::DirectoryLink(path) => write!(
+                formatter,
+                "`{}` is a link to a directory and is not in the backup",
+                path.display()
+            ),
+            Self::Special(path) => write!(
+                formatter,
+                "`{}` is a socket or a device and is not in the backup",
+                path.display()
+            ),
+            Self::LargeFile { path, bytes } => write!(
+                formatter,
+                "`{}` alone is larger than an archive may become: {bytes} bytes",
+                path.display()
+            ),
+            Self::IncludedFile(path) => write!(
+                formatter,
+                "the configuration file `{}` lies outside PGDATA and is not in the backup",
+                path.display()
+            ),
+        }
+    }
+}
+
+/// The copy failed.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum CopyError {
+    #[error(transparent)]
+    Walk(#[from] WalkError),
+    #[error(transparent)]
+    Archive(#[from] ArchiveError),
+    #[error("cannot store the archive `{archive}`")]
+    Upload {
+        archive: String,
+        source: store::Error,
+    },
+    #[error("cannot start the compressing threads")]
+    Threads(#[source] std::io::Error),
+}
+
+/// The memory that a copy holds at most, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Memory {
+    /// Parts of archives, being filled and being sent.
+    pub parts: u64,
+    /// Blocks being compressed.
+    pub blocks: u64,
+    /// Entries waiting and buffers for reading.
+    pub reading: u64,
+}
+
+impl Memory {
+    /// All of it.
+    pub fn total(self) -> u64 {
+        self.parts + self.blocks + self.reading
+    }
+}
+
+/// How a copy is dimensioned.
+#[derive(Clone, Copy, Debug)]
+struct Dimensions {
+    threads: usize,
+    depth: usize,
+    parts: usize,
+    part_bytes: u64,
+    archive_bytes_max: u64,
+    parts_max: u32,
+    jobs: usize,
+    codec: Codec,
+}
+
+impl Dimensions {
+    fn of(order: &Order, limits: Limits) -> Self {
+        let jobs = order.jobs.max(1);
+        let threads = thread::available_parallelism().map_or(1, usize::from);
+        // Deep enough for one archive to keep all threads busy, as far as memory allows.
+        let block = memory_bound(order.codec, 2) / 2;
+        let depth = (BLOCKS_BYTES / jobs / block.max(1)).clamp(2, 2 * threads.max(1));
+        let part_bytes = order
+            .part_bytes
+            .clamp(limits.part_bytes_min, limits.part_bytes_max);
+        let by_parts = part_bytes.saturating_mul(limits.parts_max.into());
+        Self {
+            threads,
+            depth,
+            // One more than one per open archive, `data.tar` included, or nobody could go on; and as many to be sent meanwhile.
+            parts: 2 * jobs + 2,
+            part_bytes,
+            archive_bytes_max: order
+                .max_archive_bytes
+                .min(limits.object_bytes_max)
+                .min(by_parts),
+            parts_max: limits.parts_max,
+            jobs,
+            codec: order.codec,
+        }
+    }
+
+    fn memory(&self) -> Memory {
+        let (jobs, parts) = (self.jobs as u64, self.parts as u64);
+        Memory {
+            parts: parts * self.part_bytes,
+            blocks: (jobs + 1) * memory_bound(self.codec, self.depth) as u64,
+            reading: jobs * (128 << 10) + (1 << 20),
+        }
+    }
+}
+
+struct Shared {
+    order: Order,
+    dimensions: Dimensions,
+    catalog: Archive,
+    throttle: Option<Throttle>,
+    queue: Queue<OpenArchive<Sink>>,
+    reading: Reading,
+    workers: Workers,
+    parts: Parts,
+    uploads: Mutex<JoinSet<(InHand, store::Result<Arrived>)>>,
+    findings: Mutex<Findings>,
+    runtime: Handle,
+}
+
+/// What was noticed while copying.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Findings {
+    pub(super) damaged: Vec<DamagedPages>,
+    pub(super) damaged_files: u64,
+    pub(super) warnings: Vec<Warning>,
+    pub(super) files: u64,
+}
+
+impl Findings {
+    fn warn(&mut self, warning: Warning) {
+        if self.warnings.len() < NAMED_MAX {
+            self.warnings.push(warning);
+        }
+    }
+
+    fn damage(&mut self, damaged: DamagedPages) {
+        self.damaged_files += 1;
+        if self.damaged.len() < NAMED_MAX {
+            self.damaged.push(damaged);
+        }
+    }
+}
+
+/// A copy of which only the last files are missing.
+pub(super) struct Copy {
+    data_tar: OpenArchive<Sink>,
+    uploads: JoinSet<(InHand, store::Result<Arrived>)>,
+    owners: Owners,
+    codec: Codec,
+    cancel: CancellationToken,
+    /// What was noticed.
+    pub(super) findings: Findings,
+    /// How many bytes were read.
+    pub(super) bytes: u64,
+    /// What was held at most, in bytes.
+    pub(super) memory: Memory,
+}
+
+/// A text that ends `data.tar`.
+pub(super) struct LastFile {
+    pub(super) name: Vec<u8>,
+    pub(super) content: Vec<u8>,
+    pub(super) attributes: Attributes,
+}
+
+/// What a copy works with.
+pub(super) struct CopyPorts<'a> {
+    pub(super) catalog: &'a Archive,
+    pub(super) throttle: Option<&'a Throttle>,
+    pub(super) progress: &'a dyn Progress,
+    /// Stops everything; cancelled by the copy itself when it fails.
+    pub(super) cancel: &'a CancellationToken,
+}
+
+impl Copy {
+    /// Reads every tree. After an error no upload is under way.
+    pub(super) async fn run(order: Order, ports: &CopyPorts<'_>) -> Result<Self, CopyError> {
+        let cancel = ports.cancel.clone();
+        // Dropping the future must not leave threads behind that read on.
+        let guard = cancel.clone().drop_guard();
+        let shared = Arc::new(Shared::new(order, ports)?);
+        let mut threads = JoinSet::new();
+        let walker = Arc::clone(&shared);
+        threads.spawn_blocking(move || walker.walk());
+        for _ in 0..shared.dimensions.jobs {
+            let builder = Arc::clone(&shared);
+            threads.spawn_blocking(move || builder.build());
+        }
+        ports.progress.report(Event::Begun {
+            bytes: shared.order.estimate,
+        });
+        let failure = shared.watch(&mut threads, ports).await;
+        let uploads = mem::take(&mut *lock(&shared.uploads));
+        if let Some(error) = failure {
+            cancel.cancel();
+            return Err(because_of_uploads(uploads, error).await);
+        }
+        guard.disarm();
+        let shared = Arc::into_inner(shared).expect("all threads have ended");
+        let findings = mem::take(&mut *lock(&shared.findings));
+        Ok(Self {
+            codec: shared.order.codec,
+            memory: shared.dimensions.memory(),
+            bytes: shared.reading.bytes.load(Ordering::Relaxed),
+            owners: shared.reading.owners,
+            data_tar: (shared.queue.into_parked()).expect("`data.tar` is parked in the end"),
+            uploads,
+            findings,
+            cancel,
+        })
+    }
+
+    /// Adds files at the end of `data.tar`.
+    pub(super) async fn append(mut self, files: Vec<LastFile>) -> Result<Self, CopyError> {
+        let cancel = self.cancel.clone();
+        let appended = blocking(move || {
+            for file in files {
+                self.data_tar
+                    .add_text(&file.name, &file.content, file.attributes, &self.owners)
+                    .map_err(|error| (error, mem::take(&mut self.uploads)))?;
+            }
+            Ok(self)
+        });
+        match appended.await {
+            Ok(copy) => Ok(copy),
+            Err((error, uploads)) => {
+                cancel.cancel();
+                Err(because_of_uploads(uploads, CopyError::Archive(error)).await)
+            }
+        }
+    }
+
+    /// Gives everything up because of an error; no upload is under way afterwards.
+    pub(super) async fn give_up<E>(mut self, error: E) -> E {
+        self.cancel.cancel();
+        drop(self.data_tar);
+        while self.uploads.join_next().await.is_some() {}
+        error
+    }
+
+    /// Ends `data.tar` and waits until every archive has arrived.
+    pub(super) async fn finish(self) -> Result<(Vec<ArchiveRecord>, Findings), CopyError> {
+        let Self {
+            data_tar,
+            mut uploads,
+            codec,
+            cancel,
+            mut findings,
+            ..
+        } = self;
+        findings.files += data_tar.files();
+        let name = data_tar.name();
+        let finished = blocking(move || {
+            let sink = data_tar.finish()?;
+            sink.finish().map_err(|source| ArchiveError::Write {
+                archive: name,
+                source,
+            })
+        });
+        if let Err(error) = finished.await {
+            cancel.cancel();
+            return Err(because_of_uploads(uploads, CopyError::Archive(error)).await);
+        }
+        let mut records = Vec::new();
+        while let Some(joined) = uploads.join_next().await {
+            match joined.unwrap_or_else(|error| panic::resume_unwind(error.into_panic())) {
+                (archive, Ok(arrived)) => records.push(record(archive, codec, arrived)),
+                (archive, Err(source)) => {
+                    cancel.cancel();
+                    let archive = name_of(archive, codec).to_string();
+                    let error = CopyError::Upload { archive, source };
+                    return Err(because_of_uploads(uploads, error).await);
+                }
+            }
+        }
+        records.sort_by_key(|record| (record.root, record.part));
+        Ok((records, findings))
+    }
+}
+
+impl Shared {
+    fn new(order: Order, ports: &CopyPorts<'_>) -> Result<Self, CopyError> {
+        let dimensions = Dimensions::of(&order, ports.catalog.store().limits());
+        Ok(Self {
+            queue: Queue::new(),
+            reading: Reading {
+                verify_before: order.verify_before,
+                owners: Owners::load(),
+                bytes: AtomicU64::new(0),
+                cancel: ports.cancel.clone(),
+            },
+            workers: Workers::start(dimensions.threads).map_err(CopyError::Threads)?,
+            parts: Parts::new(dimensions.parts, dimensions.part_bytes),
+            uploads: Mutex::default(),
+            findings: Mutex::default(),
+            runtime: Handle::current(),
+            catalog: ports.catalog.clone(),
+            throttle: ports.throttle.cloned(),
+            dimensions,
+            order,
+        })
+    }
+
+    /// Waits for all threads, telling how far they are; the first failure stops the others.
+    async fn watch(
+        &self,
+        threads: &mut JoinSet<Result<(), CopyError>>,
+        ports: &CopyPorts<'_>,
+    ) -> Option<CopyError> {
+        let mut failure = None;
+        let mut ticks = tokio::time::interval(REPORT_EVERY);
+        loop {
+            let joined = tokio::select! {
+                joined = threads.join_next() => joined,
+                _ = ticks.tick() => {
+                    let bytes = self.reading.bytes.load(Ordering::Relaxed);
+                    ports.progress.report(Event::Advanced { bytes });
+                    continue;
+                }
+                () = ports.cancel.cancelled(), if failure.is_none() && !self.queue.has_failed() => {
+                    self.queue.fail();
+                    continue;
+                }
+            };
+            let Some(joined) = joined else {
+                let bytes = self.reading.bytes.load(Ordering::Relaxed);
+                ports.progress.report(Event::Advanced { bytes });
+                return failure.or_else(|| self.interrupted());
+            };
+            let ended = joined.unwrap_or_else(|error| panic::resume_unwind(error.into_panic()));
+            if let Err(error) = ended {
+                self.queue.fail();
+                ports.cancel.cancel();
+                failure.get_or_insert(error);
+            }
+        }
+    }
+
+    fn interrupted(&self) -> Option<CopyError> {
+        self.reading.cancel.is_cancelled().then(|| {
+            let location = self.catalog.store().location();
+            CopyError::Upload {
+                archive: name_of(DATA_TAR, self.order.codec).to_string(),
+                source: store::Error::new(Meaning::Interrupted, store::Operation::Put, location),
+            }
+        })
+    }
+
+    fn walk(&self) -> Result<(), CopyError> {
+        for tree in &self.order.trees {
+            self.queue.enter(tree.root);
+            walk(tree, &mut |sight| match sight {
+                Sight::Found(found) => match self.queue.push(found) {
+                    Ok(()) => ControlFlow::Continue(()),
+                    Err(_abandoned) => ControlFlow::Break(()),
+                },
+                Sight::DirectoryLink(path) => self.warn(Warning::DirectoryLink(path)),
+                Sight::Special(path) => self.warn(Warning::Special(path)),
+            })?;
+        }
+        self.queue.end_walk();
+        Ok(())
+    }
+
+    fn warn(&self, warning: Warning) -> ControlFlow<()> {
+        lock(&self.findings).warn(warning);
+        ControlFlow::Continue(())
+    }
+
+    fn build(&self) -> Result<(), CopyError> {
+        let mut open: Option<OpenArchive<Sink>> = None;
+        loop {
+            match self.queue.next(open.as_ref().map(OpenArchive::name)) {
+                Next::Open(root, part) => {
+                    open = Some(self.open(InHand { root, part }, self.parts.bytes())?);
+                }
+                Next::Add(found) => {
+                    let archive = open.take().expect("only an open archive is added to");
+                    let archive = self.with_room_for(archive, &found)?;
+                    open = Some(self.add(archive, &found)?);
+                }
+                Next::AddParked(data_tar, found) => {
+                    let data_tar = self.add(data_tar, &found)?;
+                    self.queue.park(data_tar);
+                }
+                Next::Close => {
+                    let archive = open.take().expect("only an open archive is closed");
+                    self.close(archive)?;
+                }
+                Next::Done => return Ok(()),
+            }
+        }
+    }
+
+    fn add(
+        &self,
+        mut archive: OpenArchive<Sink>,
+        found: &super::walk::Found,
+    ) -> Result<OpenArchive<Sink>, CopyError> {
+        if let Some(damaged) = archive.add(found, &self.reading)? {
+            lock(&self.findings).damage(damaged);
+        }
+        Ok(archive)
+    }
+
+    /// The archive itself, or the next one of its tree if this file would make it too large.
+    fn with_room_for(
+        &self,
+        archive: OpenArchive<Sink>,
+        found: &super::walk::Found,
+    ) -> Result<OpenArchive<Sink>, CopyError> {
+        let super::walk::FoundKind::File(size) = found.kind else {
+            return Ok(archive);
+        };
+        let limit = self.dimensions.archive_bytes_max;
+        // Compression may not help; a tar header, padding and a codec's frames come on top.
+        let needed = size.saturating_add(size / 64).saturating_add(64 << 10);
+        if archive.sink().written().saturating_add(needed) <= limit {
+            return Ok(archive);
+        }
+        let is_large = needed > limit;
+        if is_large {
+            let path = found.path.clone();
+            lock(&self.findings).warn(Warning::LargeFile { path, bytes: size });
+        }
+        let fits = needed <= archive.sink().capacity(self.dimensions.parts_max);
+        if archive.files() == 0 && fits {
+            return Ok(archive);
+        }
+        let root = archive.name().root;
+        self.close(archive)?;
+        let part = self.queue.next_part(root);
+        let parts_max = u64::from(self.dimensions.parts_max);
+        let part_bytes = needed.div_ceil(parts_max).max(self.parts.bytes());
+        self.open(InHand { root, part }, part_bytes)
+    }
+
+    fn open(&self, name: InHand, part_bytes: u64) -> Result<OpenArchive<Sink>, CopyError> {
+        let object = ObjectKey::archive(&self.order.backup, name_of(name, self.order.codec));
+        let target = Target {
+            store: Arc::clone(self.catalog.store()),
+            key: self.catalog.key(&object),
+            throttle: self.throttle.clone(),
+            cancel: self.reading.cancel.clone(),
+        };
+        let (sink, sending) = sink(self.runtime.clone(), &self.parts, part_bytes);
+        let send = async move { (name, sending.run(target).await) };
+        lock(&self.uploads).spawn_on(send, &self.runtime);
+        let compressing = (&self.workers, self.dimensions.depth);
+        Ok(OpenArchive::begin(
+            name,
+            self.order.codec,
+            compressing,
+            sink,
+        )?)
+    }
+
+    /// Ends an archive without waiting for its arrival; `data.tar` is parked instead.
+    fn close(&self, archive: OpenArchive<Sink>) -> Result<(), CopyError> {
+        if archive.name().is_data_tar() {
+            self.queue.park(archive);
+            return Ok(());
+        }
+        lock(&self.findings).files += archive.files();
+        let name = archive.name();
+        let sink = archive.finish()?;
+        sink.finish().map_err(|source| ArchiveError::Write {
+            archive: name,
+            source,
+        })?;
+        Ok(())
+    }
+}
+
+const DATA_TAR: InHand = InHand {
+    root: ArchiveRoot::Data,
+    part: 0,
+};
+
+fn name_of(archive: InHand, codec: Codec) -> ArchiveName {
+    ArchiveName {
+        root: archive.root,
+        part: archive.part,
+        compression: codec.compression(),
+    }
+}
+
+fn record(archive: InHand, codec: Codec, arrived: Arrived) -> ArchiveRecord {
+    ArchiveRecord {
+        root: archive.root,
+        part: archive.part,
+        compression: codec.compression(),
+        bytes: arrived.bytes,
+        checksum: arrived.stored.checksum.map(|checksum| checksum.value),
+    }
+}
+
+/// Waits for all uploads to end, and answers what an upload says went wrong rather than that a builder noticed.
+async fn because_of_uploads(
+    mut uploads: JoinSet<(InHand, store::Result<Arrived>)>,
+    error: CopyError,
+) -> CopyError {
+    let mut cause = None;
+    while let Some(joined) = uploads.join_next().await {
+        let Ok((archive, Err(source))) = joined else {
+            continue;
+        };
+        if source.meaning != Meaning::Interrupted {
+            let archive = format!("{} {}", archive.root, archive.part);
+            cause.get_or_insert(CopyError::Upload { archive, source });
+        }
+    }
+    match error {
+        CopyError::Archive(ArchiveError::Write { .. }) => cause.unwrap_or(error),
+        error => error,
+    }
+}
+
+/// Runs what blocks in a thread for that.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    let mut thread = JoinSet::new();
+    thread.spawn_blocking(work);
+    let joined = thread.join_next().await.expect("one was started");
+    joined.unwrap_or_else(|error| panic::resume_unwind(error.into_panic()))
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().expect("no thread panics while it holds this")
+}

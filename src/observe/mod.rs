@@ -1,0 +1,3 @@
+//! The world, turned into facts.
+
+pub mod wal;

@@ -1,0 +1,3 @@
+//! Getting back what was stored: segments and clusters.
+
+pub mod wal;

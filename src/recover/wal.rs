@@ -1,0 +1,581 @@
+//! Delivering WAL, as a recovering PostgreSQL asks for it.
+//!
+//! A file appears where PostgreSQL wants it whole, checked and durable, or not at all. It is [`Restored::Absent`] only when every
+//! destination has proved that it lacks it: PostgreSQL takes absence for the end of the archive and ends its recovery there, so
+//! a refusal, a missing bucket, silence or a damaged object is an error, whose exit code ([`exit_code`]) stops a recovery
+//! instead of ending it early.
+//!
+//! Per destination: a GET of the key under the expected extension; on a miss one LIST of the name, which finds any extension and,
+//! where wanted, the `.partial` of a timeline that ended. After the asked segment is delivered, the following ones are fetched
+//! into the local cache, for a second at most; from there a segment is delivered without a request, after the same checks.
+//!
+//! Memory: a few chunks per download and the decoder's state.
+
+use std::{
+    collections::BTreeSet,
+    fs::File,
+    io::{self, Read as _},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use futures_util::{StreamExt as _, stream};
+use tokio::{task, time::Instant};
+
+use crate::{
+    failure::{Disposition, Failure, Kind},
+    format::{
+        history,
+        keys::{ObjectKey, WalObject, wal_stem},
+        wal_header::{self, ContentCheck, SegmentHeader},
+    },
+    model::{
+        compression::Compression,
+        names::DestinationName,
+        wal::{SegmentName, SystemId, WalFile},
+    },
+    spool::{Fetched, Spool},
+    store::{self, Archive, Key},
+};
+
+mod fetch;
+#[cfg(test)]
+mod tests;
+
+use fetch::{Expected, fetch};
+
+/// Between two tries, at first; doubled up to [`PAUSE_MAX`].
+const PAUSE_MIN: Duration = Duration::from_millis(100);
+const PAUSE_MAX: Duration = Duration::from_secs(5);
+
+/// How many segments are fetched ahead at once.
+const AHEAD_PARALLEL: usize = 8;
+
+/// A destination that WAL is read from.
+#[derive(Clone, Debug)]
+pub struct RestoreSource {
+    /// Its name, for messages.
+    pub destination: DestinationName,
+    /// The server's catalog in it.
+    pub archive: Archive,
+}
+
+/// What PostgreSQL asks for.
+#[derive(Clone, Debug)]
+pub struct RestoreRequest {
+    /// The file.
+    pub file: WalFile,
+    /// Where it is wanted.
+    pub to: PathBuf,
+    /// The data directory that recovers, where it is known: its cluster must be the segment's, and it has a cache of its own.
+    pub data_directory: Option<PathBuf>,
+}
+
+/// Whether the last, incomplete segment of a timeline is delivered in place of the whole one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Partial {
+    /// If the whole one is nowhere in that destination.
+    #[default]
+    Deliver,
+    /// Never.
+    Refuse,
+}
+
+/// How to deliver.
+#[derive(Clone, Debug)]
+pub struct RestoreOptions {
+    /// How files are compressed, as far as the configuration tells; what was found last counts more.
+    pub compression: Compression,
+    /// Whether `.partial` files are delivered.
+    pub partial: Partial,
+    /// Whether content is checked.
+    pub check: ContentCheck,
+    /// How many segments are fetched ahead; none without a spool.
+    pub read_ahead: usize,
+    /// For how long, after the asked one is delivered.
+    pub read_ahead_time: Duration,
+    /// The local cache.
+    pub spool: Option<Spool>,
+    /// For how long a destination that does not answer is asked again.
+    pub retry_time: Duration,
+}
+
+impl RestoreOptions {
+    /// Checks on, no cache, no second try.
+    pub fn new(compression: Compression) -> Self {
+        Self {
+            compression,
+            partial: Partial::Deliver,
+            check: ContentCheck::On,
+            read_ahead: 0,
+            read_ahead_time: Duration::from_secs(1),
+            spool: None,
+            retry_time: Duration::ZERO,
+        }
+    }
+}
+
+/// What became of a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Restored {
+    /// The file is where PostgreSQL wants it.
+    Delivered(Delivered),
+    /// Every destination has proved that it is not there.
+    Absent,
+}
+
+/// A file that was delivered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Delivered {
+    /// Where it came from.
+    pub from: From,
+    /// What it is: the file that was asked for, or the `.partial` of it.
+    pub file: WalFile,
+    /// How many segments were fetched ahead.
+    pub ahead: usize,
+    /// Why destinations that were asked before, or the cache, did not have it.
+    pub warnings: Vec<Failure>,
+}
+
+/// Where a file came from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum From {
+    /// The local cache.
+    Cache,
+    /// This destination.
+    Destination(DestinationName),
+}
+
+/// Why it is not known whether a file is there, or why it could not be delivered.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// There is no destination to ask.
+    #[error("no destination to read `{file}` from")]
+    NoSource {
+        /// The file.
+        file: WalFile,
+    },
+    /// The destination did not answer the question.
+    #[error("cannot read `{file}` from `{destination}`")]
+    Store {
+        /// The file.
+        file: WalFile,
+        /// The destination.
+        destination: DestinationName,
+        /// Why.
+        #[source]
+        source: store::Error,
+    },
+    /// The object cannot be decompressed.
+    #[error("cannot decompress `{key}` from `{destination}`")]
+    Decompress {
+        /// The object.
+        key: Key,
+        /// The destination.
+        destination: DestinationName,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The object is not the segment that its name says.
+    #[error("`{key}` in `{destination}` is not what its name says")]
+    Header {
+        /// The object.
+        key: Key,
+        /// The destination.
+        destination: DestinationName,
+        /// Why.
+        #[source]
+        source: wal_header::Error,
+    },
+    /// The object is no history.
+    #[error("`{key}` in `{destination}` is not what its name says")]
+    History {
+        /// The object.
+        key: Key,
+        /// The destination.
+        destination: DestinationName,
+        /// Why.
+        #[source]
+        source: history::Error,
+    },
+    /// The segment belongs to another cluster.
+    #[error(
+        "`{key}` in `{destination}` belongs to the system identifier {found}, not to {expected}"
+    )]
+    Foreign {
+        /// The object.
+        key: Key,
+        /// The destination.
+        destination: DestinationName,
+        /// The cluster that recovers.
+        expected: SystemId,
+        /// Whose segment it is.
+        found: SystemId,
+    },
+    /// The file cannot be put where it is wanted.
+    #[error("cannot write `{path}`")]
+    Write {
+        /// The path.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl Error {
+    /// The class of the failure.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::NoSource { .. } => Kind::Usage,
+            Self::Store { source, .. } => source.kind(),
+            Self::Decompress { .. } | Self::Header { .. } | Self::History { .. } => {
+                Kind::Verification
+            }
+            Self::Foreign { .. } => Kind::Refused,
+            Self::Write { .. } => Kind::Failed,
+        }
+    }
+
+    /// Whether asking again can help.
+    pub fn disposition(&self) -> Disposition {
+        match self {
+            Self::Store { source, .. } => source.disposition(),
+            _ => Disposition::Permanent,
+        }
+    }
+
+    fn failure(&self) -> Failure {
+        Failure::of(self.kind(), self)
+    }
+}
+
+/// Whether `standby.signal` lies in the data directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StandbySignal {
+    /// It does: a standby falls back to streaming and asks the archive again later.
+    Present,
+    /// It does not, or nobody knows.
+    Missing,
+}
+
+impl StandbySignal {
+    /// Looks for it.
+    pub fn of(data_directory: &Path) -> Self {
+        match data_directory.join("standby.signal").exists() {
+            true => Self::Present,
+            false => Self::Missing,
+        }
+    }
+}
+
+/// The exit code of `barkeep wal-restore`.
+///
+/// PostgreSQL reads 0 as "delivered" and 1 to 125 as "not in the archive", which ends a recovery. Above 125 it stops with an
+/// error, and the recovery can be started again. So whatever is not proven absence is 255, but for a standby 1: it will try
+/// streaming and come back.
+pub fn exit_code(outcome: &Result<Restored, Error>, standby: StandbySignal) -> u8 {
+    match (outcome, standby) {
+        (Ok(Restored::Delivered(_)), _) => 0,
+        (Ok(Restored::Absent), _) | (Err(_), StandbySignal::Present) => 1,
+        (Err(_), StandbySignal::Missing) => 255,
+    }
+}
+
+/// Delivers one file, and fetches what PostgreSQL will ask for next.
+///
+/// Destinations are asked in the order given.
+pub async fn restore_wal(
+    request: &RestoreRequest,
+    sources: &[RestoreSource],
+    options: &RestoreOptions,
+) -> Result<Restored, Error> {
+    let delivery = Delivery::new(request, sources, options);
+    if sources.is_empty() {
+        return Err(Error::NoSource { file: request.file });
+    }
+    let mut warnings = Vec::new();
+    if delivery.from_cache(&mut warnings).await? {
+        return Ok(Restored::Delivered(Delivered {
+            from: From::Cache,
+            file: request.file,
+            ahead: 0,
+            warnings,
+        }));
+    }
+    let Some(found) = delivery.from_destinations(&mut warnings).await? else {
+        return Ok(Restored::Absent);
+    };
+    let ahead = delivery.read_ahead(&found).await;
+    Ok(Restored::Delivered(Delivered {
+        from: From::Destination(found.source.destination.clone()),
+        file: found.object.file,
+        ahead,
+        warnings,
+    }))
+}
+
+/// One request and all that it needs.
+struct Delivery<'a> {
+    request: &'a RestoreRequest,
+    sources: &'a [RestoreSource],
+    options: &'a RestoreOptions,
+    cache: Option<Fetched>,
+    expected: Expected,
+}
+
+/// What was delivered, and from where.
+struct Found<'a> {
+    source: &'a RestoreSource,
+    object: WalObject,
+    header: Option<SegmentHeader>,
+}
+
+impl<'a> Delivery<'a> {
+    fn new(
+        request: &'a RestoreRequest,
+        sources: &'a [RestoreSource],
+        options: &'a RestoreOptions,
+    ) -> Self {
+        let directory = request.data_directory.as_deref();
+        let directory = directory.or(request.to.parent()).unwrap_or(Path::new(""));
+        let cache = options
+            .spool
+            .as_ref()
+            .zip(sources.first())
+            .map(|(spool, first)| {
+                let locations: Vec<&str> = sources
+                    .iter()
+                    .map(|source| source.archive.store().location())
+                    .collect();
+                spool.fetched(&locations, first.archive.server(), directory)
+            });
+        let system_id = request.data_directory.as_deref().and_then(system_id_of);
+        Self {
+            request,
+            sources,
+            options,
+            cache,
+            expected: Expected {
+                check: options.check,
+                system_id,
+            },
+        }
+    }
+
+    /// Delivers from the local cache. A cache that fails is an empty one; only the target can fail.
+    async fn from_cache(&self, warnings: &mut Vec<Failure>) -> Result<bool, Error> {
+        let (WalFile::Segment(segment), Some(cache)) = (self.request.file, &self.cache) else {
+            return Ok(false);
+        };
+        match cache.find(segment) {
+            Ok(None) => return Ok(false),
+            Ok(Some(_)) => {}
+            Err(error) => {
+                warnings.push(Failure::of(error.kind(), &error));
+                return Ok(false);
+            }
+        }
+        let (cache, expected) = (cache.clone(), self.expected);
+        let to = self.request.to.clone();
+        blocking(move || fetch::take(&cache, segment, expected, &to)).await
+    }
+
+    /// Asks the destinations, again and again while one of them does not answer and there is time.
+    async fn from_destinations(
+        &self,
+        warnings: &mut Vec<Failure>,
+    ) -> Result<Option<Found<'a>>, Error> {
+        let until = Instant::now() + self.options.retry_time;
+        let mut pause = PAUSE_MIN;
+        loop {
+            let mut failures = Vec::new();
+            let error = match self.try_destinations(&mut failures).await {
+                Ok(found) => {
+                    warnings.extend(failures);
+                    return Ok(found);
+                }
+                Err(error) => error,
+            };
+            let may_help = error.disposition() != Disposition::Permanent;
+            if !may_help || Instant::now() + pause > until {
+                return Err(error);
+            }
+            #[expect(
+                clippy::disallowed_methods,
+                reason = "waits for a destination to answer, up to `retry_time`"
+            )]
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(PAUSE_MAX);
+        }
+    }
+
+    async fn try_destinations(
+        &self,
+        failures: &mut Vec<Failure>,
+    ) -> Result<Option<Found<'a>>, Error> {
+        let mut worst: Option<Error> = None;
+        for source in self.sources {
+            match self.try_destination(source).await {
+                Ok(Some(found)) => {
+                    failures.extend(worst.iter().map(Error::failure));
+                    return Ok(Some(found));
+                }
+                Ok(None) => {}
+                Err(error @ Error::Write { .. }) => return Err(error),
+                Err(error) => {
+                    // What may pass is told, so that it is tried again.
+                    let passes = |error: &Error| error.disposition() != Disposition::Permanent;
+                    if worst
+                        .as_ref()
+                        .is_none_or(|worst| !passes(worst) && passes(&error))
+                    {
+                        worst = Some(error);
+                    }
+                }
+            }
+        }
+        worst.map_or(Ok(None), Err)
+    }
+
+    /// Delivers from one destination; `None` is proven absence.
+    async fn try_destination(&self, source: &'a RestoreSource) -> Result<Option<Found<'a>>, Error> {
+        let likely = WalObject {
+            file: self.request.file,
+            compression: self.likely_compression(),
+        };
+        let mut damaged = None;
+        match self.try_object(source, likely).await {
+            Err(error) if is_damage(&error) => damaged = Some(error),
+            Ok(None) => {}
+            other => return other,
+        }
+        for object in self.others(source, likely).await? {
+            match self.try_object(source, object).await {
+                Err(error) if is_damage(&error) => damaged = damaged.or(Some(error)),
+                Ok(None) => {}
+                other => return other,
+            }
+        }
+        damaged.map_or(Ok(None), Err)
+    }
+
+    fn likely_compression(&self) -> Compression {
+        let cache = self.cache.as_ref();
+        // A cache that cannot be read remembers nothing.
+        let last = cache.and_then(|cache| cache.compression().ok()?);
+        last.unwrap_or(self.options.compression)
+    }
+
+    /// The objects that hold the file under other names: other extensions, then the partial segment.
+    async fn others(
+        &self,
+        source: &RestoreSource,
+        tried: WalObject,
+    ) -> Result<Vec<WalObject>, Error> {
+        let file = self.request.file;
+        let listed = source.archive.objects(&wal_stem(file)).await;
+        let listed = listed.map_err(|error| failed(file, source, error))?;
+        let partial = match (file, self.options.partial) {
+            (WalFile::Segment(name), Partial::Deliver) => Some(WalFile::Partial(name)),
+            _ => None,
+        };
+        let holds = |object: &store::ObjectMeta| match source.archive.parse(&object.key) {
+            Some(ObjectKey::Wal(object)) if object != tried => {
+                (object.file == file || Some(object.file) == partial).then_some(object)
+            }
+            _ => None,
+        };
+        let mut objects: Vec<WalObject> = listed.iter().filter_map(holds).collect();
+        objects.sort_by_key(|object| object.file != file);
+        Ok(objects)
+    }
+
+    /// Delivers one object; `None` if it is not there.
+    async fn try_object(
+        &self,
+        source: &'a RestoreSource,
+        object: WalObject,
+    ) -> Result<Option<Found<'a>>, Error> {
+        let fetched = fetch(source, object, self.expected, &self.request.to).await?;
+        Ok(fetched.map(|header| Found {
+            source,
+            object,
+            header,
+        }))
+    }
+
+    /// Fetches the segments after the delivered one into the cache and says how many; what goes wrong is left for later.
+    async fn read_ahead(&self, found: &Found<'_>) -> usize {
+        let (Some(cache), WalFile::Segment(segment), Some(header)) =
+            (&self.cache, found.object.file, found.header)
+        else {
+            return 0;
+        };
+        // Forgetting it costs a request.
+        let _remembered = cache.set_compression(found.object.compression);
+        let mut next = Vec::new();
+        let mut name = segment;
+        for _ in 0..self.options.read_ahead {
+            name = name.next(header.segment_size);
+            next.push(name);
+        }
+        let wanted: BTreeSet<SegmentName> = next.iter().copied().collect();
+        if next.is_empty() || cache.retain(&wanted).is_err() || cache.directory().is_err() {
+            return 0;
+        }
+        let missing = next
+            .into_iter()
+            .filter(|name| !matches!(cache.find(*name), Ok(Some(_))));
+        let fetching = missing.map(|name| self.fetch_ahead(found, cache, name));
+        let mut fetching = stream::iter(fetching).buffered(AHEAD_PARALLEL);
+        let mut ahead = 0;
+        let until = Instant::now() + self.options.read_ahead_time;
+        while let Ok(Some(true)) = tokio::time::timeout_at(until, fetching.next()).await {
+            ahead += 1;
+        }
+        ahead
+    }
+
+    /// Whether the segment is in the cache now. That it is not in the destination is remembered nowhere.
+    async fn fetch_ahead(&self, found: &Found<'_>, cache: &Fetched, name: SegmentName) -> bool {
+        let object = WalObject {
+            file: WalFile::Segment(name),
+            compression: found.object.compression,
+        };
+        let fetched = fetch(found.source, object, self.expected, &cache.path(name)).await;
+        matches!(fetched, Ok(Some(_)))
+    }
+}
+
+fn is_damage(error: &Error) -> bool {
+    matches!(
+        error,
+        Error::Decompress { .. } | Error::Header { .. } | Error::History { .. }
+    )
+}
+
+fn failed(file: WalFile, source: &RestoreSource, error: store::Error) -> Error {
+    Error::Store {
+        file,
+        destination: source.destination.clone(),
+        source: error,
+    }
+}
+
+/// The cluster of a data directory: `pg_control` begins with it, in the byte order of the machine.
+fn system_id_of(data_directory: &Path) -> Option<SystemId> {
+    let mut identifier = [0; 8];
+    let mut control = File::open(data_directory.join("global/pg_control")).ok()?;
+    control.read_exact(&mut identifier).ok()?;
+    Some(SystemId(u64::from_ne_bytes(identifier)))
+}
+
+/// Runs what blocks in a thread that may.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    match task::spawn_blocking(work).await {
+        Ok(done) => done,
+        Err(failed) => std::panic::resume_unwind(failed.into_panic()),
+    }
+}

@@ -1,0 +1,247 @@
+//! Objects in parts.
+
+use std::{fmt::Write, sync::Arc};
+
+use async_trait::async_trait;
+use aws_sdk_s3::types::{
+    ChecksumAlgorithm as SdkChecksum, CompletedMultipartUpload, CompletedPart, MultipartUpload,
+};
+use bytes::Bytes;
+use md5::{Digest, Md5};
+
+use super::{
+    super::{
+        Checksum, ChecksumAlgorithm, Error, Head, Key, Meaning, ObjectVersion, Operation, Part,
+        PendingUpload, Result, Store, Stored, Upload, UploadId, UploadOptions, checksum::crc32,
+    },
+    Inner, S3,
+    client::Integrity,
+    conditions,
+    failure::{conditional, failed},
+    instant, version,
+    wire::Answered,
+};
+
+/// One object in parts.
+#[derive(Debug)]
+pub(super) struct S3Upload {
+    inner: Arc<Inner>,
+    key: Key,
+    id: UploadId,
+    options: UploadOptions,
+}
+
+impl S3Upload {
+    pub(super) async fn begin(
+        inner: Arc<Inner>,
+        key: &Key,
+        options: UploadOptions,
+    ) -> Result<Self> {
+        let (encryption, encryption_key) = inner.encryption();
+        let checksum = inner.connection.integrity.has_crc32();
+        let output = inner
+            .client()
+            .create_multipart_upload()
+            .bucket(&inner.bucket)
+            .key(inner.full(key))
+            .set_tagging(inner.tagging(&options.tags))
+            .set_server_side_encryption(encryption)
+            .set_ssekms_key_id(encryption_key)
+            .set_checksum_algorithm(checksum.then_some(SdkChecksum::Crc32))
+            .send()
+            .await
+            .map_err(|error| inner.error(Operation::BeginUpload, key, &error))?;
+        let id = output.upload_id().ok_or_else(|| {
+            Error::new(
+                Meaning::Other,
+                Operation::BeginUpload,
+                inner.location.as_str(),
+            )
+            .about(key)
+            .because("the store gave the upload no name")
+        })?;
+        Ok(Self {
+            id: UploadId(id.to_owned()),
+            key: key.clone(),
+            inner,
+            options,
+        })
+    }
+
+    /// A repeated completion finds no upload where an earlier try, whose answer was lost, has completed it.
+    async fn completed_before(&self, parts: &[Part], error: Error) -> Result<Stored> {
+        let store = S3 {
+            inner: self.inner.clone(),
+        };
+        let size: u64 = parts.iter().map(|part| part.size).sum();
+        match store.head(&self.key).await {
+            Ok(Head { meta, date }) if meta.size == size && is_made_of(&meta.version, parts) => {
+                Ok(Stored {
+                    version: meta.version,
+                    checksum: meta.checksum,
+                    date,
+                })
+            }
+            _ => Err(error),
+        }
+    }
+}
+
+#[async_trait]
+impl Upload for S3Upload {
+    fn id(&self) -> &UploadId {
+        &self.id
+    }
+
+    async fn put_part(&self, number: u32, content: Bytes) -> Result<Part> {
+        let inner = &self.inner;
+        let integrity = inner.connection.integrity;
+        let size = content.len() as u64;
+        let checksum = integrity
+            .has_crc32()
+            .then(|| Checksum::of_crc32(crc32(&content)));
+        let settings = inner.sending(&content);
+        let mut request = inner
+            .client()
+            .upload_part()
+            .bucket(&inner.bucket)
+            .key(inner.full(&self.key))
+            .upload_id(&self.id.0)
+            .part_number(i32::try_from(number).unwrap_or(i32::MAX))
+            .body(content.into())
+            .set_checksum_crc32(checksum.as_ref().map(|checksum| checksum.value.clone()))
+            .customize()
+            .config_override(settings);
+        if integrity == Integrity::Crc32 {
+            request = request.disable_payload_signing();
+        }
+        let output = request
+            .send()
+            .await
+            .map_err(|error| inner.error(Operation::PutPart, &self.key, &error))?;
+        Ok(Part {
+            number,
+            size,
+            tag: output.e_tag().unwrap_or_default().to_owned(),
+            checksum: checksum.filter(|sent| output.checksum_crc32() == Some(&sent.value)),
+        })
+    }
+
+    async fn complete(&self, parts: Vec<Part>) -> Result<Stored> {
+        let (inner, answered) = (&self.inner, Answered::default());
+        let part = |part: &Part| {
+            CompletedPart::builder()
+                .part_number(i32::try_from(part.number).unwrap_or(i32::MAX))
+                .e_tag(&part.tag)
+                .set_checksum_crc32(part.checksum.as_ref().map(|sum| sum.value.clone()))
+                .build()
+        };
+        let completed = CompletedMultipartUpload::builder()
+            .set_parts(Some(parts.iter().map(part).collect()))
+            .build();
+        let (if_none_match, if_match) = conditions(&self.options.mode);
+        let output = inner
+            .client()
+            .complete_multipart_upload()
+            .bucket(&inner.bucket)
+            .key(inner.full(&self.key))
+            .upload_id(&self.id.0)
+            .multipart_upload(completed)
+            .set_if_none_match(if_none_match)
+            .set_if_match(if_match)
+            .customize()
+            .interceptor(answered.clone())
+            .send()
+            .await;
+        match output {
+            Ok(output) => Ok(Stored {
+                version: version(output.e_tag()),
+                checksum: output.checksum_crc32().map(|value| Checksum {
+                    algorithm: ChecksumAlgorithm::Crc32,
+                    value: value.to_owned(),
+                }),
+                date: answered.date(),
+            }),
+            Err(error) => {
+                let error = inner.error(Operation::CompleteUpload, &self.key, &error);
+                match error.meaning {
+                    Meaning::NotFound => self.completed_before(&parts, error).await,
+                    _ => Err(conditional(error, &self.options.mode)),
+                }
+            }
+        }
+    }
+
+    async fn abort(&self) -> Result<()> {
+        abort(&self.inner, &self.key, &self.id).await
+    }
+}
+
+/// Whether an object has the entity tag that parts with these make: the MD5 of their MD5, and their number.
+fn is_made_of(found: &ObjectVersion, parts: &[Part]) -> bool {
+    let mut whole = Md5::new();
+    for part in parts {
+        let Some(digest) = digest(part.tag.trim_matches('"')) else {
+            return false;
+        };
+        whole.update(digest);
+    }
+    let mut tag = String::new();
+    for byte in whole.finalize() {
+        write!(tag, "{byte:02x}").expect("a string takes all");
+    }
+    found.0 == format!("{tag}-{}", parts.len())
+}
+
+fn digest(hex: &str) -> Option<Vec<u8>> {
+    let pair = |at| u8::from_str_radix(hex.get(at..at + 2)?, 16).ok();
+    (hex.len() == 32).then(|| (0..32).step_by(2).map(pair).collect())?
+}
+
+/// Ends an upload; one that is not there is ended.
+pub(super) async fn abort(inner: &Inner, key: &Key, id: &UploadId) -> Result<()> {
+    let request = inner
+        .client()
+        .abort_multipart_upload()
+        .bucket(&inner.bucket)
+        .key(inner.full(key))
+        .upload_id(&id.0);
+    match request.send().await {
+        Ok(_) => Ok(()),
+        Err(error) => match inner.error(Operation::AbortUpload, key, &error) {
+            error if error.is_not_found() => Ok(()),
+            error => Err(error),
+        },
+    }
+}
+
+/// All unfinished uploads below a prefix.
+pub(super) async fn pending(inner: &Inner, prefix: &str) -> Result<Vec<PendingUpload>> {
+    let mut found = Vec::new();
+    let (mut key_marker, mut id_marker) = (None, None);
+    loop {
+        let page = inner
+            .client()
+            .list_multipart_uploads()
+            .bucket(&inner.bucket)
+            .prefix(format!("{}{prefix}", inner.root))
+            .set_key_marker(key_marker)
+            .set_upload_id_marker(id_marker)
+            .send()
+            .await
+            .map_err(|error| failed(&inner.location, Operation::ListUploads, &error))?;
+        let upload = |upload: &MultipartUpload| {
+            Some(PendingUpload {
+                key: inner.relative(upload.key()?)?,
+                id: UploadId(upload.upload_id()?.to_owned()),
+                started: instant(upload.initiated()),
+            })
+        };
+        found.extend(page.uploads().iter().filter_map(upload));
+        if page.is_truncated() != Some(true) {
+            return Ok(found);
+        }
+        key_marker = page.next_key_marker().map(str::to_owned);
+        id_marker = page.next_upload_id_marker().map(str::to_owned);
+    }
+}

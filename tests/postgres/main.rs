@@ -1,0 +1,8 @@
+//! Against real servers of every supported major version.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod connect;
+mod sql;
+mod tls;

@@ -1,0 +1,150 @@
+//! The servers that the tests run against, each one's own, stopped when dropped.
+
+use std::{
+    collections::BTreeMap,
+    io::{Read, Write},
+    net::{TcpListener, TcpStream},
+    path::PathBuf,
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "how tests are told of their servers"
+)]
+fn variable(name: &str) -> Option<PathBuf> {
+    std::env::var_os(name).map(PathBuf::from)
+}
+
+/// The programs that `tests/bed/install` has put somewhere.
+fn bed() -> Option<BTreeMap<String, String>> {
+    let cache = || {
+        let home = || variable("HOME").map(|home| home.join(".cache/barkeep"));
+        variable("BARKEEP_CACHE").or_else(home)
+    };
+    let path = variable("BARKEEP_BED").or_else(|| Some(cache()?.join("bed.env")))?;
+    let text = std::fs::read_to_string(path).ok()?;
+    let pair = |line: &str| {
+        line.split_once('=')
+            .map(|(k, v)| (k.to_owned(), v.to_owned()))
+    };
+    Some(text.lines().filter_map(pair).collect())
+}
+
+/// A program of the bed. Without it the test says so and ends; in CI it fails.
+pub(crate) fn program(name: &str) -> Option<String> {
+    let found = bed().and_then(|bed| bed.get(name).cloned());
+    if found.is_none() {
+        let missing = format!("{name} is not installed; run `tests/bed/install TEST`");
+        assert!(variable("CI").is_none(), "{missing}");
+        writeln!(std::io::stderr(), "not run: {missing}").expect("stderr takes it");
+    }
+    found
+}
+
+/// A server that answers HTTP on a port of its own.
+pub(crate) struct Server {
+    child: Child,
+    port: u16,
+    _data: tempfile::TempDir,
+}
+
+impl Server {
+    /// The server with buckets and locks, which checks nothing.
+    pub(crate) fn moto() -> Option<Self> {
+        let program = program("MOTO_SERVER")?;
+        Some(Self::start(|port, _| {
+            let mut command = Command::new(&program);
+            command.args(["-H", "127.0.0.1", "-p", &port.to_string()]);
+            command
+        }))
+    }
+
+    /// The server that checks signatures and checksums, and knows neither versions nor locks.
+    pub(crate) fn s3s() -> Option<Self> {
+        let program = program("S3S_FS")?;
+        Some(Self::start(|port, data| {
+            let mut command = Command::new(&program);
+            command.args(["--host", "127.0.0.1", "--port", &port.to_string()]);
+            command.args(["--access-key", "testkey", "--secret-key", "testsecret1"]);
+            command.arg(data);
+            command
+        }))
+    }
+
+    fn start(command: impl Fn(u16, &std::path::Path) -> Command) -> Self {
+        let data = tempfile::tempdir().expect("a temporary directory");
+        // The port may be taken between looking and starting.
+        for _ in 0..5 {
+            let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+            let port = listener.local_addr().expect("an address").port();
+            drop(listener);
+            let mut command = command(port, data.path());
+            let mut child = command
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .spawn()
+                .expect("the server starts");
+            if answers(&mut child, port) {
+                return Self {
+                    child,
+                    port,
+                    _data: data,
+                };
+            }
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        panic!("the server does not answer");
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
+    /// Sends a request with a signature that only a server takes that checks none, for what the store's contract has no words for.
+    pub(crate) fn send(&self, method: &str, path: &str, headers: &str, body: &str) -> String {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).expect("a connection");
+        let length = body.len();
+        write!(
+            stream,
+            "{method} {path} HTTP/1.1\r\nHost: 127.0.0.1:{}\r\nConnection: close\r\n\
+             Authorization: AWS4-HMAC-SHA256 Credential=testkey/20260101/us-east-1/s3/aws4_request, \
+             SignedHeaders=host, Signature=0\r\n\
+             Content-Length: {length}\r\n{headers}\r\n{body}",
+            self.port
+        )
+        .expect("it is sent");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("an answer");
+        let status = answer.split(' ').nth(1).unwrap_or_default();
+        assert!(status.starts_with('2'), "{method} {path}: {answer}");
+        answer
+    }
+}
+
+/// Waits until the server takes a request, or ends.
+fn answers(child: &mut Child, port: u16) -> bool {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while Instant::now() < deadline && child.try_wait().expect("a child").is_none() {
+        if let Ok(mut stream) = TcpStream::connect(("127.0.0.1", port)) {
+            let _ = stream.set_read_timeout(Some(Duration::from_secs(5)));
+            let asked = write!(stream, "GET / HTTP/1.0\r\nHost: 127.0.0.1\r\n\r\n");
+            let mut byte = [0];
+            if asked.is_ok() && stream.read_exact(&mut byte).is_ok() {
+                return true;
+            }
+        }
+        // A refused connection is answered at once; leave the processor to the server meanwhile.
+        std::thread::park_timeout(Duration::from_millis(20));
+    }
+    false
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

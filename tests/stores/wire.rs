@@ -1,0 +1,350 @@
+//! What is on the wire: a server that answers by script and remembers what it was asked.
+
+use std::{
+    io::{BufRead, BufReader, Write},
+    net::TcpListener,
+    sync::{Arc, Mutex},
+    thread::JoinHandle,
+};
+
+use barkeep::{
+    model::desired::{Checksums, S3Options},
+    store::{
+        GetOptions, Key, Meaning, ObjectVersion, PutMode, PutOptions, Store, StoreExt, Tags,
+        UploadOptions, s3::S3,
+    },
+};
+use bytes::Bytes;
+use futures_util::TryStreamExt;
+
+use crate::{key, keys, meaning, options};
+
+/// One request: its first line, its headers in lower case, its body.
+#[derive(Clone, Debug)]
+struct Request {
+    line: String,
+    headers: Vec<(String, String)>,
+    body: Vec<u8>,
+}
+
+impl Request {
+    fn header(&self, name: &str) -> Option<&str> {
+        let mut headers = self.headers.iter();
+        headers.find_map(|(key, value)| (key == name).then_some(value.as_str()))
+    }
+
+    fn read(reader: &mut impl BufRead) -> Option<Self> {
+        let mut line = String::new();
+        reader
+            .read_line(&mut line)
+            .ok()
+            .filter(|length| *length > 0)?;
+        let mut headers = Vec::new();
+        loop {
+            let mut header = String::new();
+            reader.read_line(&mut header).ok()?;
+            let Some((name, value)) = header.trim_end().split_once(": ") else {
+                break;
+            };
+            headers.push((name.to_lowercase(), value.to_owned()));
+        }
+        let mut request = Self {
+            line: line.trim_end().to_owned(),
+            headers,
+            body: Vec::new(),
+        };
+        let length = request
+            .header("content-length")
+            .map_or(0, |text| text.parse().expect("a number"));
+        request.body.resize(length, 0);
+        reader.read_exact(&mut request.body).ok()?;
+        Some(request)
+    }
+}
+
+/// A server that gives one answer after another, each on a connection of its own.
+struct Script {
+    url: String,
+    asked: Arc<Mutex<Vec<Request>>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Script {
+    fn new(answers: Vec<String>) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let url = format!("http://{}", listener.local_addr().expect("an address"));
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let remembered = asked.clone();
+        let thread = std::thread::spawn(move || {
+            for answer in answers {
+                let (mut stream, _) = listener.accept().expect("a connection");
+                let mut reader = BufReader::new(stream.try_clone().expect("a socket"));
+                let request = Request::read(&mut reader).expect("a request");
+                remembered.lock().expect("no panic").push(request);
+                stream.write_all(answer.as_bytes()).expect("it is sent");
+            }
+        });
+        Self {
+            url,
+            asked,
+            thread: Some(thread),
+        }
+    }
+
+    async fn store(&self, checksums: Checksums) -> S3 {
+        self.with(&options(&self.url, checksums)).await
+    }
+
+    async fn with(&self, options: &S3Options) -> S3 {
+        S3::with_keys("bucket", "p", options, Some(keys("secret"))).await
+    }
+
+    /// What it was asked, once it has given all its answers.
+    fn asked(mut self) -> Vec<Request> {
+        if let Some(thread) = self.thread.take() {
+            thread.join().expect("all answers were asked for");
+        }
+        self.asked.lock().expect("no panic").clone()
+    }
+}
+
+fn answer(status: &str, headers: &str, body: &str) -> String {
+    let length = body.len();
+    format!(
+        "HTTP/1.1 {status}\r\nDate: Sat, 21 Nov 2026 10:00:00 GMT\r\nConnection: close\r\n\
+         Content-Length: {length}\r\n{headers}\r\n{body}"
+    )
+}
+
+fn error(status: &str, code: &str) -> String {
+    answer(status, "", &format!("<Error><Code>{code}</Code></Error>"))
+}
+
+#[tokio::test]
+async fn a_put_is_one_request_with_a_checksum_in_its_header_and_a_body_as_it_is() {
+    for (checksums, crc32, sha256) in [
+        (
+            Checksums::WhenSupported,
+            Some("jNwWgw=="),
+            "UNSIGNED-PAYLOAD",
+        ),
+        (
+            Checksums::WhenRequired,
+            None,
+            "2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881",
+        ),
+    ] {
+        let script = Script::new(vec![answer("200 OK", "ETag: \"e\"\r\n", "")]);
+        let store = script.store(checksums).await;
+        let put = PutOptions {
+            mode: PutMode::Create,
+            tags: Tags::default(),
+        };
+        let content = Bytes::from_static(b"x");
+        let stored = store
+            .put(&key("a b"), content, put)
+            .await
+            .expect("it is written");
+        assert_eq!(stored.date.to_string(), "2026-11-21T10:00:00Z");
+        let [request] = &script.asked()[..] else {
+            panic!("one request")
+        };
+        assert!(
+            request.line.starts_with("PUT /bucket/p/a%20b?"),
+            "{}",
+            request.line
+        );
+        assert_eq!(request.header("x-amz-checksum-crc32"), crc32);
+        assert_eq!(request.header("x-amz-content-sha256"), Some(sha256));
+        assert_eq!(request.header("if-none-match"), Some("*"));
+        for absent in [
+            "x-amz-trailer",
+            "content-encoding",
+            "transfer-encoding",
+            "x-amz-storage-class",
+        ] {
+            assert_eq!(request.header(absent), None, "{absent}");
+        }
+        assert_eq!(request.body, b"x");
+    }
+}
+
+#[tokio::test]
+async fn a_batch_deletion_always_has_its_md5_and_no_other_checksum_where_those_are_refused() {
+    for (checksums, has_crc32) in [
+        (Checksums::WhenSupported, true),
+        (Checksums::WhenRequired, false),
+    ] {
+        let refusal = "<DeleteResult><Error><Key>p/b</Key><Code>AccessDenied</Code>\
+                       <Message>no</Message></Error></DeleteResult>";
+        let script = Script::new(vec![answer("200 OK", "", refusal)]);
+        let deleted = script
+            .store(checksums)
+            .await
+            .delete(&[key("a"), key("b")])
+            .await;
+        assert!(deleted[0].outcome.is_ok());
+        assert_eq!(
+            meaning(deleted[1].outcome.clone()),
+            Some(Meaning::PermissionDenied)
+        );
+        let [request] = &script.asked()[..] else {
+            panic!("one request")
+        };
+        assert_eq!(request.header("content-md5").map(str::len), Some(24));
+        let crc32 = request
+            .headers
+            .iter()
+            .any(|(name, _)| name.starts_with("x-amz-checksum-"));
+        assert_eq!(crc32, has_crc32, "{request:?}");
+        let signed = request.header("authorization").expect("it is signed");
+        assert!(signed.contains("content-md5"), "{signed}");
+    }
+}
+
+#[tokio::test]
+async fn a_store_without_batches_is_asked_for_one_after_the_other() {
+    let gone = || answer("204 No Content", "", "");
+    let script = Script::new(vec![
+        error("501 Not Implemented", "NotImplemented"),
+        gone(),
+        gone(),
+    ]);
+    let deleted = script
+        .store(Checksums::WhenSupported)
+        .await
+        .delete(&[key("a"), key("b")])
+        .await;
+    assert!(
+        deleted.iter().all(|deleted| deleted.outcome.is_ok()),
+        "{deleted:?}"
+    );
+    let asked = script.asked();
+    assert!(
+        asked[0].line.starts_with("POST /bucket/?delete"),
+        "{}",
+        asked[0].line
+    );
+    assert!(
+        asked[1..]
+            .iter()
+            .all(|request| request.line.starts_with("DELETE /bucket/p/"))
+    );
+}
+
+#[tokio::test]
+async fn a_refused_batch_is_not_done_by_other_means() {
+    let script = Script::new(vec![error("403 Forbidden", "AccessDenied")]);
+    let deleted = script
+        .store(Checksums::WhenSupported)
+        .await
+        .delete(&[key("a")])
+        .await;
+    assert_eq!(
+        meaning(deleted[0].outcome.clone()),
+        Some(Meaning::PermissionDenied)
+    );
+    assert_eq!(script.asked().len(), 1);
+}
+
+#[tokio::test]
+async fn reading_goes_on_where_it_broke_off_with_the_same_object() {
+    let whole = "ETag: \"e\"\r\nLast-Modified: Sat, 21 Nov 2026 09:00:00 GMT\r\n";
+    let broken = answer("200 OK", whole, "0123456789").replace("0123456789", "0123");
+    let ranged = format!("{whole}Content-Range: bytes 4-9/10\r\n");
+    let script = Script::new(vec![
+        broken,
+        answer("206 Partial Content", &ranged, "456789"),
+    ]);
+    let store = script.store(Checksums::WhenSupported).await;
+    assert_eq!(
+        store.get_text(&key("a")).await.expect("it is read"),
+        "0123456789"
+    );
+    let asked = script.asked();
+    assert_eq!(asked[0].header("x-amz-checksum-mode"), Some("ENABLED"));
+    assert_eq!(asked[1].header("range"), Some("bytes=4-9"));
+    assert_eq!(asked[1].header("if-match"), Some("\"e\""));
+}
+
+#[tokio::test]
+async fn what_is_not_what_was_stored_is_an_error_at_the_end() {
+    let headers = "ETag: \"e\"\r\nx-amz-checksum-crc32: jNwWgw==\r\n";
+    let script = Script::new(vec![
+        answer("200 OK", headers, "x"),
+        answer("200 OK", headers, "y"),
+    ]);
+    let store = script.store(Checksums::WhenSupported).await;
+    assert_eq!(store.get_text(&key("a")).await.expect("it is read"), "x");
+    let result = store
+        .get(&key("a"), GetOptions::default())
+        .await
+        .expect("it begins");
+    let read: Result<Vec<Bytes>, _> = result.body.try_collect().await;
+    assert_eq!(meaning(read), Some(Meaning::Checksum));
+    script.asked();
+}
+
+#[tokio::test]
+async fn a_completion_whose_answer_was_lost_is_recognised() {
+    // MD5 of "x", and of that digest.
+    let (part, whole) = (
+        "9dd4e461268c8034f5c8564e155c67a6",
+        "9affad555af89da9b0bfcd5e45bc93da",
+    );
+    for (found, expected) in [(whole, true), ("another", false)] {
+        let script = Script::new(vec![
+            answer(
+                "200 OK",
+                "",
+                "<InitiateMultipartUploadResult><UploadId>u</UploadId></InitiateMultipartUploadResult>",
+            ),
+            answer("200 OK", &format!("ETag: \"{part}\"\r\n"), ""),
+            error("404 Not Found", "NoSuchUpload"),
+            answer("200 OK", &format!("ETag: \"{found}-1\"\r\n"), "x"),
+        ]);
+        let store = script.store(Checksums::WhenSupported).await;
+        let options = UploadOptions {
+            part_bytes: 1,
+            mode: PutMode::Overwrite,
+            tags: Tags::default(),
+        };
+        let upload = store
+            .begin_upload(&key("a"), options)
+            .await
+            .expect("it begins");
+        let sent = upload
+            .put_part(1, Bytes::from_static(b"x"))
+            .await
+            .expect("it is sent");
+        let completed = upload.complete(vec![sent]).await;
+        assert_eq!(completed.is_ok(), expected, "{completed:?}");
+        script.asked();
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_is_no_answer_is_not_an_absence() {
+    // A proxy's page; the SDK repeats what may pass.
+    for (status, expected, answers) in [
+        ("403 Forbidden", Meaning::PermissionDenied, 1),
+        ("502 Bad Gateway", Meaning::Unreachable, 5),
+    ] {
+        let page = answer(status, "", "<html>sorry</html>");
+        let script = Script::new(vec![page; answers]);
+        let store = script.store(Checksums::WhenSupported).await;
+        let read = store.get(&Key::verbatim("a"), GetOptions::default()).await;
+        assert_eq!(meaning(read), Some(expected), "{status}");
+        script.asked();
+    }
+}
+
+#[tokio::test]
+async fn a_replacement_names_the_version_that_was_read() {
+    let script = Script::new(vec![error("412 Precondition Failed", "PreconditionFailed")]);
+    let store = script.store(Checksums::WhenSupported).await;
+    let mode = PutMode::Replace(ObjectVersion("abc".to_owned()));
+    let refused = store.put_text(&key("a"), "x", mode).await;
+    assert_eq!(meaning(refused), Some(Meaning::Precondition));
+    assert_eq!(script.asked()[0].header("if-match"), Some("\"abc\""));
+}
