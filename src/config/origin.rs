@@ -1,6 +1,7 @@
 //! A configuration as it holds: every leaf with its value, and where it came from.
 //!
-//! What is printed is a configuration itself: without includes, policies or defaults, and with the same meaning.
+//! What is printed is a configuration itself: without includes, policies or defaults, and with the
+//! same meaning.
 
 use std::fmt::Write;
 

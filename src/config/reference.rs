@@ -1,6 +1,7 @@
 //! The reference of every key, as a page of Markdown, from the JSON Schema.
 //!
-//! `docs/configuration.md` is this page; a test compares them, so that a key without a word about it cannot be added.
+//! `docs/configuration.md` is this page; a test compares them, so that a key without a word about
+//! it cannot be added.
 
 use std::fmt::Write;
 
@@ -53,7 +54,7 @@ pub fn reference() -> String {
 fn page_of_settings(schema: &Value, key: &str) -> bool {
     let layers = ["DefaultsTable", "PolicyTable", "ServerTable", "EntryTable"];
     let known = |table: &&str| properties(schema, table).is_some_and(|all| all.contains_key(key));
-    layers.iter().all(|table| known(table))
+    layers.iter().all(known)
 }
 
 struct Page<'a> {

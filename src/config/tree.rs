@@ -1,7 +1,7 @@
 //! A TOML document as a tree whose keys and values know where they were written.
 //!
-//! Layers are merged on this form, because a leaf then keeps its origin whatever it means, and types are read from it by
-//! [`super::reader`].
+//! Layers are merged on this form, because a leaf then keeps its origin whatever it means, and
+//! types are read from it by [`super::reader`].
 
 use std::collections::BTreeMap;
 
@@ -36,7 +36,8 @@ pub enum Value {
     Array(Vec<Node>),
     /// A table, written with a header, with dots or inline.
     Table(Table),
-    /// Something that could not be read; the error has been reported, and nobody stumbles over it again.
+    /// Something that could not be read; the error has been reported, and nobody stumbles over it
+    /// again.
     Broken,
 }
 
@@ -104,8 +105,8 @@ impl Node {
     }
 }
 
-/// Parses a text that has been taken into the sources, and reports everything that is not TOML. What can be read is in the
-/// tree nevertheless.
+/// Parses a text that has been taken into the sources, and reports everything that is not TOML.
+/// What can be read is in the tree nevertheless.
 pub fn parse(sources: &Sources, start: usize, diagnostics: &mut Vec<Diagnostic>) -> Node {
     let text = &sources.source(&(start..start)).text;
     let (table, errors) = DeTable::parse_recoverable(text);
@@ -126,7 +127,8 @@ pub fn parse(sources: &Sources, start: usize, diagnostics: &mut Vec<Diagnostic>)
     node
 }
 
-/// Values that the parser made up to go on after an error were written nowhere; nothing should be said about them.
+/// Values that the parser made up to go on after an error were written nowhere; nothing should be
+/// said about them.
 fn mark_guessed(node: &mut Node) {
     match &mut node.value {
         Value::Table(table) => table

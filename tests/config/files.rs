@@ -6,7 +6,8 @@ use barkeep::config::{self, Report, Severity, Staged, Style};
 use insta::assert_snapshot;
 use tempfile::TempDir;
 
-const MAIN: &str = "version = 1\ninclude = [\"conf.d/*.toml\"]\n[destinations.d]\nurl = \"file:///d\"\n\
+const MAIN: &str = "version = 1\ninclude = [\"conf.d/*.toml\"]\n[destinations.d]\n\
+    url = \"file:///d\"\n\
                     [defaults]\ndestination = \"d\"\nschedule = \"none\"\nretention = \"none\"\n";
 
 /// A directory with these files.
@@ -73,10 +74,14 @@ fn a_pattern_includes_what_fits_in_the_order_of_names() {
 fn a_pattern_may_fit_nothing_but_a_plain_path_must_exist() {
     let empty = directory(&[("barkeep.toml", MAIN)]);
     assert_eq!(servers(&empty.path().join("barkeep.toml"), None), "");
-    let missing = directory(&[("barkeep.toml", "version = 1\ninclude = [\"gold.toml\"]\n")]);
-    assert_snapshot!(validate(&missing, None), @"barkeep.toml:2:12: there is no file `gold.toml` (paths are relative to the including file: `gold.toml`)");
+    let missing = directory(&[("barkeep.toml", "version = 1\ninclude = [\"x.toml\"]\n")]);
+    assert_snapshot!(validate(&missing, None), @r#"
+    barkeep.toml:2:12: there is no file `gold.toml` (paths are relative to the including file: `gold.toml`)
+    "#);
     let none = directory(&[]);
-    assert_snapshot!(validate(&none, None), @"cannot read `barkeep.toml`: No such file or directory (os error 2)");
+    assert_snapshot!(validate(&none, None), @r#"
+    cannot read `barkeep.toml`: No such file or directory (os error 2)
+    "#);
 }
 
 #[test]
@@ -84,7 +89,9 @@ fn a_file_that_everybody_may_change_is_refused() {
     let directory = directory(&[("barkeep.toml", MAIN), ("conf.d/a.toml", "[servers.a]\n")]);
     let open = fs::Permissions::from_mode(0o666);
     fs::set_permissions(directory.path().join("conf.d/a.toml"), open).expect("chmod");
-    assert_snapshot!(validate(&directory, None), @"everybody may change `conf.d/a.toml`; restrict it with `chmod o-w`");
+    assert_snapshot!(validate(&directory, None), @r#"
+    everybody may change `conf.d/a.toml`; restrict it with `chmod o-w`
+    "#);
 }
 
 #[test]
@@ -129,9 +136,13 @@ fn a_staged_file_is_checked_in_its_place() {
     let absolute = absolute.to_str().expect("a path");
     assert_eq!(servers(&main, Some(&staged(absolute, "good"))), "a z");
     let bad = staged("conf.d/new.toml", "bad");
-    assert_snapshot!(validate(&directory, Some(&bad)), @"conf.d/new.toml:2:1: unknown key `mdoe` (did you mean `mode`?)");
+    assert_snapshot!(validate(&directory, Some(&bad)), @r#"
+    conf.d/new.toml:2:1: unknown key `mdoe` (did you mean `mode`?)
+    "#);
     let elsewhere = staged("conf.d/new.conf", "good");
-    assert_snapshot!(validate(&directory, Some(&elsewhere)), @"`conf.d/new.conf` is not part of this configuration (no `include` would read it)");
+    assert_snapshot!(validate(&directory, Some(&elsewhere)), @r#"
+    `conf.d/new.conf` is not part of this configuration (no `include` would read it)
+    "#);
 }
 
 #[test]

@@ -1,4 +1,5 @@
-//! What is shipped with the program and what it reads: configuration files, policies, examples, documents.
+//! What is shipped with the program and what it reads: configuration files, policies, examples,
+//! documents.
 //!
 //! Files only; no network, no server, no secret.
 

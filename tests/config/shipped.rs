@@ -50,7 +50,8 @@ fn entry(policy: &str) -> Entry {
     let path = repository(&format!("policies/{policy}.toml"));
     let text = fs::read_to_string(path).expect("a policy");
     let main = format!(
-        "version = 1\n[defaults]\ntime_zone = \"Europe/Rome\"\n[destinations.d]\nurl = \"file:///d\"\n\
+        "version = 1\n[defaults]\ntime_zone = \"Europe/Rome\"\n[destinations.d]\n\
+            url = \"file:///d\"\n\
          [servers.s]\npolicy = \"{policy}\"\ndestination = \"d\"\nconnection = \"\"\n"
     );
     let loaded = load::from_texts(&[("main", &main), (policy, &text)]);
@@ -164,7 +165,8 @@ fn rest(entry: &Entry) -> String {
     });
     let rules: Vec<String> = rules.collect();
     format!(
-        "splay {}, catch up {:?}, minimum {}, keep [{}]\n{:?} {} jobs, checkpoint {:?}, WAL {:?}, lag {}, check {:?}\n\
+        "splay {}, catch up {:?}, minimum {}, keep [{}]\n\
+            {:?} {} jobs, checkpoint {:?}, WAL {:?}, lag {}, check {:?}\n\
          failed after {}, orphans after {}, at most {} or {} % a day",
         Span(entry.splay),
         entry.catch_up,

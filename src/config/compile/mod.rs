@@ -1,8 +1,9 @@
 //! What was written, as it is meant: layers to a [`Desired`], or everything that is wrong with it.
 //!
-//! Files are read one by one, so that a mistake is reported where it was made and once; then layers are merged and every server is
-//! compiled with all that holds for it. Whatever barkeep cannot do yet is refused: no key is accepted and ignored. Nothing here
-//! reads, contacts or resolves anything.
+//! Files are read one by one, so that a mistake is reported where it was made and once; then layers
+//! are merged and every server is compiled with all that holds for it. Whatever barkeep cannot do
+//! yet is refused: no key is accepted and ignored. Nothing here reads, contacts or resolves
+//! anything.
 
 mod checks;
 mod destination;
@@ -71,7 +72,8 @@ pub fn compile(mut loaded: Loaded) -> Result<Compiled, Report> {
     let root = merge::combine(&loaded.files, &mut diagnostics);
     unsupported::refuse(&root, &mut diagnostics);
     if incomplete {
-        // With a file missing or half read, names that are not found and keys that are not set would be noise.
+        // With a file missing or half read, names that are not found and keys that are not set
+        // would be noise.
         return Err(Report::new(loaded.sources, diagnostics));
     }
     let layers = Layers {

@@ -1,7 +1,8 @@
 //! Keys of the schema whose feature barkeep does not have yet.
 //!
-//! They are known, so that a file for a later version is understood and not merely unknown; but none is ever accepted and
-//! ignored. Supporting one means giving it a place in `Desired` and removing it here.
+//! They are known, so that a file for a later version is understood and not merely unknown; but
+//! none is ever accepted and ignored. Supporting one means giving it a place in `Desired` and
+//! removing it here.
 
 use crate::config::{
     diagnostic::Diagnostic,
