@@ -3,7 +3,7 @@
 //! The size of a [`Catalog`] is bounded by backups, gaps and timelines, never by the number of WAL objects: segments are held as
 //! ranges.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -62,6 +62,9 @@ pub struct Orphan {
 pub struct WalArchive {
     /// Per timeline, the contiguous runs of whole segments, ascending and disjoint.
     pub runs: BTreeMap<TimelineId, Vec<Run>>,
+    /// Segments of which there is only a partial file or a backup history file.
+    #[serde(default)]
+    pub fragments: BTreeSet<(TimelineId, SegmentNumber)>,
     /// The timeline histories found.
     pub histories: BTreeMap<TimelineId, TimelineHistory>,
     /// How many segment objects there are; one segment stored with two compressions counts twice.

@@ -79,6 +79,16 @@ pub enum Reason {
     FromTheFuture,
     /// Its time of completion is not recorded.
     EndUnknown,
+    /// Its `backup.info` cannot be understood.
+    Unreadable {
+        /// Why.
+        why: String,
+    },
+    /// Nothing goes while another backup cannot be judged.
+    Unjudged {
+        /// That backup.
+        because: BackupId,
+    },
     /// The schedule's latest instant has passed without an attempt.
     Due {
         /// The instant.
@@ -164,6 +174,8 @@ pub enum Damage {
     Wal(SegmentName),
     /// `backup.info` does not say which WAL it needs.
     Unspecified,
+    /// The backup that it builds on is missing or damaged.
+    Parent(BackupId),
 }
 
 /// What is not done, and what it waits for.
@@ -295,6 +307,10 @@ impl fmt::Display for Reason {
             Self::ForeignSystem { system } => write!(formatter, "of another cluster, {system}"),
             Self::FromTheFuture => formatter.write_str("ends in the future"),
             Self::EndUnknown => formatter.write_str("its end is not recorded"),
+            Self::Unreadable { why } => write!(formatter, "unreadable: {why}"),
+            Self::Unjudged { because } => {
+                write!(formatter, "nothing goes while {because} cannot be judged")
+            }
             Self::Due {
                 since,
                 schedule,
@@ -337,6 +353,7 @@ impl fmt::Display for Damage {
             Self::Archive(root) => write!(formatter, "archive `{root}` is missing or empty"),
             Self::Wal(segment) => write!(formatter, "WAL {segment} is missing"),
             Self::Unspecified => formatter.write_str("backup.info names no WAL"),
+            Self::Parent(id) => write!(formatter, "{id}, which it builds on, is no good"),
         }
     }
 }

@@ -1,0 +1,65 @@
+//! What differs between Barman's judgement and the safer one: one value with two constants.
+//!
+//! Under a Barman name the program judges as Barman does, [`BARMAN`]; under its own it judges by
+//! [`SAFE`]. Every difference of meaning is a field here, and nothing else in the program asks
+//! which of the two is at work. What `SAFE` lets go is always a subset of what `BARMAN` lets go.
+
+use std::time::Duration;
+
+/// How backups and WAL are judged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Semantics {
+    /// Which backups are compared, and which of two is the newer one.
+    pub order: Order,
+    /// Which backups count for the policy.
+    pub counts: Counts,
+    /// When WAL goes.
+    pub wal: WalRule,
+}
+
+/// Which backups are compared, and which of two is the newer one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// All of them, by the text of their ids.
+    ByText,
+    /// Those of one cluster and one major version, by the time of their end.
+    ByLineage {
+        /// How long a lineage without a new backup keeps the protection of its newest good one,
+        /// if another one has newer backups.
+        retire_after: Duration,
+    },
+}
+
+/// Which backups count for the policy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Counts {
+    /// Those that say that they are complete.
+    Done,
+    /// Those that a restore would succeed from, as far as the listing tells.
+    Good,
+}
+
+/// When WAL goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WalRule {
+    /// Together with a backup, up to the next one in the order of ids.
+    WithBackups,
+    /// At any time, where no backup that stays can need it.
+    Unneeded,
+}
+
+/// Barman 3.19's judgement, for its catalog and its command lines.
+pub const BARMAN: Semantics = Semantics {
+    order: Order::ByText,
+    counts: Counts::Done,
+    wal: WalRule::WithBackups,
+};
+
+/// barkeep's judgement.
+pub const SAFE: Semantics = Semantics {
+    order: Order::ByLineage {
+        retire_after: Duration::from_hours(90 * 24),
+    },
+    counts: Counts::Good,
+    wal: WalRule::Unneeded,
+};

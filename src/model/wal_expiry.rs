@@ -1,0 +1,325 @@
+//! Which WAL may go, as runs of segments per timeline. Timeline histories never go.
+//!
+//! [`BARMAN`](super::semantics::BARMAN) is Barman 3.19's rule: WAL goes with a backup, one cycle
+//! per deleted backup, smallest id first. A cycle does anything only if every complete backup below
+//! the deleted one is kept `standalone`; it then takes what sorts by name before the next complete
+//! backup's first segment, except timelines of other backups and what the standalone ones need.
+//! (Where a standalone backup spans timelines, Barman may remove some of its WAL by directory;
+//! that is not repeated here. Two objects of one segment go together.)
+//!
+//! [`SAFE`](super::semantics::SAFE) may be asked at any time. A segment goes if no backup that is
+//! still there can reach it: it lies before the first segment of each backup whose timeline is its
+//! own, an ancestor or a descendant; where a timeline is none of these to any backup, all of it.
+//! What standalone keeps need stays. Nothing goes where a backup does not say what it needs, where
+//! one is unreadable, where segment sizes differ, or where a cluster would be left without a good
+//! backup. Backups count as there until they are really gone, also while they wait for their turn.
+//!
+//! And what goes under `SAFE` is a subset of what Barman would remove. Since Barman removes WAL
+//! only together with a backup, that means: what a Barman run over this catalog removes, or would
+//! have removed together with a backup that once stood between two others and that Barman would
+//! call obsolete there. So WAL also stays until the policy has made some backup obsolete.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{
+    action::WalSpan,
+    backup::{Backup, BackupId, BackupStatus, KeepTarget},
+    catalog::{Catalog, Run},
+    judge::{Verdicts, WalNeed},
+    runs::Runs,
+    semantics::{Semantics, WalRule},
+    timeline::TimelineId,
+    wal::{SegmentName, SegmentNumber, SystemId},
+};
+
+/// The backups that go now, and who wants it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Going {
+    /// Their ids.
+    pub backups: BTreeSet<BackupId>,
+    /// Who wants it.
+    pub wanted_by: WantedBy,
+}
+
+/// Who wants a backup to go. Barman spares WAL around standalone keeps when a person does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WantedBy {
+    /// The policy.
+    Policy,
+    /// A person.
+    Person,
+}
+
+/// Which WAL may go once `going` is gone; ascending.
+///
+/// Only segments that the archive holds are named, whole or as fragments.
+pub fn wal_expiry(
+    catalog: &Catalog,
+    verdicts: &Verdicts,
+    going: &Going,
+    semantics: Semantics,
+) -> Vec<WalSpan> {
+    let mut archive: Archive = BTreeMap::new();
+    for (timeline, runs) in &catalog.wal.runs {
+        archive
+            .entry(*timeline)
+            .or_default()
+            .extend(&runs.iter().copied().collect());
+    }
+    for (timeline, segment) in &catalog.wal.fragments {
+        let run = Run {
+            first: *segment,
+            last: *segment,
+        };
+        archive.entry(*timeline).or_default().insert(run);
+    }
+    if !is_one_size(catalog) {
+        return Vec::new();
+    }
+    let expiring = match semantics.wal {
+        WalRule::WithBackups => barman_run(catalog, &archive, going),
+        WalRule::Unneeded => {
+            let unneeded = Unneeded::new(catalog, verdicts, going);
+            let removable = removable(catalog, verdicts, &archive);
+            intersection(&removable, |timeline| unneeded.of(timeline))
+        }
+    };
+    let spans = expiring.iter().flat_map(|(timeline, runs)| {
+        let timeline = *timeline;
+        runs.iter().map(move |run| WalSpan { timeline, run })
+    });
+    spans.collect()
+}
+
+/// Segments per timeline.
+type Archive = BTreeMap<TimelineId, Runs>;
+
+/// What is in the archive and in the set given for its timeline.
+fn intersection(archive: &Archive, set: impl Fn(TimelineId) -> Runs) -> Archive {
+    let both = archive
+        .iter()
+        .map(|(timeline, runs)| (*timeline, runs.intersection(&set(*timeline))));
+    both.filter(|(_, runs)| !runs.is_empty()).collect()
+}
+
+fn add(all: &mut Archive, more: &Archive) {
+    for (timeline, runs) in more {
+        all.entry(*timeline).or_default().extend(runs);
+    }
+}
+
+/// A segment's number depends on the segment size; with several sizes a name has several numbers.
+fn is_one_size(catalog: &Catalog) -> bool {
+    let mut backups = catalog.backups.iter();
+    backups.all(|backup| backup.segment_size == catalog.segment_size())
+}
+
+/// Barman's run: one cycle per deleted backup, smallest id first.
+fn barman_run(catalog: &Catalog, archive: &Archive, going: &Going) -> Archive {
+    let mut backups: Vec<&Backup> = catalog.backups.iter().collect();
+    backups.sort_by(|one, two| one.id.cmp(&two.id));
+    let mut gone = Archive::new();
+    for id in &going.backups {
+        let Some(index) = backups.iter().position(|backup| backup.id == *id) else {
+            continue;
+        };
+        let below = &backups[..index];
+        if let Some(spared) = spared(below, going.wanted_by) {
+            let above = backups[index + 1..].iter().find(|backup| is_copied(backup));
+            let until = above.unwrap_or(&backups[index]);
+            let others = backups.iter().filter(|backup| backup.id != *id);
+            let Some(cycle) = Cycle::new(until, others.copied(), spared) else {
+                // Barman fails on a backup without its WAL recorded, and its run ends.
+                return gone;
+            };
+            let size = catalog.segment_size();
+            add(
+                &mut gone,
+                &intersection(archive, |t| cycle.removes(t, size)),
+            );
+        }
+        backups.remove(index);
+    }
+    gone
+}
+
+/// Complete in Barman's sense: the files are there.
+fn is_copied(backup: &Backup) -> bool {
+    let status = backup.status;
+    matches!(status, BackupStatus::Done | BackupStatus::WaitingForWals)
+}
+
+/// The standalone backups below a deleted one, whose WAL a cycle spares; `None` if there is no cycle.
+fn spared<'a>(below: &[&'a Backup], wanted_by: WantedBy) -> Option<Vec<&'a Backup>> {
+    let copied: Vec<_> = below.iter().copied().filter(|b| is_copied(b)).collect();
+    let standalone = copied
+        .iter()
+        .all(|backup| backup.keep == Some(KeepTarget::Standalone));
+    let cycle = standalone && (wanted_by == WantedBy::Policy || copied.is_empty());
+    cycle.then_some(copied)
+}
+
+/// One clean-up of Barman's after one deleted backup.
+struct Cycle {
+    /// The first segment that stays, by name.
+    until: SegmentName,
+    protected: BTreeSet<Option<TimelineId>>,
+    spared: Vec<(SegmentName, SegmentName)>,
+}
+
+impl Cycle {
+    /// `None` where Barman would fail: a backup involved does not record its WAL.
+    fn new<'a>(
+        until: &Backup,
+        others: impl Iterator<Item = &'a Backup>,
+        spared: Vec<&Backup>,
+    ) -> Option<Self> {
+        let mut protected: BTreeSet<_> = others.map(|backup| backup.timeline).collect();
+        protected.remove(&until.timeline);
+        let ranges = spared
+            .into_iter()
+            .map(|backup| Some((backup.begin_wal?, backup.end_wal?)));
+        Some(Self {
+            until: until.begin_wal?,
+            protected,
+            spared: ranges.collect::<Option<_>>()?,
+        })
+    }
+
+    fn removes(&self, timeline: TimelineId, size: super::wal::SegmentSize) -> Runs {
+        if self.protected.contains(&Some(timeline)) {
+            return Runs::default();
+        }
+        let mut removes = match timeline.cmp(&self.until.timeline) {
+            std::cmp::Ordering::Less => Runs::all(),
+            std::cmp::Ordering::Equal => Runs::below(self.until.number(size)),
+            std::cmp::Ordering::Greater => Runs::default(),
+        };
+        // Ranges are ranges of names, so one that spans timelines holds ends of both.
+        for (begin, end) in &self.spared {
+            if begin.timeline > timeline || timeline > end.timeline {
+                continue;
+            }
+            let from = Some(begin).filter(|begin| begin.timeline == timeline);
+            let to = Some(end).filter(|end| end.timeline == timeline);
+            let first = from.map_or(SegmentNumber(0), |name| name.number(size));
+            let last = to.map_or(SegmentNumber(u64::MAX), |name| name.number(size));
+            if first <= last {
+                removes.remove(Run { first, last });
+            }
+        }
+        removes
+    }
+}
+
+/// What Barman removes in a run over this catalog, or would have removed with backups that once
+/// stood in it and that it would have called obsolete.
+fn removable(catalog: &Catalog, verdicts: &Verdicts, archive: &Archive) -> Archive {
+    let run = Going {
+        backups: verdicts.barman.clone(),
+        wanted_by: WantedBy::Policy,
+    };
+    let mut removable = barman_run(catalog, archive, &run);
+    let mut backups: Vec<&Backup> = catalog.backups.iter().collect();
+    backups.sort_by(|one, two| one.id.cmp(&two.id));
+    for (index, until) in backups.iter().enumerate() {
+        let obsolete = verdicts
+            .horizon
+            .as_ref()
+            .is_some_and(|horizon| until.id <= *horizon);
+        let Some(spared) = spared(&backups[..index], WantedBy::Policy).filter(|_| obsolete) else {
+            break;
+        };
+        if is_copied(until)
+            && let Some(cycle) = Cycle::new(until, backups.iter().copied(), spared)
+        {
+            let size = catalog.segment_size();
+            add(
+                &mut removable,
+                &intersection(archive, |t| cycle.removes(t, size)),
+            );
+        }
+    }
+    removable
+}
+
+/// What no backup can need: barkeep's own rule.
+struct Unneeded<'a> {
+    catalog: &'a Catalog,
+    /// The beginnings of all that stays.
+    begins: Vec<SegmentName>,
+    /// What standalone keeps need, on whatever timeline.
+    own: Vec<Run>,
+    /// Whether what is not known about some backup keeps everything.
+    blocked: bool,
+}
+
+impl<'a> Unneeded<'a> {
+    fn new(catalog: &'a Catalog, verdicts: &Verdicts, going: &Going) -> Self {
+        let mut unneeded = Self {
+            catalog,
+            begins: Vec::new(),
+            own: Vec::new(),
+            blocked: !catalog.unreadable.is_empty(),
+        };
+        // The clusters with a backup, and whether one of theirs is good.
+        let mut good: BTreeMap<Option<SystemId>, bool> = BTreeMap::new();
+        let staying = catalog
+            .backups
+            .iter()
+            .filter(|backup| !going.backups.contains(&backup.id));
+        for backup in staying {
+            let verdict = verdicts.get(&backup.id);
+            let need = verdict.map_or(WalNeed::FromBegin, |verdict| verdict.wal);
+            if need == WalNeed::Nothing {
+                continue;
+            }
+            *good.entry(backup.system_id).or_default() |= catalog.is_good(backup);
+            unneeded.hold(backup, need);
+        }
+        unneeded.blocked |= good.is_empty() || good.values().any(|good| !good);
+        unneeded
+    }
+
+    fn hold(&mut self, backup: &Backup, need: WalNeed) {
+        let size = backup.segment_size;
+        let Some(begin) = backup.begin_wal else {
+            self.blocked = true;
+            return;
+        };
+        match backup.end_wal.filter(|_| need == WalNeed::Own) {
+            Some(end) if end.number(size) >= begin.number(size) => self.own.push(Run {
+                first: begin.number(size),
+                last: end.number(size),
+            }),
+            _ => self.begins.push(begin),
+        }
+    }
+
+    fn of(&self, timeline: TimelineId) -> Runs {
+        if self.blocked {
+            return Runs::default();
+        }
+        let size = self.catalog.segment_size();
+        let begins = self
+            .begins
+            .iter()
+            .filter(|begin| self.is_related(begin.timeline, timeline))
+            .map(|begin| begin.number(size));
+        let mut runs = begins.min().map_or_else(Runs::all, Runs::below);
+        for own in &self.own {
+            runs.remove(*own);
+        }
+        runs
+    }
+
+    /// Whether one timeline descends from the other, or may: the newer one's history is not there.
+    fn is_related(&self, one: TimelineId, two: TimelineId) -> bool {
+        let (old, new) = (one.min(two), one.max(two));
+        let history = self.catalog.wal.histories.get(&new);
+        old == new || history.is_none_or(|history| history.left_at(old).is_some())
+    }
+}
+
+#[cfg(test)]
+mod tests;

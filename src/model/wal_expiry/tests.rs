@@ -1,0 +1,263 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::model::{
+    judge::{Facts, Fate, judge},
+    scene::{Scene, scenes, timeline},
+    semantics::{BARMAN, SAFE},
+    timeline::TimelineHistory,
+    wal::SegmentSize,
+};
+
+/// Everything that a judgement lets go, by the judgement itself.
+fn all_expired(verdicts: &Verdicts) -> Going {
+    Going {
+        backups: verdicts.expired().cloned().collect(),
+        wanted_by: WantedBy::Policy,
+    }
+}
+
+fn spans(scene: &Scene, going: &Going, semantics: Semantics) -> Vec<WalSpan> {
+    let verdicts = judge(&scene.catalog, &scene.rule, &scene.facts, semantics);
+    wal_expiry(&scene.catalog, &verdicts, going, semantics)
+}
+
+fn show(spans: &[WalSpan]) -> String {
+    let span = |span: &WalSpan| {
+        let (timeline, run) = (span.timeline.number(), span.run);
+        format!("{timeline}:{}-{}", run.first.0, run.last.0)
+    };
+    spans.iter().map(span).collect::<Vec<_>>().join(" ")
+}
+
+/// What goes if everything goes that may.
+fn with(text: &str, semantics: Semantics) -> String {
+    let scene = Scene::parse(text);
+    let verdicts = judge(&scene.catalog, &scene.rule, &scene.facts, semantics);
+    show(&spans(&scene, &all_expired(&verdicts), semantics))
+}
+
+fn both(text: &str) -> String {
+    let (barman, safe) = (with(text, BARMAN), with(text, SAFE));
+    assert_eq!(barman, safe, "{text}");
+    safe
+}
+
+/// What goes with backups that a person deletes, under Barman's name.
+fn by_hand(text: &str, ages: &[&str]) -> String {
+    let scene = Scene::parse(text);
+    let going = Going {
+        backups: ages.iter().map(|age| scene.id(age)).collect(),
+        wanted_by: WantedBy::Person,
+    };
+    show(&spans(&scene, &going, BARMAN))
+}
+
+#[test]
+fn wal_before_the_oldest_backup_that_stays_goes() {
+    assert_eq!(
+        both("REDUNDANCY 2 | done 1d | done 8d | done 15d | done 22d"),
+        "1:1-919"
+    );
+    assert_eq!(
+        both("REDUNDANCY 1 | done 1d | failed 2d | done 8d | failed 9d"),
+        "1:1-989"
+    );
+}
+
+#[test]
+fn unfinished_backups_hold_their_wal() {
+    let text = "REDUNDANCY 1 | done 1d | waiting_for_wals 3d | done 8d";
+    assert_eq!(both(text), "1:1-969");
+    // Barman's order is by id and knows nothing of a running backup's WAL.
+    let running = "REDUNDANCY 1 | done 1d | started 3d begin:900 | done 8d";
+    assert_eq!(with(running, BARMAN), "1:1-989");
+    assert_eq!(with(running, SAFE), "1:1-899");
+}
+
+#[test]
+fn kept_backups_hold_all_wal_or_their_own() {
+    let full = "REDUNDANCY 1 | done 1d | done 8d keep:full | done 9d";
+    assert_eq!(both(full), "1:1-919");
+    let standalone = "REDUNDANCY 1 | done 1d | done 5d | done 8d keep:standalone | done 9d";
+    assert_eq!(both(standalone), "1:1-919 1:922-989");
+    let anchor = "RECOVERY WINDOW OF 1 DAY | done 1h | done 8d keep:standalone | done 9d";
+    assert_eq!(both(anchor), "1:1-919");
+}
+
+#[test]
+fn a_person_who_deletes_one_removes_wal_only_below_all_others() {
+    let text = "none | done 1d | done 5d | done 8d | done 9d";
+    assert_eq!(by_hand(text, &["9d"]), "1:1-919");
+    assert_eq!(by_hand(text, &["8d"]), "");
+    assert_eq!(by_hand(text, &["9d", "8d"]), "1:1-949");
+    assert_eq!(by_hand(text, &["1d", "5d", "8d", "9d"]), "1:1-989");
+    let standalone = "none | done 1d | done 5d | done 8d keep:standalone";
+    assert_eq!(by_hand(standalone, &["5d"]), "");
+}
+
+#[test]
+fn wal_of_other_timelines_stays_while_a_backup_may_need_it() {
+    let promoted = "REDUNDANCY 1 | done 1d tl:2 | done 8d | done 9d | wal 1:1-960 2:950-1010";
+    // Barman takes all of an older timeline without backups, we only what lies before the beginning.
+    let known = format!("{promoted} | history 2:1@950");
+    assert_eq!(with(&known, BARMAN), "1:1-960 2:950-989");
+    assert_eq!(with(&known, SAFE), "1:1-960 2:950-989");
+    assert_eq!(with(promoted, SAFE), "1:1-960 2:950-989");
+    // A newer timeline never goes, though no backup is on it yet.
+    let ahead = "REDUNDANCY 1 | done 1d | done 8d | wal 1:1-1010 2:900-1010 | history 2:1@900";
+    assert_eq!(both(ahead), "1:1-989");
+    // A branch that was given up goes once nothing descends from it.
+    let branch = "REDUNDANCY 1 | done 1d tl:3 | done 8d | wal 1:1-950 2:950-1010 3:940-1010 | history 2:1@950 | history 3:1@940";
+    assert_eq!(both(branch), "1:1-950 2:950-1010 3:940-989");
+    // Without the history nobody can tell, so only what lies before the beginning goes.
+    let unknown = "REDUNDANCY 1 | done 1d tl:3 | done 8d | wal 1:1-950 2:950-1010 3:940-1010";
+    assert_eq!(with(unknown, SAFE), "1:1-950 2:950-989 3:940-989");
+}
+
+#[test]
+fn fragments_go_with_the_segments_around_them() {
+    let mut scene = Scene::parse("REDUNDANCY 1 | done 1d | done 8d | wal 1:910-1010");
+    for number in [5, 920, 989, 990] {
+        let fragment = (timeline("1"), SegmentNumber(number));
+        scene.catalog.wal.fragments.insert(fragment);
+    }
+    for semantics in [BARMAN, SAFE] {
+        let verdicts = judge(&scene.catalog, &scene.rule, &scene.facts, semantics);
+        let spans = spans(&scene, &all_expired(&verdicts), semantics);
+        assert_eq!(show(&spans), "1:5-5 1:910-989");
+    }
+}
+
+#[test]
+fn a_backup_that_waits_for_its_turn_still_holds_its_wal() {
+    let scene = Scene::parse("REDUNDANCY 1 | done 1d | done 8d | done 9d");
+    let going = |ages: &[&str]| Going {
+        backups: ages.iter().map(|age| scene.id(age)).collect(),
+        wanted_by: WantedBy::Policy,
+    };
+    assert_eq!(show(&spans(&scene, &going(&["9d"]), SAFE)), "1:1-919");
+    assert_eq!(show(&spans(&scene, &going(&[]), SAFE)), "1:1-909");
+}
+
+#[test]
+fn wal_stays_until_the_policy_has_made_a_backup_obsolete() {
+    assert_eq!(both("REDUNDANCY 3 | done 1d | done 8d"), "");
+    assert_eq!(both("RECOVERY WINDOW OF 9 DAYS | done 1d | done 8d"), "");
+    assert_eq!(both("none | done 1d | done 8d"), "");
+    // Afterwards it goes at any time: what a deleted backup left is found by the next run.
+    assert_eq!(with("REDUNDANCY 2 | done 1d | done 8d", SAFE), "1:1-919");
+    assert_eq!(with("REDUNDANCY 2 | done 1d | done 8d", BARMAN), "");
+    let window = "RECOVERY WINDOW OF 7 DAYS | done 1d | done 8d";
+    assert_eq!(with(window, SAFE), "1:1-919");
+    let standalone = "REDUNDANCY 1 | done 1d | done 8d keep:standalone";
+    assert_eq!(with(standalone, SAFE), "1:1-919 1:922-989");
+}
+
+#[test]
+fn what_is_not_known_keeps_all_wal() {
+    for text in [
+        "REDUNDANCY 1 | done 1d | done 8d | unreadable 9d",
+        "REDUNDANCY 1 | done 1d | done 8d | started 0d nowal:",
+        "REDUNDANCY 1 | done 1d | done 8d | done 9d nowal:",
+        "REDUNDANCY 1 | done 1d empty: | done 8d empty:",
+        "REDUNDANCY 1 | started 0d sys:2 | done 1d | done 8d",
+        "REDUNDANCY 1 | done -1h | done 1d | done 8d",
+    ] {
+        assert_eq!(with(text, SAFE), "", "{text}");
+    }
+    let mut scene = Scene::parse("REDUNDANCY 1 | done 1d | done 8d");
+    let larger = SegmentSize::new(64 << 20).expect("a size");
+    scene.catalog.backups[0].segment_size = larger;
+    let verdicts = judge(&scene.catalog, &scene.rule, &scene.facts, BARMAN);
+    assert_eq!(spans(&scene, &all_expired(&verdicts), BARMAN), []);
+}
+
+/// Every history that a recovery might follow.
+fn histories(catalog: &Catalog) -> Vec<TimelineHistory> {
+    let known = catalog.wal.histories.values().cloned();
+    let runs = catalog.wal.runs.keys().map(|on| catalog.wal.history(*on));
+    known.chain(runs).collect()
+}
+
+proptest! {
+    #[test]
+    fn no_backup_that_stays_loses_wal(text in scenes()) {
+        let scene = Scene::distinct(&text);
+        let catalog = &scene.catalog;
+        let verdicts = judge(catalog, &scene.rule, &scene.facts, SAFE);
+        let going = all_expired(&verdicts);
+        let spans = wal_expiry(catalog, &verdicts, &going, SAFE);
+        let gone = |timeline, number| spans.iter().any(|span| {
+            span.timeline == timeline && span.run.first <= number && number <= span.run.last
+        });
+        for backup in &catalog.backups {
+            let fate = verdicts.get(&backup.id).expect("a verdict").fate;
+            let need = verdicts.get(&backup.id).expect("a verdict").wal;
+            let Some(begin) = backup.begin_wal.filter(|_| fate != Fate::Expire && need != WalNeed::Nothing)
+            else { continue };
+            for history in histories(catalog) {
+                let last = match (need, backup.end_wal) {
+                    (WalNeed::Own, Some(end)) => end.number(backup.segment_size).0,
+                    _ => 2100,
+                };
+                if history.left_at(begin.timeline).is_none_or(|left| backup.begin_lsn.is_some_and(|b| left < b)) {
+                    continue;
+                }
+                for number in (begin.number(backup.segment_size).0..=last).map(SegmentNumber) {
+                    let on = history.timeline_of(number, backup.segment_size);
+                    prop_assert!(!gone(on, number), "{} needs {on} {}", backup.id, number.0);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_we_remove_barman_removes_or_would_have_removed(
+        text in scenes(),
+    ) {
+        let scene = Scene::distinct(&text);
+        let verdicts = judge(&scene.catalog, &scene.rule, &scene.facts, SAFE);
+        let spans = wal_expiry(&scene.catalog, &verdicts, &all_expired(&verdicts), SAFE);
+        let barman = barman_with_ghosts(&scene);
+        for span in spans {
+            for number in span.run.first.0..=span.run.last.0 {
+                let removed = barman.iter().any(|other| {
+                    other.timeline == span.timeline
+                        && (other.run.first.0..=other.run.last.0).contains(&number)
+                });
+                prop_assert!(removed, "{} {number} would stay", span.timeline);
+            }
+        }
+    }
+}
+
+/// What Barman removes from a catalog, and what it would if another backup stood in any place where
+/// it calls that one obsolete.
+fn barman_with_ghosts(scene: &Scene) -> Vec<WalSpan> {
+    let run = |catalog: &Catalog, ghost: Option<&BackupId>| {
+        // Barman knows of nothing outside the catalog.
+        let facts = Facts::at(scene.facts.now);
+        let verdicts = judge(catalog, &scene.rule, &facts, BARMAN);
+        let obsolete = |id| verdicts.get(id).map(|verdict| verdict.fate) == Some(Fate::Expire);
+        if ghost.is_some_and(|id| !obsolete(id)) {
+            return Vec::new();
+        }
+        wal_expiry(catalog, &verdicts, &all_expired(&verdicts), BARMAN)
+    };
+    let mut removed = run(&scene.catalog, None);
+    for above in &scene.catalog.backups {
+        let mut catalog = scene.catalog.clone();
+        let mut ghost = Scene::parse("none | done 0d").catalog.backups.remove(0);
+        // The text just below another id.
+        let (head, last) = above.id.as_str().split_at(above.id.as_str().len() - 1);
+        let below = char::from(last.as_bytes()[0] - 1);
+        ghost.id = BackupId::new(format!("{head}{below}~"));
+        ghost.timeline = above.timeline;
+        let id = ghost.id.clone();
+        catalog.backups.push(ghost);
+        catalog.backups.sort_by(|one, two| one.id.cmp(&two.id));
+        removed.extend(run(&catalog, Some(&id)));
+    }
+    removed
+}
