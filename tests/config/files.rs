@@ -76,7 +76,7 @@ fn a_pattern_may_fit_nothing_but_a_plain_path_must_exist() {
     assert_eq!(servers(&empty.path().join("barkeep.toml"), None), "");
     let missing = directory(&[("barkeep.toml", "version = 1\ninclude = [\"x.toml\"]\n")]);
     assert_snapshot!(validate(&missing, None), @r#"
-    barkeep.toml:2:12: there is no file `gold.toml` (paths are relative to the including file: `gold.toml`)
+    barkeep.toml:2:12: there is no file `x.toml` (paths are relative to the including file: `x.toml`)
     "#);
     let none = directory(&[]);
     assert_snapshot!(validate(&none, None), @r#"
