@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{
     failure::Kind,
-    model::record::{Attempt, Baseline, Identity, KeepRecord, Mark, PageEvidence, Tombstone},
+    model::record::{Attempt, Baseline, Deletion, Identity, KeepRecord, Mark, PageEvidence},
 };
 
 /// The version of every layout that this program writes.
@@ -61,7 +61,7 @@ macro_rules! records {
 records! {
     Identity: "identity",
     Attempt: "attempt",
-    Tombstone: "tombstone",
+    Deletion: "deletion",
     KeepRecord: "keep",
     Mark: "mark",
     Baseline: "baseline",

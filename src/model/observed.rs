@@ -154,12 +154,28 @@ pub struct Stored {
     pub identity: Knowledge<Identity>,
     /// The attempts on record, each with what is known about its process.
     pub attempts: Knowledge<BTreeMap<BackupId, (Attempt, Life)>>,
-    /// The backups that barkeep deleted.
+    /// The backups that barkeep deleted: at least those of the last 24 hours, and whatever tells of one that is still there in part.
     pub tombstones: Knowledge<Vec<Tombstone>>,
     /// The keeps that barkeep set.
     pub keep_records: Knowledge<BTreeMap<BackupId, KeepRecord>>,
-    /// Uploads that were begun and neither completed nor aborted.
-    pub uploads: Vec<PendingUpload>,
+    /// Uploads that were begun and neither completed nor aborted; `Absent` where the store cannot tell.
+    pub uploads: Knowledge<Vec<PendingUpload>>,
+}
+
+impl Stored {
+    /// A destination of which nothing could be found out.
+    pub fn unknown(read_at: Timestamp, failure: &Failure) -> Self {
+        Self {
+            read_at,
+            store_time: Knowledge::Unknown(failure.clone()),
+            catalog: Knowledge::Unknown(failure.clone()),
+            identity: Knowledge::Unknown(failure.clone()),
+            attempts: Knowledge::Unknown(failure.clone()),
+            tombstones: Knowledge::Unknown(failure.clone()),
+            keep_records: Knowledge::Unknown(failure.clone()),
+            uploads: Knowledge::Unknown(failure.clone()),
+        }
+    }
 }
 
 /// An upload that was begun and neither completed nor aborted.

@@ -11,7 +11,7 @@ use crate::{
     clock::Clock,
     failure::Failure,
     model::{
-        desired::Server,
+        desired::{Server, ServerState},
         names::DestinationName,
         observed::{Knowledge, Locality, Observed, Stored},
         zone::Zone,
@@ -51,11 +51,15 @@ pub enum Depth {
 
 /// Finds out how a server and its catalogs stand.
 pub async fn observe(surroundings: &Surroundings<'_>) -> Observed {
+    let absent = |why: &str| {
+        let why = why.to_owned();
+        (Knowledge::Absent, Locality::NotLocal { why })
+    };
+    let retired = surroundings.server.state == ServerState::Retired;
     let (postgres, locality) = match &surroundings.postgres {
-        None => {
-            let why = "no connection is configured".to_owned();
-            (Knowledge::Absent, Locality::NotLocal { why })
-        }
+        // It has nothing to tell any more, and need not answer.
+        Some(_) if retired => absent("the server is retired"),
+        None => absent("no connection is configured"),
         Some(Err(failure)) => {
             let why = failure.to_string();
             (
@@ -71,7 +75,7 @@ pub async fn observe(surroundings: &Surroundings<'_>) -> Observed {
         .map(|(name, archive)| async move {
             let stored = match archive {
                 Ok(archive) => catalog::observe(archive, &context(surroundings, name)).await,
-                Err(failure) => unopened(surroundings.clock, failure),
+                Err(failure) => Stored::unknown(surroundings.clock.now(), failure),
             };
             (name.clone(), stored)
         });
@@ -100,18 +104,5 @@ fn context(surroundings: &Surroundings<'_>, destination: &DestinationName) -> Co
         zone: entry.map_or_else(Zone::utc, |entry| entry.zone.clone()),
         clock: surroundings.clock,
         depth: surroundings.depth,
-    }
-}
-
-fn unopened(clock: Clock, failure: &Failure) -> Stored {
-    Stored {
-        read_at: clock.now(),
-        store_time: Knowledge::Unknown(failure.clone()),
-        catalog: Knowledge::Unknown(failure.clone()),
-        identity: Knowledge::Unknown(failure.clone()),
-        attempts: Knowledge::Unknown(failure.clone()),
-        tombstones: Knowledge::Unknown(failure.clone()),
-        keep_records: Knowledge::Unknown(failure.clone()),
-        uploads: Vec::new(),
     }
 }

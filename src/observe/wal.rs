@@ -187,8 +187,14 @@ impl Tally {
                 found.bytes += object.size;
             }
             WalFile::Segment(_) => self.listing.others += 1,
-            WalFile::Partial(_) => self.listing.partials += 1,
-            WalFile::BackupHistory(..) => self.listing.backup_histories += 1,
+            WalFile::Partial(name) => {
+                self.listing.partials += 1;
+                self.fragment(name);
+            }
+            WalFile::BackupHistory(name, _) => {
+                self.listing.backup_histories += 1;
+                self.fragment(name);
+            }
             WalFile::History(timeline) => {
                 let place = (object.key.clone(), wal.compression);
                 self.histories.insert(timeline, place);
@@ -196,7 +202,15 @@ impl Tally {
         }
     }
 
-    /// Reads the histories that were found.
+    fn fragment(&mut self, name: SegmentName) {
+        if u64::from(name.segment) < self.segment_size.segments_per_log() {
+            let number = name.number(self.segment_size);
+            let found = &mut self.listing.archive;
+            found.fragments.insert((name.timeline, number));
+        }
+    }
+
+    /// Reads the histories that were found, and forgets the fragments of segments that are there as a whole.
     async fn finish(mut self, archive: &Archive) -> Result<Listing, Error> {
         self.listing.requests += self.histories.len() as u64;
         let read = async |(timeline, (key, compression))| {
@@ -207,6 +221,9 @@ impl Tally {
         let histories = histories.buffer_unordered(HISTORIES_PARALLEL).try_collect();
         let found = &mut self.listing.archive;
         found.histories = histories.await?;
+        let mut fragments = std::mem::take(&mut found.fragments);
+        fragments.retain(|(timeline, segment)| !found.contains(*timeline, *segment));
+        found.fragments = fragments;
         let runs = found.runs.values().flatten();
         let segments: u64 = runs.map(crate::model::catalog::Run::segments).sum();
         self.listing.duplicates = found.objects - segments;
