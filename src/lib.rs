@@ -1,5 +1,9 @@
 //! barkeep: declarative PostgreSQL backups in Barman's cloud catalog.
 
+// The scenes of the tests are compiled here and with `tests/pure`, and name what they use in the same words.
+#[cfg(test)]
+extern crate self as barkeep;
+
 pub mod actor;
 pub mod cli;
 pub mod clock;

@@ -24,11 +24,12 @@ fn shape(step: &Step) -> impl serde::Serialize {
     (&step.destination, &step.action, &step.reasons)
 }
 
-/// The fingerprint of what a plan's destructive steps rest on: backups with their statuses, keeps, and timelines, but not every new segment.
+/// The fingerprint of what a plan rests on: all of `base/` with its keeps and versions, and the timelines, but not every new segment.
 pub(super) fn fingerprint(destination: &DestinationName, stored: &Stored) -> String {
     let catalog = match &stored.catalog {
         Knowledge::Known(catalog) => canonical(&(
             &catalog.backups,
+            &catalog.versions,
             catalog.unreadable.keys().collect::<Vec<_>>(),
             &catalog.orphans,
             catalog.wal.histories.keys().collect::<Vec<_>>(),

@@ -92,7 +92,6 @@ fn object(action: &Action, weight: Weight) -> String {
             Some(until) => format!("{backup}  {target} until {until}"),
             None => format!("{backup}  {target}"),
         },
-        Action::AbortUpload { key, .. } => key.clone(),
         Action::DeleteWal { spans } => {
             let (segments, spans) = (weight.segments, spans.len());
             format!("{segments} segments in {spans} {}", plural(spans, "range"))
@@ -117,7 +116,10 @@ fn write_conditions(formatter: &mut fmt::Formatter<'_>, target: &Target) -> fmt:
             )?;
         }
     }
-    for waiting in &target.waiting {
+    // What a condition says in full is not said again.
+    let told = |text: &String| target.conditions.iter().any(|c| c.message.contains(text));
+    let waiting = target.waiting.iter().map(ToString::to_string);
+    for waiting in waiting.filter(|text| !told(text)) {
         writeln!(formatter, "  . {:<13} {waiting}", "waiting")?;
     }
     Ok(())
@@ -158,9 +160,7 @@ impl fmt::Display for Summary<'_> {
         let settled = count(|action| {
             matches!(
                 action,
-                Action::FinishBackup { .. }
-                    | Action::AbandonAttempt { .. }
-                    | Action::AbortUpload { .. }
+                Action::FinishBackup { .. } | Action::AbandonAttempt { .. }
             )
         });
         let kept = count(|action| matches!(action, Action::SetKeep { .. }));
