@@ -14,10 +14,10 @@ use crate::model::{
 };
 
 /// How far the clocks of host, store and PostgreSQL may lie apart.
-pub(super) const SKEW_MAX: Duration = Duration::from_secs(5 * 60);
+pub(super) const SKEW_MAX: Duration = Duration::from_mins(5);
 
 /// How old an observation may be that something is deleted from.
-pub(super) const OBSERVATION_AGE_MAX: Duration = Duration::from_secs(5 * 60);
+pub(super) const OBSERVATION_AGE_MAX: Duration = Duration::from_mins(5);
 
 /// Whether something may be added: the catalog was read, and it belongs to the cluster.
 pub(super) fn additive(scene: &Scene<'_>) -> Result<(), Waiting> {
@@ -126,5 +126,48 @@ pub(super) fn unknown(what: &str, why: &str) -> Waiting {
     Waiting::Unknown {
         what: what.to_owned(),
         why: why.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::plan::testing::{stands, steps, waits};
+
+    #[test]
+    fn clocks_that_disagree_stop_deletes() {
+        let text = "retention=1x | done 1d | done 9d";
+        assert!(steps(text).starts_with("delete 9d"));
+        for clock in [
+            "store 6m",
+            "store -6m",
+            "postgres clock:6m",
+            "postgres clock:-6m",
+        ] {
+            let text = format!("{text} | {clock}");
+            assert_eq!(steps(&text), "", "{clock}");
+            assert_eq!(waits(&text), "clocks disagree by 6m", "{clock}");
+            assert_eq!(
+                stands(&text),
+                "stalled: clocks disagree by 6m; no deletes",
+                "{clock}"
+            );
+        }
+        assert!(steps(&format!("{text} | store 4m")).starts_with("delete 9d"));
+    }
+
+    #[test]
+    fn what_cannot_be_understood_stops_deletes_but_not_backups() {
+        let text = "schedule=@hourly retention=1x | done 1d | done 9d | unreadable 3d";
+        assert!(steps(text).starts_with("backup: due"));
+        let text = text.replace("schedule=@hourly", "");
+        assert_eq!(steps(&text), "");
+        assert_eq!(waits(&text), "backup 3d is unknown: nonsense");
+    }
+
+    #[test]
+    fn another_cluster_stops_everything() {
+        let text = "schedule=@hourly retention=1x | done 1d | done 9d | identity 2";
+        assert_eq!(steps(text), "");
+        assert_eq!(waits(text), "the prefix belongs to system 2, found 1");
     }
 }
