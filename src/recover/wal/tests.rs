@@ -2,10 +2,11 @@ use std::{fs, sync::Arc};
 
 use super::*;
 use crate::{
+    failure::Kind,
     model::{compression::Codec, time::Timestamp, wal::SegmentSize},
     pipeline::compress::Encoder,
     store::{
-        Meaning, Operation, PutOptions, Store as _,
+        Key, Meaning, Operation, PutOptions, Store as _,
         fault::{Effect, Faults, Faulty, Rule},
         memory::Memory,
     },

@@ -22,7 +22,11 @@ fn first_put(name: &str, effect: Effect) -> [Rule; 1] {
 }
 
 fn operations(faults: &Faults) -> Vec<Operation> {
-    faults.calls().into_iter().map(|(operation, _)| operation).collect()
+    faults
+        .calls()
+        .into_iter()
+        .map(|(operation, _)| operation)
+        .collect()
 }
 
 #[tokio::test]
