@@ -42,7 +42,7 @@ pub use error::{Error, Warning};
 pub use identity::{WalArchiveCheck, check_wal_archive};
 
 use deliver::Delivery;
-use prepare::Prepared;
+use prepare::{Prepared, Purpose};
 
 /// A destination of WAL.
 #[derive(Clone, Debug)]
@@ -225,7 +225,7 @@ pub async fn archive_wal(
             warnings,
         });
     }
-    let one = archive_one(path, file, targets, options).await?;
+    let one = archive_one((path, file), Purpose::Asked, targets, options).await?;
     let ahead = backlog::archive_ahead(path, &one, targets, options).await;
     warnings.extend(one.warnings);
     warnings.extend(ahead.warnings);
@@ -254,15 +254,15 @@ struct One {
 }
 
 async fn archive_one(
-    path: &Path,
-    file: WalFile,
+    (path, file): (&Path, WalFile),
+    purpose: Purpose,
     targets: &[ArchiveTarget],
     options: &ArchiveOptions,
 ) -> Result<One, Error> {
     // What is asked of the destinations before anything is sent overlaps with reading and compressing.
     let preparing = {
         let (path, options) = (path.to_owned(), options.clone());
-        blocking(move || prepare::prepare(&path, file, &options))
+        blocking(move || prepare::prepare(&path, file, purpose, &options))
     };
     let looking = targets
         .iter()

@@ -1,6 +1,6 @@
 //! What can go wrong while a file is archived: what stops it, and what is only worth telling.
 
-use std::{io, path::PathBuf};
+use std::{fmt, io, path::PathBuf};
 
 use crate::{
     failure::{Failure, Kind},
@@ -45,6 +45,38 @@ pub enum Warning {
     },
     /// The local cache cannot be used.
     Spool(Failure),
+}
+
+impl fmt::Display for Warning {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::UnknownMagic(magic) => write!(
+                formatter,
+                "WAL of an unknown version of PostgreSQL (magic number {magic:04X})"
+            ),
+            Self::PartialDiffers {
+                destination,
+                first,
+                aside: ours,
+            } => write!(
+                formatter,
+                "`{first}` in `{destination}` holds other content and stays{}",
+                aside(ours.as_ref())
+            ),
+            Self::Unconditional(destination) => write!(
+                formatter,
+                "`{destination}` cannot refuse to overwrite; nothing was there a moment before"
+            ),
+            Self::Optional {
+                destination,
+                failure,
+            } => write!(formatter, "`{destination}` lacks the file: {failure}"),
+            Self::Ahead { file, failure } => {
+                write!(formatter, "archiving ahead stopped at `{file}`: {failure}")
+            }
+            Self::Spool(failure) => write!(formatter, "the spool is not used: {failure}"),
+        }
+    }
 }
 
 /// Why a file was not archived.
@@ -151,7 +183,7 @@ pub enum Error {
 }
 
 fn aside(ours: Option<&Key>) -> String {
-    ours.map(|key| format!(", which was put aside as `{key}`"))
+    ours.map(|key| format!("; this one was put aside as `{key}`"))
         .unwrap_or_default()
 }
 

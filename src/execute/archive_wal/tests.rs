@@ -22,6 +22,7 @@ use crate::{
 
 mod ahead;
 mod faults;
+mod laws;
 
 const FIRST: &str = "000000010000000000000001";
 const SECOND: &str = "000000010000000000000002";
