@@ -54,8 +54,11 @@ pub enum Error {
     #[error("{0} compression has no levels")]
     NoLevels(Compression),
     /// The level lies outside the codec's range.
-    #[error("level {level} is outside {compression}'s range of {from} to {to}", from = range.start(),
-        to = range.end())]
+    #[error(
+        "level {level} is outside {compression}'s range of {from} to {to}",
+        from = range.start(),
+        to = range.end()
+    )]
     Range {
         /// The codec.
         compression: Compression,

@@ -4,10 +4,12 @@
 //! pieces are made to be stacked:
 //!
 //! ```text
-//! backup   file → page::Verified → tar::Writer → compress::parallel::Encoder → checksum::Metered → upload
-//! restore  download → compress::Decoder → untar::Extraction → files
-//! WAL      file → compress::Encoder → upload            download → compress::Decoder → file
+//! backup   file → page::Verified → tar::Writer → compress::parallel::Encoder → upload
+//! restore  download → compress::Decoder → untar::Destination → files
+//! WAL      file → compress::Encoder → upload     download → compress::Decoder → file
 //! ```
+//!
+//! `checksum::Metered` and `throttle::Throttled` fit anywhere in between.
 //!
 //! What to back up, how to name it, where to put it and what a damaged page means is decided by
 //! the callers. Each module's documentation states how much memory it holds; none of it grows

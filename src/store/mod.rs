@@ -26,9 +26,14 @@ pub mod conformance;
 pub mod directory;
 mod error;
 mod ext;
+pub mod fault;
+pub mod lease;
 mod listing;
 pub mod memory;
+pub mod meter;
 mod object;
+mod open;
+pub mod read_only;
 mod request;
 #[cfg(feature = "aws")]
 pub mod s3;
@@ -39,6 +44,7 @@ pub use ext::StoreExt;
 pub use object::{
     Checksum, ChecksumAlgorithm, Key, KeyError, LockMode, ObjectLock, ObjectMeta, ObjectVersion,
 };
+pub use open::{open, open_location};
 pub use request::{
     Deleted, GetOptions, GetRange, Head, Limits, ListPage, ListRequest, PageToken, Part,
     PendingUpload, PutMode, PutOptions, Stored, Tags, UploadId, UploadOptions,

@@ -67,12 +67,7 @@ impl Tree {
     pub(crate) fn assert_same_as(&self, other: &Path) {
         let (expected, found) = (describe(&self.path), describe(other));
         for (name, expected) in &expected {
-            assert_eq!(
-                found.get(name),
-                Some(expected),
-                "{}: {name:?}",
-                other.display()
-            );
+            assert_eq!(found.get(name), Some(expected), "{}", name.display());
         }
         assert_eq!(found.len(), expected.len(), "{}", other.display());
     }

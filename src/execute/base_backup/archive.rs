@@ -189,7 +189,9 @@ impl<S: Write> OpenArchive<S> {
             reading,
         };
         self.files += 1;
-        let pages = reading.verify_before.zip(page::file_number(&found.relative));
+        let pages = reading
+            .verify_before
+            .zip(page::file_number(&found.relative));
         let Some((start, number)) = pages else {
             self.writer
                 .append_file(&entry, &mut content)

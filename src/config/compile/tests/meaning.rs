@@ -1,0 +1,143 @@
+//! What a right configuration means.
+
+use insta::assert_snapshot;
+
+use super::*;
+use crate::config::{Origins, origin};
+
+#[test]
+fn every_leaf_comes_from_the_highest_layer_that_has_it() {
+    let main = r#"version = 1
+[defaults]
+destination = "d"
+time_zone = "Europe/Rome"
+jobs = 3
+wal = { compression = "gzip", check = false }
+[destinations.d]
+url = "file:///srv/backup"
+[servers.orders]
+policy = "gold"
+connection = "service=orders"
+minimum_redundancy = 2
+retention = { window = "20d" }
+[[servers.orders.keep]]
+backup = "before-v17"
+target = "full"
+until = 2027-12-31
+"#;
+    let policies = r#"[policies.base]
+schedule = "0 2 * * *"
+retention = "RECOVERY WINDOW OF 30 DAYS"
+keep = [{ first_of = "month", for = "12 months", target = "standalone" }]
+[policies.gold]
+extends = "base"
+schedule = { every = "24h", at = "03:00" }
+wal.compression = { codec = "zstd", level = "low" }
+"#;
+    let files = [("barkeep.toml", main), ("policies/gold.toml", policies)];
+    let compiled =
+        compiled(&files).unwrap_or_else(|report| panic!("{}", report.render(Style::Plain)));
+    assert_snapshot!(origin::show(&compiled.merged, Origins::Shown), @r#"
+    version = 1
+
+    [destinations.d]
+    url = "file:///srv/backup"                                   # barkeep.toml:8
+
+    [servers.orders]
+    connection = "service=orders"                                # barkeep.toml:11
+    mode = "full"                                                # built in
+
+    [[servers.orders.keep]]
+    backup = "before-v17"                                        # barkeep.toml:15
+    target = "full"                                              # barkeep.toml:16
+    until = "2027-12-31"                                         # barkeep.toml:17
+
+    [[servers.orders.backups]]
+    catch_up = "once"                                            # built in
+    compression = "none"                                         # built in
+    deletes.max_backups = 5                                      # built in
+    deletes.max_percent = 25                                     # built in
+    destination = "d"                                            # barkeep.toml:3
+    immediate_checkpoint = false                                 # built in
+    jobs = 3                                                     # barkeep.toml:5
+    keep = [{ first_of = "month", for = "12 months", target = "standalone" }] # policies/gold.toml:4
+    max_archive_size = "64GiB"                                   # built in
+    method = "files"                                             # built in
+    minimum_redundancy = 2                                       # barkeep.toml:12
+    part_size = "8MiB"                                           # built in
+    retention = { window = "20d" }                               # barkeep.toml:13
+    schedule = { at = "03:00", every = "24h" }                   # policies/gold.toml:7
+    splay = "0s"                                                 # built in
+    time_zone = "Europe/Rome"                                    # barkeep.toml:4
+    wal.check = false                                            # barkeep.toml:6
+    wal.compression = { codec = "zstd", level = "low" }          # policies/gold.toml:8
+    wal.max_lag = "5m"                                           # built in
+    wal.read_ahead = 8                                           # built in
+    wal.spool = "/var/tmp/barkeep"                               # built in
+    "#);
+
+    // What is shown is itself a configuration, and means the same.
+    let shown = origin::show(&compiled.merged, Origins::Hidden);
+    let again = compile(load::from_texts(&[("shown.toml", &shown)]));
+    let again = again.unwrap_or_else(|report| panic!("{}", report.render(Style::Plain)));
+    let mut desired = compiled.desired;
+    for server in desired.servers.values_mut() {
+        server
+            .entries
+            .iter_mut()
+            .for_each(|entry| entry.policy = None);
+    }
+    assert_eq!(format!("{desired:?}"), format!("{:?}", again.desired));
+}
+
+#[test]
+fn keeps_of_single_backups_leave_the_rules_in_force() {
+    let rules = |keys: &str| {
+        let text = format!(
+            "{HEAD}[policies.p]\n\
+                keep = [{{ first_of = \"month\", for = \"1 year\", target = \"full\" }}]\n\
+                [servers.s]\npolicy = \"p\"\ndestination = \"d\"\nschedule = \"none\"\n\
+                retention = \"none\"\n{keys}"
+        );
+        let compiled = compiled(&[("a.toml", &text)])
+            .unwrap_or_else(|report| panic!("{}", report.render(Style::Plain)));
+        let server = compiled
+            .desired
+            .servers
+            .into_values()
+            .next()
+            .expect("a server");
+        (server.entries[0].keep_rules.len(), server.keeps.len())
+    };
+    assert_eq!(rules(""), (1, 0));
+    assert_eq!(
+        rules("keep = [{ backup = \"x\", target = \"full\" }]"),
+        (1, 1)
+    );
+    assert_eq!(rules("keep = []"), (0, 0));
+    let both = r#"keep = [
+    { backup = "x", target = "full" },
+    { first_of = "year", for = "9 years", target = "full" },
+    { first_of = "day", for = "9d", target = "full" },
+]"#;
+    assert_eq!(rules(both), (2, 1));
+}
+
+#[test]
+fn a_keep_until_a_day_holds_to_its_end_by_the_local_clock() {
+    let text = format!(
+        "{HEAD}[defaults]\ntime_zone = \"Europe/Rome\"\n[servers.s]\ndestination = \"d\"\n\
+            schedule = \"none\"\nretention = \"none\"\n\
+            keep = [{{ backup = \"x\", target = \"full\", until = 2027-12-31 }}]\n"
+    );
+    let compiled = compiled(&[("a.toml", &text)])
+        .unwrap_or_else(|report| panic!("{}", report.render(Style::Plain)));
+    let server = compiled
+        .desired
+        .servers
+        .into_values()
+        .next()
+        .expect("a server");
+    let until = server.keeps[0].until.map(|until| until.to_string());
+    assert_eq!(until.as_deref(), Some("2027-12-31T23:00:00Z"));
+}
