@@ -1,6 +1,8 @@
 //! `backup.info` in both directions: what Barman writes of random values is what we write of them,
 //! and what it reads from a text is what we read.
 
+use std::fmt;
+
 use barkeep::{
     format::{
         backup_info::{BackupInfo, Settings, Started, Stopped, render_time},
@@ -147,7 +149,7 @@ fn stop(dice: &mut Dice, start: &Started) -> Stopped {
     }
 }
 
-fn put(fields: &mut Map<String, Value>, name: &str, value: Literal) {
+fn put(fields: &mut Map<String, Value>, name: &str, value: impl fmt::Display) {
     fields.insert(name.to_owned(), Value::String(value.to_string()));
 }
 

@@ -1,6 +1,10 @@
 //! Random catalogs: objects as they lie in a store, and what barkeep reads from them.
 
-use std::{collections::BTreeMap, fmt::Write as _, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fmt::{self, Write as _},
+    time::Duration,
+};
 
 use barkeep::{
     failure::{Failure, Kind},
@@ -53,6 +57,8 @@ impl Dice {
 pub(crate) struct World {
     /// Keys below the server's directory.
     pub(crate) objects: BTreeMap<String, String>,
+    /// The policy in the words that Barman gets.
+    policy: String,
     pub(crate) rule: Rule,
     pub(crate) now: Timestamp,
     /// Whether the store lists prefixes, as S3 does.
@@ -68,22 +74,73 @@ pub(crate) fn zone() -> Zone {
     Zone::new(ZONE, jiff::tz::TimeZone::get(ZONE).expect("a zone"))
 }
 
-/// A backup's age in hours, and the first segment that it needs: one more every day.
-fn begin_of(age: u64, dice: &mut Dice) -> SegmentNumber {
+/// The first segment that a backup of so many hours needs: one more every day, about.
+fn first_of(age: u64, dice: &mut Dice) -> SegmentNumber {
     SegmentNumber((42 - age / 24).saturating_sub(dice.roll(2)))
+}
+
+fn timeline(number: u64) -> TimelineId {
+    let number = u32::try_from(number).expect("a small number");
+    TimelineId::new(number).expect("not zero")
+}
+
+/// A `backup.info` of a backup that began then, and needs WAL from that segment on.
+fn record(begin: Timestamp, first: SegmentNumber, dice: &mut Dice) -> String {
+    let done = ["DONE"; 9];
+    let other = ["FAILED", "STARTED", "WAITING_FOR_WALS", "SYNCING", "EMPTY"];
+    let status = dice.pick(&[&done[..], &other[..]].concat());
+    let over = !matches!(status, "STARTED" | "EMPTY" | "FAILED");
+    let on = timeline(1 + dice.roll(8) / 5 + dice.roll(12) / 11);
+    let comment = if dice.percent(5) {
+        "# a comment = here\n\n"
+    } else {
+        ""
+    };
+
+    let mut info = comment.to_owned();
+    let mut field = |name: &str, value: &dyn fmt::Display| {
+        writeln!(info, "{name}={value}").expect("a string grows");
+    };
+    field("begin_time", &time(begin, dice));
+    if !dice.percent(2) {
+        field("begin_wal", &first.name(on, size()));
+    }
+    field("begin_xlog", &Lsn(first.start(size()).0 + 40));
+    if over {
+        let end = begin + Duration::from_secs(60 * dice.roll(180));
+        if !dice.percent(1) {
+            field("end_time", &time(end, dice));
+        }
+        let last = SegmentNumber(first.0 + dice.roll(2));
+        let promoted = dice.percent(5);
+        let ends_on = timeline(u64::from(on.number()) + u64::from(promoted));
+        field("end_wal", &last.name(ends_on, size()));
+        field("end_xlog", &Lsn(last.start(size()).0 + 400));
+    }
+    field("timeline", &on.number());
+    field(
+        "systemid",
+        &dice.pick(&["1", "1", "1", "1", "1", "1", "2", "None"]),
+    );
+    field(
+        "version",
+        &dice.pick(&["180001", "180001", "180001", "170004"]),
+    );
+    field("xlog_segment_size", &size().bytes());
+    field("size", &"None");
+    field("status", &status);
+    info
 }
 
 impl World {
     /// The catalog that a number stands for.
     pub(crate) fn random(seed: u64) -> Self {
         let mut dice = Dice(seed);
-        let policy = match dice.percent(50) {
-            true => format!("REDUNDANCY {}", dice.roll(5)),
-            false => format!(
-                "recovery  window of {} {}",
-                dice.roll(5),
-                dice.pick(&["Days", "WEEK", "day"])
-            ),
+        let policy = if dice.percent(50) {
+            format!(" Redundancy {}", dice.roll(5))
+        } else {
+            let unit = dice.pick(&["Days", "WEEK", "day"]);
+            format!("recovery  window of {} {unit}", dice.roll(5))
         };
         let mut world = Self {
             objects: BTreeMap::new(),
@@ -91,6 +148,7 @@ impl World {
                 policy: Some(policy.parse().expect("a policy")),
                 minimum_redundancy: u32::try_from(dice.roll(4)).expect("a small number"),
             },
+            policy,
             // Shortly after the night in which Rome's clocks go back.
             now: "2026-11-02T12:00:00Z".parse().expect("an instant"),
             listing: dice.pick(&["s3", "gcs"]),
@@ -106,84 +164,23 @@ impl World {
     fn backup(&mut self, dice: &mut Dice) {
         let age = dice.roll(30 * 24);
         let begin = self.now - Duration::from_hours(age + 1);
-        let end = begin + Duration::from_secs(60 * dice.roll(180));
-        let local = zone().local(begin);
         let id = match dice.roll(40) {
             0 => "lost+found".to_owned(),
             1 => "20260101T000000".to_owned(),
-            _ => BackupId::at(local).to_string(),
+            _ => BackupId::at(zone().local(begin)).to_string(),
         };
-        let status = dice.pick(&[
-            "DONE",
-            "DONE",
-            "DONE",
-            "DONE",
-            "DONE",
-            "DONE",
-            "DONE",
-            "DONE",
-            "DONE",
-            "FAILED",
-            "STARTED",
-            "WAITING_FOR_WALS",
-            "SYNCING",
-            "EMPTY",
-        ]);
-        let timeline = TimelineId::new(
-            u32::try_from(1 + dice.roll(8) / 5 + dice.roll(12) / 11).expect("small"),
-        );
-        let timeline = timeline.expect("not zero");
-        let first = begin_of(age, dice);
-        let last = SegmentNumber(first.0 + dice.roll(2));
-        let mut info = String::new();
-        if dice.percent(5) {
-            info.push_str("# a comment = here\n\n");
-        }
-        let mut field =
-            |name: &str, value: String| writeln!(info, "{name}={value}").expect("a string grows");
-        field("begin_time", time(begin, dice));
-        let over = !matches!(status, "STARTED" | "EMPTY" | "FAILED");
-        if over && !dice.percent(1) {
-            field("end_time", time(end, dice));
-        }
-        if !dice.percent(2) {
-            field("begin_wal", first.name(timeline, size()).to_string());
-        }
-        field("begin_xlog", Lsn(first.start(size()).0 + 40).to_string());
-        if over {
-            let ends_on = match dice.percent(5) {
-                true => TimelineId::new(timeline.number() + 1).expect("not zero"),
-                false => timeline,
-            };
-            field("end_wal", last.name(ends_on, size()).to_string());
-            field("end_xlog", Lsn(last.start(size()).0 + 400).to_string());
-        }
-        field("timeline", timeline.number().to_string());
-        field(
-            "systemid",
-            dice.pick(&["1", "1", "1", "1", "1", "1", "2", "None"])
-                .to_string(),
-        );
-        field(
-            "version",
-            dice.pick(&["180001", "180001", "180001", "170004"])
-                .to_string(),
-        );
-        field("xlog_segment_size", size().bytes().to_string());
-        field("size", "None".to_owned());
-        field("status", status.to_owned());
-        if dice.percent(1) {
-            info.push_str(dice.pick(&["nonsense\n", "size=x\n", "end_time=never\n", "later=1\n"]));
-        }
         let directory = format!("base/{id}");
         if !dice.percent(3) {
+            let mut info = record(begin, first_of(age, dice), dice);
+            if dice.percent(1) {
+                let odd = ["nonsense\n", "size=x\n", "end_time=never\n", "later=1\n"];
+                info.push_str(dice.pick(&odd));
+            }
             self.put(&format!("{directory}/backup.info"), &info);
         }
         if !dice.percent(4) {
-            self.put(
-                &format!("{directory}/data.tar{}", dice.pick(&["", ".gz", ".lz4"])),
-                "x",
-            );
+            let extension = dice.pick(&["", ".gz", ".lz4"]);
+            self.put(&format!("{directory}/data.tar{extension}"), "x");
         }
         if dice.percent(12) {
             let keep = dice.pick(&["full", "standalone", "standalone", "standalone\n", "other"]);
@@ -219,8 +216,8 @@ impl World {
     }
 
     fn wal(&mut self, dice: &mut Dice) {
-        for number in 1..=u32::try_from(1 + dice.roll(3)).expect("small") {
-            let timeline = TimelineId::new(number).expect("not zero");
+        for number in 1..=1 + dice.roll(3) {
+            let timeline = timeline(number);
             if number > 1 && dice.percent(70) {
                 let text = history_of(number, dice);
                 self.put(&format!("wals/{timeline}.history"), &text);
@@ -278,7 +275,7 @@ impl World {
         json!({
             "ask": "expire",
             "objects": self.objects,
-            "policy": self.rule.policy.expect("a policy").to_string(),
+            "policy": self.policy,
             "minimum": self.rule.minimum_redundancy,
             "now": self.now.to_string().replace('Z', "+00:00"),
             "listing": self.listing,
@@ -345,7 +342,7 @@ pub(crate) fn segment_of(key: &str) -> Option<(TimelineId, SegmentNumber)> {
     Some((name.timeline, name.number(size())))
 }
 
-fn history_of(timeline: u32, dice: &mut Dice) -> String {
+fn history_of(timeline: u64, dice: &mut Dice) -> String {
     let first = 20 + dice.roll(10);
     let switch = |segment: u64| SegmentNumber(segment).start(size());
     let root = format!("1\t{}\twhy\n", switch(first));
