@@ -5,9 +5,11 @@ export BARKEEP_BED := $(BARKEEP_CACHE)/bed.env
 export CARGO_TARGET_DIR := $(BARKEEP_CACHE)/target
 CARGO_DENY := $(BARKEEP_CACHE)/cargo/bin/cargo-deny
 
+.NOTPARALLEL:
+
 .PHONY: help
 help: ## Say what there is to make
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 22
 
 .PHONY: demo
 demo: ## Back up, reconcile and restore a throw-away cluster, step by step

@@ -613,3 +613,6 @@ async fn alive<T>(running: &Running<'_>, work: impl Future<Output = T>) -> T {
     };
     join(work, running.beat(&stop)).await.0
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,4 +1,320 @@
 //! Carrying out what was decided or asked for.
+//!
+//! Only a guarded plan is executed, one step after another, in the plan's order; each destructive step checks its own precondition again just
+//! before it acts. A step that fails stops the destructive steps of its destination, not those of others. Nothing is retried here: the
+//! next activation is the retry.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    clock::Clock,
+    failure::Kind,
+    model::{
+        action::{Action, Effect},
+        backup::BackupId,
+        desired::Server,
+        names::DestinationName,
+        observed::Observed,
+        reason::Reason,
+        record::KeepRecord,
+        time::Timestamp,
+        wal::{SegmentName, SegmentSize},
+    },
+    plan::{Step, guard::Guarded},
+    store::{Archive, ArchiveError, PendingUpload, UploadId},
+};
 
 pub mod archive_wal;
+pub mod attempt;
 pub mod base_backup;
+
+mod delete;
+mod keep;
+
+/// What steps are carried out with.
+pub struct Workshop<'a> {
+    /// The server.
+    pub server: &'a Server,
+    /// Its catalogs.
+    pub archives: &'a BTreeMap<DestinationName, Archive>,
+    /// What the plan was made from.
+    pub observed: &'a Observed,
+    /// The present.
+    pub clock: Clock,
+    /// Stops at the next step.
+    pub cancel: &'a CancellationToken,
+}
+
+/// How a step ended.
+#[derive(Debug)]
+pub struct Outcome {
+    /// The step.
+    pub step: Step,
+    /// Why it failed, if it did.
+    pub result: Result<(), Error>,
+}
+
+/// Why a step failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The backup does not exist any more.
+    #[error("backup {0} is not in the catalog")]
+    NoSuchBackup(BackupId),
+    /// Only complete backups can be kept.
+    #[error("backup {0} is not complete, so it cannot be kept")]
+    NotDone(BackupId),
+    /// Somebody has kept it since it was judged.
+    #[error("backup {0} is kept since the plan was made; it stays")]
+    Kept(BackupId),
+    /// It was changed since it was judged.
+    #[error("backup {0} has changed since the plan was made; it stays until it is judged again")]
+    Changed(BackupId),
+    /// A keep could not be set or released.
+    #[error("cannot change the keep of {backup}")]
+    Keep {
+        /// The backup.
+        backup: BackupId,
+        /// Why.
+        source: ArchiveError,
+    },
+    /// The tombstone could not be written, so nothing was deleted.
+    #[error("cannot record the deletion of {backup}, so nothing of it was deleted")]
+    Tombstone {
+        /// The backup.
+        backup: BackupId,
+        /// Why.
+        source: ArchiveError,
+    },
+    /// Something could not be deleted.
+    #[error("cannot delete {what}")]
+    Delete {
+        /// What.
+        what: String,
+        /// Why.
+        source: crate::store::Error,
+    },
+    /// An upload could not be aborted.
+    #[error("cannot abort the upload of `{key}`")]
+    Abort {
+        /// Its object.
+        key: String,
+        /// Why.
+        source: crate::store::Error,
+    },
+    /// What a dead attempt left could not be settled.
+    #[error("cannot settle what the attempt of {backup} left")]
+    Adopt {
+        /// The backup.
+        backup: BackupId,
+        /// Why.
+        source: Box<base_backup::Error>,
+    },
+    /// WAL that a backup needs is missing again.
+    #[error("{0} still waits for WAL {1}")]
+    Waiting(BackupId, SegmentName),
+    /// The destination could not be opened.
+    #[error("the destination `{0}` is not open")]
+    NotOpen(DestinationName),
+    /// An earlier step in the same destination failed.
+    #[error("not tried: an earlier step in `{0}` failed")]
+    Skipped(DestinationName),
+    /// The operator stopped the work.
+    #[error("interrupted before it began")]
+    Interrupted,
+}
+
+impl Error {
+    /// The class of the failure.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::NoSuchBackup(_) => Kind::NotFound,
+            Self::NotDone(_) | Self::Kept(_) | Self::Changed(_) => Kind::Refused,
+            Self::Keep { source, .. } | Self::Tombstone { source, .. } => source.kind(),
+            Self::Delete { source, .. } | Self::Abort { source, .. } => source.kind(),
+            Self::NotOpen(_) => Kind::Unreachable,
+            Self::Adopt { source, .. } => source.kind(),
+            Self::Waiting(..) | Self::Skipped(_) => Kind::Partial,
+            Self::Interrupted => Kind::Interrupted,
+        }
+    }
+}
+
+/// Carries out the steps of a plan, save attempts, which run beside the loop: `attempts` gives the plan's one to its caller.
+pub async fn execute(guarded: &Guarded, workshop: &Workshop<'_>) -> Vec<Outcome> {
+    let digest = guarded.plan().digest();
+    let mut failed: BTreeSet<DestinationName> = BTreeSet::new();
+    let mut outcomes = Vec::new();
+    for group in groups(&guarded.plan().steps) {
+        let destination = &group[0].destination;
+        let results = if workshop.cancel.is_cancelled() {
+            group.iter().map(|_| Err(Error::Interrupted)).collect()
+        } else if failed.contains(destination) && is_destructive(&group[0].action) {
+            group
+                .iter()
+                .map(|_| Err(Error::Skipped(destination.clone())))
+                .collect()
+        } else {
+            carry_out(&group, workshop, &digest).await
+        };
+        if results.iter().any(Result::is_err) {
+            failed.insert(destination.clone());
+        }
+        let ended = |(step, result): (&&Step, _)| Outcome {
+            step: (*step).clone(),
+            result,
+        };
+        outcomes.extend(group.iter().zip(results).map(ended));
+    }
+    outcomes
+}
+
+fn is_destructive(action: &Action) -> bool {
+    action.effect() == Effect::Destructive
+}
+
+/// Backups of one destination that are deleted one after another are deleted together, in two waves over all of them.
+fn groups(steps: &[Step]) -> Vec<Vec<&Step>> {
+    let mut groups: Vec<Vec<&Step>> = Vec::new();
+    let is_delete = |step: &Step| matches!(step.action, Action::DeleteBackup { .. });
+    for step in steps.iter().filter(|step| !step.action.is_attempt()) {
+        match groups.last_mut() {
+            Some(group)
+                if is_delete(group[0])
+                    && is_delete(step)
+                    && group[0].destination == step.destination =>
+            {
+                group.push(step);
+            }
+            _ => groups.push(vec![step]),
+        }
+    }
+    groups
+}
+
+async fn carry_out(
+    group: &[&Step],
+    workshop: &Workshop<'_>,
+    digest: &str,
+) -> Vec<Result<(), Error>> {
+    let step = group[0];
+    let Some(archive) = workshop.archives.get(&step.destination) else {
+        return group
+            .iter()
+            .map(|_| Err(Error::NotOpen(step.destination.clone())))
+            .collect();
+    };
+    if matches!(step.action, Action::DeleteBackup { .. }) {
+        let epitaph = delete::Epitaph {
+            at: store_time(workshop, &step.destination),
+            plan: digest.to_owned(),
+        };
+        return delete::backups(archive, &doomed(group), &epitaph).await;
+    }
+    vec![one(step, archive, workshop).await]
+}
+
+fn doomed(group: &[&Step]) -> Vec<delete::Doomed> {
+    let each = group.iter().filter_map(|step| match &step.action {
+        Action::DeleteBackup { backup, version } => Some(delete::Doomed {
+            id: backup.clone(),
+            version: version.clone(),
+            reason: step
+                .reasons
+                .first()
+                .map(Reason::to_string)
+                .unwrap_or_default(),
+        }),
+        _ => None,
+    });
+    each.collect()
+}
+
+async fn one(step: &Step, archive: &Archive, workshop: &Workshop<'_>) -> Result<(), Error> {
+    match &step.action {
+        Action::SetKeep {
+            backup,
+            target,
+            until,
+        } => {
+            let record = KeepRecord {
+                backup: backup.clone(),
+                target: *target,
+                reason: step
+                    .reasons
+                    .first()
+                    .map(Reason::to_string)
+                    .unwrap_or_default(),
+                until: *until,
+                set_at: workshop.clock.now(),
+            };
+            keep::set(archive, &record).await
+        }
+        Action::ReleaseKeep { backup } => keep::release(archive, backup).await,
+        Action::AbortUpload { key, id, .. } => abort(archive, key, id, workshop.clock.now()).await,
+        Action::DeleteOrphan { backup, newest } => delete::orphan(archive, backup, *newest).await,
+        Action::DeleteWal { spans } => {
+            let size = segment_size(workshop, &step.destination);
+            delete::wal(archive, spans, size).await.map(|_| ())
+        }
+        Action::FinishBackup { backup } => finish(archive, backup).await,
+        Action::AbandonAttempt { backup } => base_backup::abandon_attempt(archive, backup, DIED)
+            .await
+            .map_err(|source| Error::Adopt {
+                backup: backup.clone(),
+                source: Box::new(source),
+            }),
+        // Both are taken out of the steps before: they run in groups, and beside the loop.
+        Action::TakeBackup { .. } | Action::DeleteBackup { .. } => Ok(()),
+    }
+}
+
+/// What `backup.info` says of an attempt that died.
+const DIED: &str = "the process that took it ended before it was complete";
+
+async fn finish(archive: &Archive, backup: &BackupId) -> Result<(), Error> {
+    let finished = base_backup::finish_backup(archive, backup, archive).await;
+    match finished {
+        Ok(base_backup::Finished::Done) => Ok(()),
+        Ok(base_backup::Finished::Waiting(first)) => Err(Error::Waiting(backup.clone(), first)),
+        Err(source) => Err(Error::Adopt {
+            backup: backup.clone(),
+            source: Box::new(source),
+        }),
+    }
+}
+
+/// Sets a keep that somebody asked for by name.
+pub async fn set_keep(archive: &Archive, record: &KeepRecord) -> Result<(), Error> {
+    keep::set(archive, record).await
+}
+
+async fn abort(archive: &Archive, key: &str, id: &str, started: Timestamp) -> Result<(), Error> {
+    let upload = PendingUpload {
+        key: archive.join(key),
+        id: UploadId(id.to_owned()),
+        started,
+    };
+    let aborted = archive.store().abort_upload(&upload).await;
+    aborted.map_err(|source| Error::Abort {
+        key: key.to_owned(),
+        source,
+    })
+}
+
+/// The store's clock as it was observed; ours where it was not.
+fn store_time(workshop: &Workshop<'_>, destination: &DestinationName) -> Timestamp {
+    let stored = workshop.observed.destinations.get(destination);
+    let time = stored.and_then(|stored| stored.store_time.known().copied());
+    time.unwrap_or_else(|| workshop.clock.now())
+}
+
+fn segment_size(workshop: &Workshop<'_>, destination: &DestinationName) -> SegmentSize {
+    let stored = workshop.observed.destinations.get(destination);
+    let catalog = stored.and_then(|stored| stored.catalog.known());
+    catalog.map_or(
+        SegmentSize::DEFAULT,
+        crate::model::catalog::Catalog::segment_size,
+    )
+}

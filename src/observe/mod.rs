@@ -1,3 +1,117 @@
-//! The world, turned into facts.
+//! The world, turned into facts: [`Observed`], with the gaps marked.
+//!
+//! Observing never fails. Whatever could not be found out becomes `Unknown` with its reason, and the planner waits. PostgreSQL is asked before
+//! the catalog is listed: whatever it calls archived by then must be in the listing. Nothing here writes.
 
+use std::collections::BTreeMap;
+
+use futures_util::future::join_all;
+
+use crate::{
+    clock::Clock,
+    failure::Failure,
+    model::{
+        desired::Server,
+        names::DestinationName,
+        observed::{Knowledge, Locality, Observed, Stored},
+        zone::Zone,
+    },
+    postgres::Connector,
+    store::Archive,
+};
+
+pub mod catalog;
+pub mod server;
 pub mod wal;
+
+/// What there is to look at for one server.
+pub struct Surroundings<'a> {
+    /// The server.
+    pub server: &'a Server,
+    /// How to reach it; `None` if the configuration names no connection.
+    pub postgres: Option<Result<Connector, Failure>>,
+    /// Its catalog in each destination, or why that cannot be opened.
+    pub archives: BTreeMap<DestinationName, Result<Archive, Failure>>,
+    /// The present.
+    pub clock: Clock,
+    /// How much to look at.
+    pub depth: Depth,
+}
+
+/// How much to look at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Depth {
+    /// The server, its backups and its WAL.
+    Everything,
+    /// Backups and WAL: the server may be gone, and that is why somebody asks.
+    Catalog,
+    /// Only backups: to list and show them.
+    Backups,
+}
+
+/// Finds out how a server and its catalogs stand.
+pub async fn observe(surroundings: &Surroundings<'_>) -> Observed {
+    let (postgres, locality) = match &surroundings.postgres {
+        None => {
+            let why = "no connection is configured".to_owned();
+            (Knowledge::Absent, Locality::NotLocal { why })
+        }
+        Some(Err(failure)) => {
+            let why = failure.to_string();
+            (
+                Knowledge::Unknown(failure.clone()),
+                Locality::NotLocal { why },
+            )
+        }
+        Some(Ok(connector)) => server::observe(connector, surroundings).await,
+    };
+    let catalogs = surroundings
+        .archives
+        .iter()
+        .map(|(name, archive)| async move {
+            let stored = match archive {
+                Ok(archive) => catalog::observe(archive, &context(surroundings, name)).await,
+                Err(failure) => unopened(surroundings.clock, failure),
+            };
+            (name.clone(), stored)
+        });
+    let destinations = join_all(catalogs).await.into_iter().collect();
+    Observed {
+        server: surroundings.server.name.clone(),
+        postgres,
+        locality,
+        destinations,
+    }
+}
+
+/// What reading a catalog needs to know.
+pub struct Context {
+    /// The zone in which times without an offset are read.
+    pub zone: Zone,
+    /// The present.
+    pub clock: Clock,
+    /// How much to read.
+    pub depth: Depth,
+}
+
+fn context(surroundings: &Surroundings<'_>, destination: &DestinationName) -> Context {
+    let entry = surroundings.server.entry(destination);
+    Context {
+        zone: entry.map_or_else(Zone::utc, |entry| entry.zone.clone()),
+        clock: surroundings.clock,
+        depth: surroundings.depth,
+    }
+}
+
+fn unopened(clock: Clock, failure: &Failure) -> Stored {
+    Stored {
+        read_at: clock.now(),
+        store_time: Knowledge::Unknown(failure.clone()),
+        catalog: Knowledge::Unknown(failure.clone()),
+        identity: Knowledge::Unknown(failure.clone()),
+        attempts: Knowledge::Unknown(failure.clone()),
+        tombstones: Knowledge::Unknown(failure.clone()),
+        keep_records: Knowledge::Unknown(failure.clone()),
+        uploads: Vec::new(),
+    }
+}

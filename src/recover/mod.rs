@@ -1,3 +1,4 @@
-//! Getting back what was stored: segments and clusters.
+//! Getting back what was stored.
 
+pub mod base;
 pub mod wal;

@@ -3,6 +3,8 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod base_backup;
 mod connect;
 mod sql;
 mod tls;
+mod wal;

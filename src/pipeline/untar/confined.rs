@@ -45,6 +45,15 @@ impl ConfinedPath {
             .map(|(last, parents)| (&last[..], parents))
     }
 
+    /// The same place under a longer name.
+    pub(super) fn with_suffix(&self, suffix: &str) -> Self {
+        let mut components = self.0.clone();
+        if let Some(last) = components.last_mut() {
+            last.extend_from_slice(suffix.as_bytes());
+        }
+        Self(components)
+    }
+
     /// Whether a relative link at this place, read as a text, stays inside.
     pub(super) fn link_stays_inside(&self, target: &[u8]) -> bool {
         if target.starts_with(b"/") {

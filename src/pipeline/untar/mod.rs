@@ -37,6 +37,9 @@ use crate::failure::Kind;
 
 const BUFFER: usize = 256 << 10;
 
+/// What a file that is held back has behind its name.
+pub const HELD: &str = ".incomplete";
+
 /// What went wrong while an archive was extracted.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -197,6 +200,7 @@ pub struct Destination {
     root: OwnedFd,
     options: Options,
     directories: Mutex<BTreeMap<ConfinedPath, Attributes>>,
+    held: Vec<ConfinedPath>,
 }
 
 #[derive(Clone, Copy)]
@@ -220,7 +224,47 @@ impl Destination {
             path: path.to_owned(),
             options,
             directories: Mutex::default(),
+            held: Vec::new(),
         })
+    }
+
+    /// Keeps the files of these names back, so that what is half extracted cannot be taken for the whole: they get
+    /// [`HELD`] behind their names until [`release`](Self::release).
+    ///
+    /// Names are relative, without `.` and `..`.
+    #[must_use]
+    pub fn holding_back(mut self, names: &[&str]) -> Self {
+        let path = |name: &&str| ConfinedPath::parse(name.as_bytes());
+        self.held = names.iter().filter_map(path).collect();
+        self
+    }
+
+    /// Gives a file that was held back its name. `false` if the archives had no such file.
+    pub fn release(&self, name: &str) -> Result<bool, Error> {
+        let create = |source| Error::Create {
+            path: self.path.join(name),
+            source,
+        };
+        let not_found = || create(io::ErrorKind::NotFound.into());
+        let path = ConfinedPath::parse(name.as_bytes()).ok_or_else(not_found)?;
+        let held = path.with_suffix(HELD);
+        let mut walker = Walker::new(self.root.as_fd());
+        let (file, parents) = path.split().ok_or_else(not_found)?;
+        let parent = match walker.directory(parents, Missing::Fail) {
+            Ok(parent) => parent,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            Err(error) => return Err(create(error)),
+        };
+        let (held, _) = held.split().ok_or_else(not_found)?;
+        match rustix::fs::renameat(parent, held, parent, file) {
+            Ok(()) => {
+                let synced = rustix::fs::fsync(parent);
+                synced.map_err(|error| create(error.into()))?;
+                Ok(true)
+            }
+            Err(rustix::io::Errno::NOENT) => Ok(false),
+            Err(error) => Err(create(error.into())),
+        }
     }
 
     /// Extracts one archive. Others may be extracted at the same time, as long as no file is in
@@ -241,7 +285,7 @@ impl Destination {
 
     /// Gives the directories their modes, owners and times, deepest first, and makes everything
     /// durable if asked to.
-    pub fn finish(self, durability: Durability) -> Result<(), Error> {
+    pub fn finish(&self, durability: Durability) -> Result<(), Error> {
         let directories = self.directories.lock().expect("no thread panics with it");
         let mut walker = Walker::new(self.root.as_fd());
         for (path, &attributes) in directories.iter().rev() {
@@ -299,7 +343,10 @@ impl Extraction<'_> {
         let outside = || Error::Outside {
             name: display(&entry.name),
         };
-        let path = ConfinedPath::parse(&entry.name).ok_or_else(outside)?;
+        let mut path = ConfinedPath::parse(&entry.name).ok_or_else(outside)?;
+        if entry.kind == EntryKind::File && self.destination.held.contains(&path) {
+            path = path.with_suffix(HELD);
+        }
         let attributes = Attributes {
             mode: entry.mode,
             uid: entry.uid,

@@ -1,0 +1,406 @@
+//! The command line: what can be typed. Help texts, man pages and completions all come from here.
+
+use std::path::PathBuf;
+
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+
+use crate::model::{
+    backup::KeepTarget,
+    names::{DestinationName, ServerName},
+    time::Timestamp,
+};
+
+/// Declarative PostgreSQL backups in Barman's cloud catalog: plan, reconcile, restore.
+#[derive(Debug, Parser)]
+#[command(
+    name = "barkeep",
+    version,
+    max_term_width = 100,
+    disable_help_subcommand = true
+)]
+pub struct Arguments {
+    /// Options that every command takes.
+    #[command(flatten)]
+    pub global: Global,
+    /// The command.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Options that every command takes.
+#[derive(Clone, Debug, Args)]
+pub struct Global {
+    /// Read the configuration from PATH
+    #[arg(
+        long,
+        global = true,
+        env = "BARKEEP_CONFIG",
+        value_name = "PATH",
+        default_value = "/etc/barkeep/barkeep.toml"
+    )]
+    pub config: PathBuf,
+    /// Print results as text or as JSON
+    #[arg(long, global = true, value_name = "FORMAT", default_value = "text")]
+    pub format: Format,
+    /// Say more on stderr; twice says everything
+    #[arg(short, long, global = true, action = ArgAction::Count, conflicts_with = "quiet")]
+    pub verbose: u8,
+    /// Say less on stderr; twice says nothing
+    #[arg(short, long, global = true, action = ArgAction::Count)]
+    pub quiet: u8,
+}
+
+/// How results are printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people.
+    Text,
+    /// For programs.
+    Json,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Check the configuration, without contacting anything
+    Validate(Validate),
+    /// Show what reconcile would do, and why; changes nothing
+    Plan(Plan),
+    /// Show a plan that was saved with `plan --out`
+    ShowPlan(ShowPlan),
+    /// Make true what the configuration says
+    Reconcile(Reconcile),
+    /// Show how each server stands
+    Status(Select),
+    /// Show every rule and reference that holds one backup
+    Explain(Explain),
+    /// List backups
+    List(List),
+    /// Show one backup
+    Show(Show),
+    /// Take a backup now, whatever the schedule says
+    Backup(Backup),
+    /// Set or release the keep of a backup
+    Keep(Keep),
+    /// Delete one backup by name
+    Delete(Delete),
+    /// Restore a backup into a directory
+    Restore(Restore),
+    /// Archive one WAL file: for `archive_command`
+    WalArchive(WalArchive),
+    /// Fetch one WAL file: for `restore_command`
+    WalRestore(WalRestore),
+    /// Check that servers and destinations can be reached and used
+    Check(Select),
+    /// Print the configuration as it is understood
+    ShowConfig(ShowConfig),
+    /// Print man pages, completions or the JSON Schema
+    Generate(Generate),
+}
+
+/// Which servers.
+#[derive(Clone, Debug, Default, Args)]
+pub struct Select {
+    /// Only these servers; all if none is named
+    #[arg(value_name = "SERVER")]
+    pub servers: Vec<ServerName>,
+    /// Only servers with this label; may be repeated
+    #[arg(long, value_name = "KEY=VALUE", value_parser = label)]
+    pub select: Vec<(String, String)>,
+    /// Take this instant as the present, such as 2026-11-20T22:40:11Z
+    #[arg(long, value_name = "TIME")]
+    pub now: Option<Timestamp>,
+}
+
+/// `validate`
+#[derive(Debug, Args)]
+pub struct Validate {
+    /// Check the STAGED file as if it lay at PATH
+    #[arg(long = "as", value_name = "PATH", requires = "staged")]
+    pub place: Option<PathBuf>,
+    /// The staged file
+    #[arg(value_name = "STAGED", requires = "place")]
+    pub staged: Option<PathBuf>,
+}
+
+/// `plan`
+#[derive(Debug, Args)]
+pub struct Plan {
+    /// Which servers.
+    #[command(flatten)]
+    pub select: Select,
+    /// Save the plan, to be applied with `reconcile --plan`
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+    /// Exit with 2 if there is something to do
+    #[arg(long)]
+    pub detailed_exitcode: bool,
+}
+
+/// `show-plan`
+#[derive(Debug, Args)]
+pub struct ShowPlan {
+    /// The saved plan
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+}
+
+/// `reconcile`
+#[derive(Debug, Args)]
+pub struct Reconcile {
+    /// Which servers.
+    #[command(flatten)]
+    pub select: Select,
+    /// Converge once and exit; waits for the backups that it starts
+    #[arg(long)]
+    pub once: bool,
+    /// Apply exactly this saved plan, or exit with 10 if the catalog has changed
+    #[arg(long, value_name = "FILE", requires = "once")]
+    pub plan: Option<PathBuf>,
+}
+
+/// `explain`
+#[derive(Debug, Args)]
+pub struct Explain {
+    /// The server
+    pub server: ServerName,
+    /// The backup: id, name, or a shortcut such as `latest`
+    pub backup: String,
+    /// Take this instant as the present
+    #[arg(long, value_name = "TIME")]
+    pub now: Option<Timestamp>,
+}
+
+/// `list`
+#[derive(Debug, Args)]
+pub struct List {
+    /// Which servers.
+    #[command(flatten)]
+    pub select: Select,
+    /// Only in this destination
+    #[arg(long, value_name = "NAME")]
+    pub destination: Option<DestinationName>,
+}
+
+/// `show`
+#[derive(Debug, Args)]
+pub struct Show {
+    /// The server
+    pub server: ServerName,
+    /// The backup: id, name, or a shortcut such as `latest`
+    pub backup: String,
+    /// In this destination, if the server has several
+    #[arg(long, value_name = "NAME")]
+    pub destination: Option<DestinationName>,
+}
+
+/// `backup`
+#[derive(Debug, Args)]
+pub struct Backup {
+    /// The server
+    pub server: ServerName,
+    /// Give the backup a name
+    #[arg(long)]
+    pub name: Option<String>,
+    /// To this destination, if the server has several
+    #[arg(long, value_name = "NAME")]
+    pub destination: Option<DestinationName>,
+}
+
+/// `keep`
+#[derive(Debug, Args)]
+pub struct Keep {
+    /// The server
+    pub server: ServerName,
+    /// The backup: id, name, or a shortcut such as `latest`
+    pub backup: String,
+    /// Keep it, with all WAL since (`full`) or only its own (`standalone`)
+    #[arg(long, value_name = "TARGET", value_parser = keep_target, required_unless_present = "release")]
+    pub target: Option<KeepTarget>,
+    /// Release the keep
+    #[arg(long, conflicts_with_all = ["target", "reason", "until"])]
+    pub release: bool,
+    /// Why it is kept
+    #[arg(long, value_name = "TEXT")]
+    pub reason: Option<String>,
+    /// Until when it is kept
+    #[arg(long, value_name = "TIME")]
+    pub until: Option<Timestamp>,
+    /// In this destination, if the server has several
+    #[arg(long, value_name = "NAME")]
+    pub destination: Option<DestinationName>,
+}
+
+/// `delete`
+#[derive(Debug, Args)]
+pub struct Delete {
+    /// The server
+    pub server: ServerName,
+    /// The backup: its id or its name
+    pub backup: String,
+    /// In this destination, if the server has several
+    #[arg(long, value_name = "NAME")]
+    pub destination: Option<DestinationName>,
+    /// Show what would be deleted, and delete nothing
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// `restore`
+#[derive(Debug, Args)]
+pub struct Restore {
+    /// The server
+    pub server: ServerName,
+    /// The backup: id, name, shortcut, or `auto` for the best one for the target
+    pub backup: String,
+    /// The directory to restore into; must be empty or absent
+    #[arg(value_name = "DIRECTORY")]
+    pub directory: PathBuf,
+    /// From this destination, if the server has several
+    #[arg(long, value_name = "NAME")]
+    pub destination: Option<DestinationName>,
+    /// Put a tablespace elsewhere; may be repeated
+    #[arg(long, value_name = "NAME:LOCATION", value_parser = tablespace)]
+    pub tablespace: Vec<(String, PathBuf)>,
+    /// What recovery stops at.
+    #[command(flatten)]
+    pub target: RecoveryArguments,
+    /// What PostgreSQL does when it has reached the target
+    #[arg(long, value_name = "ACTION", default_value = "promote")]
+    pub target_action: TargetAction,
+    /// Become a standby instead of ending recovery
+    #[arg(long)]
+    pub standby: bool,
+    /// Leave archiving on in the restored cluster; only for one that replaces the old
+    #[arg(long)]
+    pub keep_archiving: bool,
+    /// How many archives are fetched at once
+    #[arg(long, value_name = "N")]
+    pub jobs: Option<std::num::NonZeroUsize>,
+    /// The `restore_command` to write; barkeep's own if unset, none if empty
+    #[arg(long, value_name = "COMMAND")]
+    pub restore_command: Option<String>,
+}
+
+/// What recovery stops at: at most one.
+#[derive(Debug, Args)]
+pub struct RecoveryArguments {
+    /// Recover to an instant
+    #[arg(long, value_name = "TIME", group = "target")]
+    pub target_time: Option<String>,
+    /// Recover to a WAL position
+    #[arg(long, value_name = "LSN", group = "target")]
+    pub target_lsn: Option<crate::model::wal::Lsn>,
+    /// Recover to a transaction
+    #[arg(long, value_name = "XID", group = "target")]
+    pub target_xid: Option<u64>,
+    /// Recover to a restore point made with `pg_create_restore_point`
+    #[arg(long, value_name = "NAME", group = "target")]
+    pub target_name: Option<String>,
+    /// Stop as soon as the backup is consistent
+    #[arg(long, group = "target")]
+    pub target_immediate: bool,
+    /// Stop just before the target rather than just after it
+    #[arg(long)]
+    pub exclusive: bool,
+    /// Follow a timeline: a number, `current` or `latest`
+    #[arg(long, value_name = "TIMELINE")]
+    pub target_timeline: Option<String>,
+}
+
+/// What PostgreSQL does when it has reached the target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum TargetAction {
+    /// Wait for somebody to look.
+    Pause,
+    /// Accept connections.
+    Promote,
+    /// Stop.
+    Shutdown,
+}
+
+/// `wal-archive`
+#[derive(Debug, Args)]
+pub struct WalArchive {
+    /// The server
+    pub server: ServerName,
+    /// The file: PostgreSQL's `%p`
+    #[arg(value_name = "PATH")]
+    pub path: PathBuf,
+}
+
+/// `wal-restore`
+#[derive(Debug, Args)]
+pub struct WalRestore {
+    /// The server
+    pub server: ServerName,
+    /// The file's name: PostgreSQL's `%f`
+    #[arg(value_name = "NAME")]
+    pub name: String,
+    /// Where to put it: PostgreSQL's `%p`
+    #[arg(value_name = "PATH")]
+    pub path: PathBuf,
+    /// Only from this destination
+    #[arg(long, value_name = "NAME")]
+    pub destination: Option<DestinationName>,
+    /// Never deliver a partial segment
+    #[arg(long)]
+    pub no_partial: bool,
+}
+
+/// `show-config`
+#[derive(Debug, Args)]
+pub struct ShowConfig {
+    /// Say for every value where it comes from
+    #[arg(long)]
+    pub origin: bool,
+}
+
+/// `generate`
+#[derive(Debug, Args)]
+pub struct Generate {
+    /// What to print.
+    #[command(subcommand)]
+    pub what: Generated,
+}
+
+/// What can be generated.
+#[derive(Debug, Subcommand)]
+pub enum Generated {
+    /// Write a man page for every command into a directory
+    Man {
+        /// The directory
+        directory: PathBuf,
+    },
+    /// Print completions for a shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Print the JSON Schema of the configuration
+    Schema,
+}
+
+fn label(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err("write KEY=VALUE".to_owned()),
+    }
+}
+
+fn tablespace(text: &str) -> Result<(String, PathBuf), String> {
+    match text.split_once(':') {
+        Some((name, location)) if !name.is_empty() && location.starts_with('/') => {
+            Ok((name.to_owned(), PathBuf::from(location)))
+        }
+        _ => Err("write NAME:LOCATION, the location being absolute".to_owned()),
+    }
+}
+
+fn keep_target(text: &str) -> Result<KeepTarget, String> {
+    match text {
+        "full" => Ok(KeepTarget::Full),
+        "standalone" => Ok(KeepTarget::Standalone),
+        _ => Err("write full or standalone".to_owned()),
+    }
+}

@@ -1,0 +1,52 @@
+//! `backup`: take a backup now, whatever the schedule says.
+
+use crate::{
+    cli::{Session, args, error::Error, exit::Exit, output, selection},
+    failure::{Failure, Kind},
+    model::{action::Action, observed::Locality, reason::Waiting},
+    observe::Depth,
+    plan::{Plan, due},
+    reconcile,
+};
+
+pub(in crate::cli) async fn run(arguments: args::Backup, session: &Session) -> Result<Exit, Error> {
+    let ports = session.ports(None).await?;
+    let server = selection::server(&ports.desired, &arguments.server)?;
+    let entry = selection::entry(server, arguments.destination.as_ref())?;
+    let observed = ports.observe(server, Depth::Everything).await;
+    let doing = || format!("cannot back up `{}`", server.name);
+    if let Some(failure) = observed.postgres.unknown() {
+        return Err(Error::failed(doing(), failure.clone()));
+    }
+    if let Locality::NotLocal { why } = &observed.locality {
+        let waiting = Waiting::NotLocal { why: why.clone() };
+        return Err(Error::failed(
+            doing(),
+            Failure::new(Kind::Failed, waiting.to_string()),
+        ));
+    }
+    let stored = &observed.destinations[&entry.destination];
+    if let Some(failure) = stored.catalog.unknown() {
+        return Err(Error::failed(doing(), failure.clone()));
+    }
+    let above = stored.catalog.known().and_then(due::newest_id);
+    let name = arguments.name.or_else(|| entry.files.name.clone());
+    let actions = vec![Action::TakeBackup {
+        above,
+        due: None,
+        name,
+    }];
+    let plan = Plan::requested(&server.name, &entry.destination, actions, ports.clock.now());
+    let ended = reconcile::take(&ports, server, &plan.steps[0], &observed).await;
+    match ended.result {
+        Ok(taken) => {
+            output::data(&format!("{taken}\n"))?;
+            Ok(if taken.is_damaged() {
+                Exit::Verification
+            } else {
+                Exit::Done
+            })
+        }
+        Err(failure) => Err(Error::failed(doing(), failure)),
+    }
+}

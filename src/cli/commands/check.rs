@@ -1,0 +1,195 @@
+//! `check`: can servers and destinations be reached and used? Each line says what was looked at, and what mends it.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use crate::{
+    cli::{Session, args, error::Error, exit::Exit, selection},
+    failure::{Failure, Kind},
+    model::{
+        desired::Server,
+        observed::{ArchiveMode, Knowledge, Locality, Observed},
+    },
+    observe::Depth,
+    reconcile::Ports,
+};
+
+#[derive(Serialize)]
+struct Checks {
+    format: u32,
+    checks: Vec<Check>,
+}
+
+#[derive(Serialize)]
+struct Check {
+    server: String,
+    what: String,
+    #[serde(flatten)]
+    result: Found,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "kebab-case", tag = "result")]
+enum Found {
+    Good {
+        detail: String,
+    },
+    Bad {
+        why: String,
+        mend: String,
+        kind: Kind,
+    },
+}
+
+pub(in crate::cli) async fn run(arguments: args::Select, session: &Session) -> Result<Exit, Error> {
+    let ports = session.ports(arguments.now).await?;
+    let servers = selection::servers(&ports.desired, &arguments)?;
+    let mut checks = Vec::new();
+    for server in servers {
+        checks.extend(of_server(&ports, server).await);
+    }
+    let worst = checks.iter().map(|check| match &check.result {
+        Found::Good { .. } => Exit::Done,
+        Found::Bad { kind, .. } => Exit::from(*kind),
+    });
+    let exit = worst.fold(Exit::Done, Exit::worst);
+    let checks = Checks { format: 1, checks };
+    session.output.result(&checks, &checks)?;
+    Ok(exit)
+}
+
+async fn of_server(ports: &Ports, server: &Server) -> Vec<Check> {
+    let observed = ports.observe(server, Depth::Everything).await;
+    let mut checks = Vec::new();
+    let mut add = |what: String, result| {
+        checks.push(Check {
+            server: server.name.to_string(),
+            what,
+            result,
+        });
+    };
+    for (result, what) in of_postgres(&observed) {
+        add(what.to_owned(), result);
+    }
+    for (destination, stored) in &observed.destinations {
+        let mend = "check the URL, the credentials and the network";
+        add(
+            format!("destination {destination}"),
+            known(&stored.catalog, "can be read", mend),
+        );
+        if let (Some(identity), Some(facts)) = (stored.identity.known(), observed.postgres.known())
+            && identity.system_id != facts.system_id
+        {
+            let why = format!(
+                "it belongs to system {}, the server is {}",
+                identity.system_id, facts.system_id
+            );
+            let mend = "give the server another `name`, or another destination".to_owned();
+            add(
+                format!("identity in {destination}"),
+                Found::Bad {
+                    why,
+                    mend,
+                    kind: Kind::Refused,
+                },
+            );
+        }
+    }
+    checks
+}
+
+fn of_postgres(observed: &Observed) -> Vec<(Found, &'static str)> {
+    let facts = match &observed.postgres {
+        Knowledge::Absent => return Vec::new(),
+        Knowledge::Unknown(failure) => {
+            let mend = "check `connection`; docs/postgresql-role.md lists the grants";
+            return vec![(bad(failure, mend), "server")];
+        }
+        Knowledge::Known(facts) => facts,
+    };
+    let detail = format!(
+        "PostgreSQL {}, system {}",
+        facts.version / 10_000,
+        facts.system_id
+    );
+    let mut checks = vec![(Found::Good { detail }, "server")];
+    checks.push((
+        match &observed.locality {
+            Locality::Local => Found::Good {
+                detail: facts.data_directory.display().to_string(),
+            },
+            Locality::NotLocal { why } => Found::Bad {
+                why: why.clone(),
+                mend: "run barkeep on the server's host, as a user who may read PGDATA".to_owned(),
+                kind: Kind::Failed,
+            },
+        },
+        "files",
+    ));
+    checks.push((
+        match facts.archiver.mode {
+            ArchiveMode::On | ArchiveMode::Always => Found::Good {
+                detail: "on".to_owned(),
+            },
+            ArchiveMode::Off => Found::Bad {
+                why: "it is off".to_owned(),
+                mend: "ALTER SYSTEM SET archive_mode = 'on', set archive_command, restart"
+                    .to_owned(),
+                kind: Kind::Failed,
+            },
+        },
+        "archive_mode",
+    ));
+    if let (Some(failed), Some(at)) = (&facts.archiver.last_failed, facts.archiver.last_failed_at)
+        && facts
+            .archiver
+            .last_archived_at
+            .is_none_or(|archived| archived < at)
+    {
+        let why = format!("{failed} could not be archived {at}");
+        let mend = "see the server's log for what archive_command said".to_owned();
+        checks.push((
+            Found::Bad {
+                why,
+                mend,
+                kind: Kind::Failed,
+            },
+            "archiver",
+        ));
+    }
+    checks
+}
+
+fn known<T>(knowledge: &Knowledge<T>, good: &str, mend: &str) -> Found {
+    match knowledge.unknown() {
+        Some(failure) => bad(failure, mend),
+        None => Found::Good {
+            detail: good.to_owned(),
+        },
+    }
+}
+
+fn bad(failure: &Failure, mend: &str) -> Found {
+    Found::Bad {
+        why: failure.to_string(),
+        mend: mend.to_owned(),
+        kind: failure.kind,
+    }
+}
+
+impl fmt::Display for Checks {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for check in &self.checks {
+            let title = format!("{}: {}", check.server, check.what);
+            match &check.result {
+                Found::Good { detail } => writeln!(formatter, "ok    {title:<36} {detail}")?,
+                Found::Bad { why, mend, .. } => {
+                    writeln!(formatter, "FAIL  {title:<36} {why}")?;
+                    writeln!(formatter, "      {:<36} hint: {mend}", "")?;
+                }
+            }
+        }
+        Ok(())
+    }
+}

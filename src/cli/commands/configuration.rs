@@ -1,0 +1,74 @@
+//! `validate` and `show-config`, and how every other command loads the configuration.
+
+use std::path::Path;
+
+use crate::{
+    cli::{Session, args, error::Error, exit::Exit, output},
+    config::{self, Origins, Report, Severity, Staged, Style},
+    model::desired::Desired,
+};
+
+/// Loads the configuration. Whatever is wrong with it has been said when this returns.
+pub(in crate::cli) fn load(path: &Path) -> Result<Desired, Error> {
+    match config::read(path, None) {
+        Ok(compiled) => {
+            say(&compiled.warnings);
+            Ok(compiled.desired)
+        }
+        Err(report) => {
+            say(&report);
+            Err(Error::Configuration)
+        }
+    }
+}
+
+fn say(report: &Report) {
+    if !report.is_empty() {
+        let style = if output::wants_colour() {
+            Style::Colour
+        } else {
+            Style::Plain
+        };
+        output::talk(&report.render(style));
+    }
+}
+
+pub(in crate::cli) fn validate(
+    arguments: &args::Validate,
+    session: &Session,
+) -> Result<Exit, Error> {
+    let staged = arguments.place.as_ref().zip(arguments.staged.as_ref());
+    let staged = staged.map(|(place, file)| Staged {
+        place: place.clone(),
+        file: file.clone(),
+    });
+    let report = config::validate(&session.config, staged.as_ref());
+    let errors = report.count(Severity::Error);
+    if session.output.format() == args::Format::Text {
+        say(&report);
+    }
+    let warnings = report.count(Severity::Warning);
+    let text = match (errors, warnings) {
+        (0, 0) => "The configuration is valid.\n".to_owned(),
+        (0, count) => format!("The configuration is valid, with warnings: {count}.\n"),
+        (count, _) => format!("The configuration cannot be used; errors: {count}.\n"),
+    };
+    session.output.result(&text, &report.findings())?;
+    Ok(if errors > 0 { Exit::Usage } else { Exit::Done })
+}
+
+pub(in crate::cli) fn show(arguments: &args::ShowConfig, session: &Session) -> Result<Exit, Error> {
+    let origins = if arguments.origin {
+        Origins::Shown
+    } else {
+        Origins::Hidden
+    };
+    match config::show(&session.config, origins) {
+        Ok(text) => output::data(&text)?,
+        Err(report) => {
+            say(&report);
+            return Err(Error::Configuration);
+        }
+    }
+    Ok(Exit::Done)
+}

@@ -1,0 +1,15 @@
+//! One command per file: its arguments come from `args`, its work is done below `cli`, its result is printed here.
+
+pub(super) mod backup;
+pub(super) mod catalog;
+pub(super) mod check;
+pub(super) mod configuration;
+pub(super) mod delete;
+pub(super) mod explain;
+pub(super) mod generate;
+pub(super) mod keep;
+pub(super) mod plan;
+pub(super) mod reconcile;
+pub(super) mod restore;
+pub(super) mod status;
+pub(super) mod wal;

@@ -1,0 +1,176 @@
+//! `wal-archive` and `wal-restore`: what `archive_command` and `restore_command` call.
+//!
+//! They act at once, without a plan, because PostgreSQL asked. Their exit codes are PostgreSQL's: `archive_command` retries whatever is
+//! not 0; `restore_command` takes 1 for "there is no such file" and stops recovery at anything above 125.
+
+use std::{
+    collections::BTreeMap,
+    env,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::Duration,
+};
+
+use crate::{
+    cli::{Session, args, error::Error, output, selection},
+    execute::archive_wal::{self, ArchiveOptions, ArchiveTarget, Requirement},
+    failure::{Failure, Kind, chain},
+    model::{
+        compression::{Codec, Level},
+        desired::{Server, WalOptions},
+        names::DestinationName,
+    },
+    reconcile::Ports,
+    recover::wal::{
+        self as restore_wal, Partial, RestoreOptions, RestoreRequest, RestoreSource, StandbySignal,
+    },
+    spool::Spool,
+    store::Archive,
+};
+
+/// How long a recovery waits for a destination that does not answer.
+const RETRY_TIME: Duration = Duration::from_mins(1);
+
+pub(in crate::cli) async fn archive(arguments: args::WalArchive, session: &Session) -> ExitCode {
+    match try_archive(&arguments, session).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            session.complain(&error);
+            ExitCode::from(1)
+        }
+    }
+}
+
+async fn try_archive(arguments: &args::WalArchive, session: &Session) -> Result<(), Error> {
+    let ports = session.ports(None).await?;
+    let server = selection::server(&ports.desired, &arguments.server)?;
+    let path = absolute(&arguments.path)?;
+    let wal = wal_options(server)?;
+    let codec = Codec::for_wal(wal.compression, wal.level.map(Level::Exact));
+    let codec = codec.map_err(|error| Error::Usage(chain(&error)))?;
+    let mut options = ArchiveOptions::new(codec, ports.clock.now());
+    options.spool = Some(Spool::new(&wal.spool));
+    let targets: Vec<_> = archives(&ports, server, None)?
+        .into_iter()
+        .map(|(destination, archive)| ArchiveTarget {
+            destination,
+            archive,
+            requirement: Requirement::Required,
+        })
+        .collect();
+    let archived = archive_wal::archive_wal(&path, &targets, &options).await;
+    let archived = archived.map_err(|error| {
+        let doing = format!("cannot archive `{}`", arguments.path.display());
+        Error::failed(doing, Failure::of(error.kind(), &error))
+    })?;
+    for warning in &archived.warnings {
+        output::talk(&format!("warning: {warning:?}"));
+    }
+    Ok(())
+}
+
+pub(in crate::cli) async fn restore(arguments: args::WalRestore, session: &Session) -> ExitCode {
+    match try_restore(&arguments, session).await {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            session.complain(&error);
+            // The configuration is at fault, not the archive: recovery must not take it for the archive's end.
+            ExitCode::from(255)
+        }
+    }
+}
+
+async fn try_restore(arguments: &args::WalRestore, session: &Session) -> Result<u8, Error> {
+    let ports = session.ports(None).await?;
+    let server = selection::server(&ports.desired, &arguments.server)?;
+    let file = arguments.name.parse();
+    let file = file.map_err(|error: crate::model::wal::Error| Error::Usage(error.to_string()))?;
+    let wal = wal_options(server)?;
+    let mut options = RestoreOptions::new(wal.compression);
+    options.partial = if arguments.no_partial {
+        Partial::Refuse
+    } else {
+        Partial::Deliver
+    };
+    options.read_ahead = wal.read_ahead;
+    options.spool = Some(Spool::new(&wal.spool));
+    options.retry_time = RETRY_TIME;
+    let sources: Vec<_> = archives(&ports, server, arguments.destination.as_ref())?
+        .into_iter()
+        .map(|(destination, archive)| RestoreSource {
+            destination,
+            archive,
+        })
+        .collect();
+    let to = absolute(&arguments.path)?;
+    let data_directory = data_directory(&to);
+    let standby = data_directory
+        .as_deref()
+        .map_or(StandbySignal::Missing, StandbySignal::of);
+    let request = RestoreRequest {
+        file,
+        to,
+        data_directory,
+    };
+    let outcome = restore_wal::restore_wal(&request, &sources, &options).await;
+    match &outcome {
+        Ok(restore_wal::Restored::Delivered(delivered)) => {
+            for warning in &delivered.warnings {
+                output::talk(&format!("warning: {warning}"));
+            }
+        }
+        Ok(restore_wal::Restored::Absent) => {}
+        Err(error) => output::talk(&format!("error: {}", chain(error))),
+    }
+    Ok(restore_wal::exit_code(&outcome, standby))
+}
+
+/// PostgreSQL gives paths relative to its data directory, which is where it runs its commands.
+fn absolute(path: &Path) -> Result<PathBuf, Error> {
+    std::path::absolute(path).map_err(|source| Error::File {
+        doing: "find",
+        path: path.to_owned(),
+        source,
+    })
+}
+
+/// The data directory that a file is to go to: that of `pg_wal`, else the one that this runs in.
+fn data_directory(to: &Path) -> Option<PathBuf> {
+    let is_cluster = |path: &PathBuf| path.join("PG_VERSION").exists();
+    let above = to.parent().and_then(Path::parent).map(Path::to_owned);
+    above
+        .filter(is_cluster)
+        .or_else(|| env::current_dir().ok().filter(is_cluster))
+}
+
+/// The settings of a server's WAL; those of its first destination where several differ.
+fn wal_options(server: &Server) -> Result<&WalOptions, Error> {
+    let first = server.entries.first().map(|entry| &entry.wal);
+    first.ok_or_else(|| Error::Usage(format!("`{}` has no destination", server.name)))
+}
+
+fn archives(
+    ports: &Ports,
+    server: &Server,
+    only: Option<&DestinationName>,
+) -> Result<BTreeMap<DestinationName, Archive>, Error> {
+    if let Some(name) = only {
+        selection::entry(server, Some(name))?;
+    }
+    let wanted = |name: &DestinationName| only.is_none_or(|only| only == name);
+    let each = ports
+        .archives(server)
+        .into_iter()
+        .filter(|(name, _)| wanted(name));
+    let opened = each.map(|(name, archive)| match archive {
+        Ok(archive) => Ok((name, archive)),
+        Err(failure) => {
+            let doing = format!("cannot open `{name}`");
+            Err(Error::failed(
+                doing,
+                Failure::new(Kind::Unreachable, failure.message),
+            ))
+        }
+    });
+    opened.collect()
+}

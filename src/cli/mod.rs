@@ -1,0 +1,154 @@
+//! The command line: parse, call, render. Nothing is decided here.
+//!
+//! Data goes to standard output, talk to standard error. How the program ends is one table, [`exit`]; `wal-archive` and
+//! `wal-restore` speak PostgreSQL's codes instead, because PostgreSQL is who asks.
+
+use std::{path::PathBuf, process::ExitCode, sync::Arc};
+
+use clap::Parser as _;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    clock::Clock,
+    failure::chain,
+    model::{
+        progress::{Progress, Unwatched},
+        time::Timestamp,
+    },
+    reconcile::Ports,
+};
+
+pub mod args;
+pub mod exit;
+
+mod bars;
+mod commands;
+mod error;
+mod log;
+mod output;
+mod selection;
+mod signals;
+
+use args::{Arguments, Command};
+use error::Error;
+use exit::Exit;
+use output::Output;
+
+/// What every command is given.
+struct Session {
+    config: PathBuf,
+    output: Output,
+    verbosity: log::Verbosity,
+    cancel: CancellationToken,
+}
+
+impl Session {
+    /// Loads the configuration and opens its destinations. `now` fixes the clock.
+    async fn ports(&self, now: Option<Timestamp>) -> Result<Ports, Error> {
+        let desired = commands::configuration::load(&self.config)?;
+        let clock = now.map_or(Clock::System, Clock::Fixed);
+        Ok(Ports::open(desired, clock, self.cancel.clone(), self.progress()).await)
+    }
+
+    /// Bars on a terminal, nothing elsewhere.
+    fn progress(&self) -> Arc<dyn Progress> {
+        if output::is_watched() && self.verbosity.is_normal() {
+            Arc::new(bars::Bars::new())
+        } else {
+            Arc::new(Unwatched)
+        }
+    }
+
+    /// Tells an error with its causes and, where there is one, what to do next.
+    fn complain(&self, error: &Error) {
+        output::talk(&format!("error: {}", chain(error)));
+        if let Some(hint) = error.hint() {
+            output::talk(&format!("hint: {hint}"));
+        }
+    }
+}
+
+/// Runs the program with these arguments.
+pub fn main(arguments: impl IntoIterator<Item = std::ffi::OsString>) -> ExitCode {
+    match Arguments::try_parse_from(arguments) {
+        Ok(arguments) => run(arguments),
+        Err(error) => usage(&error),
+    }
+}
+
+/// Help and version are data and a success; anything else is a usage error.
+fn usage(error: &clap::Error) -> ExitCode {
+    let text = error.render();
+    if error.use_stderr() {
+        output::talk(&if output::wants_colour() {
+            text.ansi().to_string()
+        } else {
+            text.to_string()
+        });
+        return Exit::Usage.into();
+    }
+    let written = output::data(&text.to_string());
+    written.map_or(Exit::Failed, |()| Exit::Done).into()
+}
+
+fn run(arguments: Arguments) -> ExitCode {
+    let verbosity = log::Verbosity::new(arguments.global.verbose, arguments.global.quiet);
+    log::start(verbosity);
+    let session = Session {
+        config: arguments.global.config,
+        output: Output::new(arguments.global.format),
+        verbosity,
+        cancel: CancellationToken::new(),
+    };
+    // PostgreSQL's own commands are one short process for one file: two threads less to start.
+    let runtime = match arguments.command {
+        Command::WalArchive(_) | Command::WalRestore(_) => {
+            tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+        }
+        _ => tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .build(),
+    };
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            session.complain(&Error::Usage(format!("cannot start the runtime: {error}")));
+            return Exit::Failed.into();
+        }
+    };
+    runtime.block_on(signals::watched(
+        &session.cancel,
+        dispatch(arguments.command, &session),
+    ))
+}
+
+async fn dispatch(command: Command, session: &Session) -> ExitCode {
+    let result = match command {
+        Command::WalArchive(arguments) => return commands::wal::archive(arguments, session).await,
+        Command::WalRestore(arguments) => return commands::wal::restore(arguments, session).await,
+        Command::Validate(arguments) => commands::configuration::validate(&arguments, session),
+        Command::ShowConfig(arguments) => commands::configuration::show(&arguments, session),
+        Command::Generate(arguments) => commands::generate::run(arguments),
+        Command::Plan(arguments) => commands::plan::run(arguments, session).await,
+        Command::ShowPlan(arguments) => commands::plan::show(&arguments, session),
+        Command::Reconcile(arguments) => commands::reconcile::run(arguments, session).await,
+        Command::Status(arguments) => commands::status::run(arguments, session).await,
+        Command::Explain(arguments) => commands::explain::run(arguments, session).await,
+        Command::List(arguments) => commands::catalog::list(arguments, session).await,
+        Command::Show(arguments) => commands::catalog::show(arguments, session).await,
+        Command::Backup(arguments) => commands::backup::run(arguments, session).await,
+        Command::Keep(arguments) => commands::keep::run(arguments, session).await,
+        Command::Delete(arguments) => commands::delete::run(arguments, session).await,
+        Command::Restore(arguments) => commands::restore::run(arguments, session).await,
+        Command::Check(arguments) => commands::check::run(arguments, session).await,
+    };
+    match result {
+        Ok(exit) => exit.into(),
+        Err(error) => {
+            session.complain(&error);
+            error.exit().into()
+        }
+    }
+}

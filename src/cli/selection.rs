@@ -1,0 +1,107 @@
+//! Which servers, destinations and backups a command line means.
+
+use super::{args::Select, error::Error};
+use crate::{
+    failure::{Failure, Kind},
+    model::{
+        backup::Backup,
+        catalog::Catalog,
+        desired::{Desired, Entry, Server},
+        names::{DestinationName, ServerName},
+        observed::{Knowledge, Observed},
+        recovery,
+    },
+};
+
+/// The servers that are selected, in order of name.
+pub(super) fn servers<'a>(desired: &'a Desired, select: &Select) -> Result<Vec<&'a Server>, Error> {
+    for name in &select.servers {
+        server(desired, name)?;
+    }
+    let named =
+        |server: &&Server| select.servers.is_empty() || select.servers.contains(&server.name);
+    let labelled = |server: &&Server| {
+        let has = |(key, value): &(String, String)| server.labels.get(key) == Some(value);
+        select.select.iter().all(has)
+    };
+    let selected: Vec<_> = desired
+        .servers
+        .values()
+        .filter(named)
+        .filter(labelled)
+        .collect();
+    if selected.is_empty() && !select.select.is_empty() {
+        return Err(Error::NothingSelected);
+    }
+    Ok(selected)
+}
+
+/// One server by its name.
+pub(super) fn server<'a>(desired: &'a Desired, name: &ServerName) -> Result<&'a Server, Error> {
+    let found = desired.servers.values().find(|server| server.name == *name);
+    found.ok_or_else(|| Error::NoSuchServer {
+        server: name.clone(),
+        known: desired
+            .servers
+            .values()
+            .map(|server| server.name.to_string())
+            .collect(),
+    })
+}
+
+/// The entry of a server that a command is about: the one named, or the only one.
+pub(super) fn entry<'a>(
+    server: &'a Server,
+    destination: Option<&DestinationName>,
+) -> Result<&'a Entry, Error> {
+    match (destination, &server.entries[..]) {
+        (Some(name), _) => server.entry(name).ok_or_else(|| Error::NoSuchDestination {
+            server: server.name.clone(),
+            destination: name.clone(),
+        }),
+        (None, [only]) => Ok(only),
+        (None, entries) => Err(Error::WhichDestination {
+            server: server.name.clone(),
+            known: entries
+                .iter()
+                .map(|entry| entry.destination.to_string())
+                .collect(),
+        }),
+    }
+}
+
+/// The catalog that was read in a destination.
+pub(super) fn catalog<'a>(
+    observed: &'a Observed,
+    destination: &DestinationName,
+) -> Result<&'a Catalog, Error> {
+    let doing = || {
+        format!(
+            "cannot read the catalog of `{}` in `{destination}`",
+            observed.server
+        )
+    };
+    match observed
+        .destinations
+        .get(destination)
+        .map(|stored| &stored.catalog)
+    {
+        Some(Knowledge::Known(catalog)) => Ok(catalog),
+        Some(Knowledge::Unknown(failure)) => Err(Error::failed(doing(), failure.clone())),
+        Some(Knowledge::Absent) | None => Err(Error::failed(
+            doing(),
+            Failure::new(Kind::NotFound, "there is nothing in it"),
+        )),
+    }
+}
+
+/// The backup that a text means: an id, a name, or a shortcut.
+pub(super) fn backup<'a>(catalog: &'a Catalog, text: &str) -> Result<&'a Backup, Error> {
+    let doing = || format!("cannot find backup `{text}`");
+    let id = recovery::resolve(catalog, text)
+        .map_err(|error| Error::failed(doing(), Failure::of(error.kind(), &error)))?;
+    let unknown = || Failure::new(Kind::NotFound, "it is not in the catalog");
+    catalog
+        .backup(&id)
+        .ok_or_else(|| Error::failed(doing(), unknown()))
+}

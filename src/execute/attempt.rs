@@ -1,0 +1,156 @@
+//! Attempts: the long work that runs beside the loop.
+
+use std::{fmt, num::NonZeroU64, sync::Arc, time::Duration};
+
+use tokio_util::sync::CancellationToken;
+
+use super::base_backup::{self, BackupRequest, Ports, RestorePoint, Server as Postgres, Taken};
+use crate::{
+    actor,
+    clock::Clock,
+    failure::{Failure, Kind},
+    model::{
+        action::Action,
+        desired::{Destination, Server},
+        names::DestinationName,
+        observed::Observed,
+        progress::Progress,
+    },
+    pipeline::throttle::Throttle,
+    plan::Step,
+    postgres::Connector,
+    store::Archive,
+};
+
+/// How long a backup waits for the WAL that it needs before it leaves the rest to a later activation.
+const WAL_PATIENCE: Duration = Duration::from_secs(5 * 60);
+
+/// What an attempt is made with.
+pub struct Bench<'a> {
+    /// The server.
+    pub server: &'a Server,
+    /// Its catalog.
+    pub archive: &'a Archive,
+    /// How to reach it.
+    pub connector: Connector,
+    /// How to reach its primary, if it is a standby.
+    pub primary: Option<Connector>,
+    /// What the plan was made from.
+    pub observed: &'a Observed,
+    /// The destination's limit on bandwidth, shared by the whole process.
+    pub throttle: Option<Throttle>,
+    /// The present.
+    pub clock: Clock,
+    /// Stops the attempt.
+    pub cancel: &'a CancellationToken,
+    /// Who wants to know how far it is.
+    pub progress: Arc<dyn Progress>,
+}
+
+/// How an attempt ended.
+#[derive(Debug)]
+pub struct Ended {
+    /// Where.
+    pub destination: DestinationName,
+    /// What was taken, or why nothing was.
+    pub result: Result<Taken, Failure>,
+}
+
+impl Ended {
+    /// An attempt that could not even begin.
+    pub fn failed(step: &Step, failure: Failure) -> Self {
+        Self {
+            destination: step.destination.clone(),
+            result: Err(failure),
+        }
+    }
+
+    /// An attempt whose server or destination is not configured.
+    pub fn not_open(step: &Step) -> Self {
+        let message = format!("no connection or no destination `{}`", step.destination);
+        Self::failed(step, Failure::new(Kind::Usage, message))
+    }
+}
+
+/// A limit as the whole process shares it.
+pub fn throttle(destination: &Destination) -> Option<Throttle> {
+    destination
+        .max_bandwidth
+        .and_then(NonZeroU64::new)
+        .map(Throttle::new)
+}
+
+/// Runs an attempt to its end.
+pub async fn run(step: &Step, bench: Bench<'_>) -> Ended {
+    let Action::TakeBackup { above, due, name } = &step.action else {
+        let failure = Failure::new(Kind::Failed, format!("`{}` is no attempt", step.describe()));
+        return Ended::failed(step, failure);
+    };
+    let Some(entry) = bench.server.entry(&step.destination) else {
+        return Ended::not_open(step);
+    };
+    let stored = bench.observed.destinations.get(&step.destination);
+    let identity = stored.and_then(|stored| stored.identity.known());
+    let request = BackupRequest {
+        server: bench.server.name.clone(),
+        destination: step.destination.clone(),
+        above: above.clone(),
+        due: *due,
+        name: name.clone(),
+        zone: entry.zone.clone(),
+        files: entry.files.clone(),
+        pgdata: bench.server.pgdata.clone(),
+        pinned: identity.map(|identity| identity.system_id),
+        wal_patience: WAL_PATIENCE,
+        restore_point: RestorePoint::Create,
+        actor: actor::current(),
+    };
+    let mut ports = Ports {
+        catalog: bench.archive.clone(),
+        postgres: Box::new(Postgres::new(bench.connector, bench.primary)),
+        wal: Arc::new(bench.archive.clone()),
+        throttle: bench.throttle,
+        progress: bench.progress,
+        clock: bench.clock,
+        cancel: bench.cancel.clone(),
+    };
+    let taken = Box::pin(base_backup::take_backup(&request, &mut ports)).await;
+    let result = taken.map_err(|error| Failure::of(error.kind(), &error));
+    Ended {
+        destination: step.destination.clone(),
+        result,
+    }
+}
+
+impl Taken {
+    /// Whether pages were damaged when they were read.
+    pub fn is_damaged(&self) -> bool {
+        self.damaged_files > 0
+    }
+}
+
+impl fmt::Display for Taken {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let stored: u64 = self.archives.iter().map(|archive| archive.bytes).sum();
+        let size = crate::plan::render::Bytes;
+        write!(
+            formatter,
+            "backup {}, {} files, {} stored as {}",
+            self.backup,
+            self.files,
+            size(self.bytes),
+            size(stored)
+        )?;
+        if let base_backup::TakenState::WaitingForWals(first) = &self.state {
+            write!(formatter, ", waiting for WAL {first}")?;
+        }
+        if self.is_damaged() {
+            write!(
+                formatter,
+                ", {} files with damaged pages",
+                self.damaged_files
+            )?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,600 @@
+//! Whole backups of made-up clusters into a store in memory, with a server that only pretends.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    io::{BufReader, Read},
+    num::NonZeroUsize,
+    os::unix::fs::symlink,
+    path::Path,
+    sync::Mutex,
+};
+
+use async_trait::async_trait;
+
+use super::*;
+use crate::{
+    format::keys::{ArchiveName, BaseObject, ObjectKey},
+    model::{
+        backup::Tablespace, compression::Compression, progress::Unwatched, timeline::TimelineId,
+        wal::Lsn, wal::SegmentSize,
+    },
+    pipeline::{compress::Decoder, untar},
+    postgres::{Archiver, Archiving, WalSwitch, locality},
+    store::{self, Store as _, StoreExt as _, memory::Memory},
+};
+
+const CONTROL: &str = include_str!("../../postgres/control_file_18.hex");
+const ID: &str = "20261120T030000";
+
+fn instant(text: &str) -> Timestamp {
+    text.parse().expect("an instant")
+}
+
+fn control_file() -> Vec<u8> {
+    let words = CONTROL.split_whitespace();
+    let word = |text| u32::from_str_radix(text, 16).expect("a hexadecimal word");
+    let mut bytes: Vec<u8> = words.flat_map(|text| word(text).to_le_bytes()).collect();
+    bytes.resize(8192, 0);
+    bytes
+}
+
+/// A made-up cluster with one tablespace, and the store that it is backed up into.
+struct Bed {
+    home: tempfile::TempDir,
+    memory: Memory,
+    postgres: Fake,
+    cancel: CancellationToken,
+    request: BackupRequest,
+}
+
+impl Bed {
+    fn new() -> Self {
+        let home = tempfile::tempdir().expect("a directory");
+        let now = instant("2026-11-20T03:00:00Z");
+        let bed = Self {
+            memory: Memory::new(now),
+            cancel: CancellationToken::new(),
+            postgres: Fake::new(home.path()),
+            request: request(),
+            home,
+        };
+        for directory in ["base/5", "global", "pg_wal", "pg_tblspc", "pg_subtrans"] {
+            fs::create_dir_all(bed.pgdata().join(directory)).expect("a directory");
+        }
+        bed.write("PG_VERSION", b"18\n");
+        bed.write("pg_wal/000000010000000000000001", b"wal");
+        bed.write("global/pg_control", &control_file());
+        bed.write("base/5/1259", &[7; 20_000]);
+        let space = bed.home.path().join("ts/PG_18_202506291/5");
+        fs::create_dir_all(&space).expect("a directory");
+        fs::write(space.join("16400"), [1; 9000]).expect("a file");
+        symlink(
+            bed.home.path().join("ts"),
+            bed.pgdata().join("pg_tblspc/16399"),
+        )
+        .expect("a link");
+        bed
+    }
+
+    fn pgdata(&self) -> PathBuf {
+        self.home.path().join("data")
+    }
+
+    fn write(&self, path: &str, content: &[u8]) {
+        fs::write(self.pgdata().join(path), content).expect("a file");
+    }
+
+    fn catalog(&self) -> Archive {
+        Archive::new(Arc::new(self.memory.clone()), &self.request.server)
+    }
+
+    async fn take(&self) -> Result<Taken, Error> {
+        self.take_waiting_for(Arrives::Always).await
+    }
+
+    async fn take_waiting_for(&self, wal: Arrives) -> Result<Taken, Error> {
+        let mut ports = Ports {
+            catalog: self.catalog(),
+            postgres: Box::new(self.postgres.clone()),
+            wal: Arc::new(wal),
+            throttle: None,
+            progress: Arc::new(Unwatched),
+            clock: Clock::Fixed(instant("2026-11-20T03:00:00Z")),
+            cancel: self.cancel.clone(),
+        };
+        take_backup(&self.request, &mut ports).await
+    }
+
+    /// What the catalog holds, without the server's name.
+    fn keys(&self) -> Vec<String> {
+        let contents = self.memory.contents();
+        let keys = contents.keys();
+        keys.map(|key| key.as_str().trim_start_matches("orders/").to_owned())
+            .collect()
+    }
+
+    async fn status(&self) -> String {
+        let info = self.catalog().read_info(&BackupId::new(ID)).await;
+        let info = info.expect("a readable record").expect("a record").info;
+        let status = info.status().expect("a status").to_string();
+        match info.get("error") {
+            Some(error) => format!("{status}: {error}"),
+            None => status,
+        }
+    }
+
+    /// The archives of the only backup, each with the names of its entries in order.
+    async fn archives(&self) -> BTreeMap<String, Vec<String>> {
+        let mut archives = BTreeMap::new();
+        for key in self.memory.contents().keys() {
+            let object = self.catalog().parse(key);
+            let Some(ObjectKey::Base(_, BaseObject::Archive(name))) = object else {
+                continue;
+            };
+            let content = self
+                .catalog()
+                .store()
+                .get_bytes(key)
+                .await
+                .expect("an object");
+            archives.insert(name.to_string(), entries(name, &content));
+        }
+        archives
+    }
+}
+
+fn entries(name: ArchiveName, content: &[u8]) -> Vec<String> {
+    let source = Decoder::new(name.compression, BufReader::new(content)).expect("a stream");
+    let mut reader = untar::Reader::new(source);
+    let mut names = Vec::new();
+    while let Some(entry) = reader.next_entry().expect("a whole archive") {
+        names.push(String::from_utf8(entry.name).expect("a name"));
+        let mut content = Vec::new();
+        reader.read_to_end(&mut content).expect("the content");
+    }
+    names
+}
+
+fn request() -> BackupRequest {
+    BackupRequest {
+        server: ServerName::parse("orders").expect("a name"),
+        destination: DestinationName::parse("primary").expect("a name"),
+        above: None,
+        due: None,
+        name: Some("before".to_owned()),
+        zone: Zone::utc(),
+        files: FilesOptions {
+            compression: Compression::None,
+            level: None,
+            jobs: NonZeroUsize::new(2).expect("not zero"),
+            max_archive_bytes: 1 << 30,
+            part_bytes: 10_000,
+            checkpoint: desired::Checkpoint::Immediate,
+            name: None,
+        },
+        pgdata: None,
+        pinned: None,
+        wal_patience: Duration::from_secs(1),
+        restore_point: RestorePoint::None,
+        actor: crate::actor::current(),
+    }
+}
+
+enum Arrives {
+    Always,
+    Never,
+}
+
+#[async_trait]
+impl WalArrival for Arrives {
+    async fn has_arrived(&self, _segment: SegmentName) -> store::Result<bool> {
+        Ok(matches!(self, Self::Always))
+    }
+}
+
+/// At which step something happens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum At {
+    Start,
+    Stop,
+}
+
+#[derive(Clone)]
+struct Fake {
+    facts: ServerFacts,
+    fails: Option<At>,
+    cancels: Option<(At, CancellationToken)>,
+    lost: bool,
+    /// What was asked, in order.
+    asked: Arc<Mutex<Vec<&'static str>>>,
+}
+
+impl Fake {
+    fn new(home: &Path) -> Self {
+        let now = instant("2026-11-20T03:00:00Z");
+        let facts = ServerFacts {
+            system_id: SystemId(7),
+            version: 180_001,
+            segment_size: SegmentSize::DEFAULT,
+            role: Role::Primary,
+            timeline: TimelineId::FIRST,
+            position: Lsn(0x0300_0028),
+            data_directory: home.join("data"),
+            port: 5432,
+            config_file: Some(home.join("data/postgresql.conf")),
+            hba_file: None,
+            ident_file: None,
+            included_files: Vec::new(),
+            tablespaces: vec![Tablespace {
+                name: "space".to_owned(),
+                oid: 16399,
+                location: home.join("ts"),
+            }],
+            data_checksums: false,
+            summarize_wal: Some(false),
+            cluster_size: Some(30_000),
+            archiving: Archiving {
+                mode: "on".to_owned(),
+                command: None,
+                library: None,
+                archiver: Archiver::default(),
+            },
+            started_at: now,
+            now,
+        };
+        Self {
+            facts,
+            fails: None,
+            cancels: None,
+            lost: false,
+            asked: Arc::default(),
+        }
+    }
+
+    fn step(&self, at: At, name: &'static str) -> Result<(), postgres::Error> {
+        self.asked.lock().expect("no panic").push(name);
+        if let Some((when, cancel)) = &self.cancels
+            && *when == at
+        {
+            cancel.cancel();
+        }
+        if self.fails == Some(at) {
+            return Err(postgres::Error::OtherSession);
+        }
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Postgres for Fake {
+    async fn facts(&mut self) -> Result<ServerFacts, postgres::Error> {
+        Ok(self.facts.clone())
+    }
+
+    fn prove_local(&self, _: &Path, _: &ServerFacts) -> Result<(), locality::Error> {
+        Ok(())
+    }
+
+    async fn start(&mut self, _: &postgres::BackupRequest) -> Result<BackupStart, postgres::Error> {
+        self.step(At::Start, "start")?;
+        Ok(BackupStart {
+            lsn: Lsn(0x0300_0028),
+            timeline: TimelineId::FIRST,
+            time: self.facts.now,
+        })
+    }
+
+    async fn lost(&mut self) {
+        if !self.lost {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    async fn stop(&mut self) -> Result<BackupStop, postgres::Error> {
+        self.step(At::Stop, "stop")?;
+        Ok(BackupStop {
+            lsn: Lsn(0x0300_0100),
+            timeline: TimelineId::FIRST,
+            time: self.facts.now,
+            backup_label: "START WAL LOCATION: 0/3000028\n".to_owned(),
+            tablespace_map: Some("16399 /ts\n".to_owned()),
+        })
+    }
+
+    async fn restore_point(&mut self, _: &str) -> Result<Option<Lsn>, postgres::Error> {
+        Ok(None)
+    }
+
+    async fn switch_wal(&mut self) -> Result<WalSwitch, postgres::Error> {
+        Ok(WalSwitch::NoPrimary)
+    }
+
+    async fn close(&mut self) {
+        self.asked.lock().expect("no panic").push("close");
+    }
+}
+
+#[tokio::test]
+async fn a_backup_is_what_barman_expects() {
+    let bed = Bed::new();
+    let taken = bed.take().await.expect("a backup");
+    assert_eq!(taken.state, TakenState::Done);
+    assert_eq!(
+        bed.keys(),
+        [
+            "base/20261120T030000/16399.tar",
+            "base/20261120T030000/backup.info",
+            "base/20261120T030000/data.tar",
+        ]
+    );
+    assert_eq!(bed.status().await, "DONE");
+    let archives = bed.archives().await;
+    let data = &archives["data.tar"];
+    assert_eq!(data.first().map(String::as_str), Some("./"));
+    let last = &data[data.len() - 2..];
+    assert_eq!(last, ["global/pg_control", "backup_label"]);
+    let all: BTreeSet<&str> = data.iter().map(String::as_str).collect();
+    for name in [
+        "./PG_VERSION",
+        "base/5/",
+        "base/5/1259",
+        "pg_wal/",
+        "pg_tblspc/",
+    ] {
+        assert!(all.contains(name), "{name} in {data:?}");
+    }
+    assert!(!data.iter().any(|name| name.starts_with("pg_wal/0")));
+    assert_eq!(
+        archives["16399.tar"],
+        [
+            "PG_18_202506291/",
+            "PG_18_202506291/5/",
+            "PG_18_202506291/5/16400"
+        ]
+    );
+}
+
+#[tokio::test]
+async fn every_compression_that_barman_restores_makes_readable_archives() {
+    for compression in Compression::ALL {
+        let mut bed = Bed::new();
+        bed.request.files.compression = compression;
+        let taken = bed.take().await;
+        if compression.is_supported_for_base() {
+            taken.expect("a backup");
+            let name = format!("data.tar{}", compression.extension());
+            assert!(bed.archives().await[&name].len() > 5, "{name}");
+        } else {
+            assert!(matches!(taken, Err(Error::NotRestorable(_))));
+            assert!(bed.keys().is_empty());
+        }
+    }
+}
+
+#[tokio::test]
+async fn archives_are_split_and_the_label_stays_in_the_first() {
+    let mut bed = Bed::new();
+    bed.request.files.max_archive_bytes = 150_000;
+    bed.request.files.jobs = NonZeroUsize::MIN;
+    for number in 0..20 {
+        bed.write(&format!("base/5/{}", 20_000 + number), &[3; 25_000]);
+    }
+    bed.write("base/5/99999", &[3; 300_000]);
+    let taken = bed.take().await.expect("a backup");
+    let archives = bed.archives().await;
+    assert!(archives.len() > 4, "{:?}", archives.keys());
+    assert_eq!(
+        archives["data.tar"].last().map(String::as_str),
+        Some("backup_label")
+    );
+    let files: usize = archives
+        .values()
+        .flatten()
+        .filter(|name| name.starts_with("base/5/") && !name.ends_with('/'))
+        .count();
+    assert_eq!(files, 22);
+    let of_large = |names: &&Vec<String>| names.contains(&"base/5/99999".to_owned());
+    let alone = archives.values().find(of_large).expect("it is stored");
+    assert_eq!(alone.len(), 1, "a large file has an archive of its own");
+    let [Warning::LargeFile { bytes: 300_000, .. }] = taken.warnings[..] else {
+        panic!("{:?}", taken.warnings);
+    };
+    for archive in &taken.archives {
+        assert!(archive.bytes < 350_000);
+    }
+    let directories = archives["data.tar"]
+        .iter()
+        .filter(|name| name.ends_with('/'));
+    assert_eq!(
+        directories.count(),
+        7,
+        "all directories are in the first archive"
+    );
+}
+
+#[tokio::test]
+async fn an_unreadable_directory_fails_the_backup_and_is_named() {
+    let bed = Bed::new();
+    // A tablespace that is gone cannot be read, whoever runs this.
+    fs::remove_dir_all(bed.home.path().join("ts")).expect("it was there");
+    let error = bed.take().await.expect_err("no backup");
+    let path = bed.home.path().join("ts");
+    assert_eq!(
+        error.to_string(),
+        format!("cannot read `{}`", path.display())
+    );
+    assert!(
+        bed.status()
+            .await
+            .starts_with("FAILED: failure uploading data (cannot read")
+    );
+    assert!(!bed.keys().iter().any(|key| key.starts_with("barkeep/")));
+    assert!(
+        bed.memory
+            .list_uploads("")
+            .await
+            .expect("a list")
+            .is_empty()
+    );
+}
+
+#[tokio::test]
+async fn a_failure_before_the_start_leaves_nothing() {
+    let mut bed = Bed::new();
+    bed.postgres.fails = Some(At::Start);
+    bed.take().await.expect_err("no backup");
+    assert!(bed.keys().is_empty(), "{:?}", bed.keys());
+}
+
+#[tokio::test]
+async fn a_failure_leaves_a_record_that_says_so() {
+    let mut bed = Bed::new();
+    bed.postgres.fails = Some(At::Stop);
+    bed.take().await.expect_err("no backup");
+    assert!(bed.status().await.starts_with("FAILED: "));
+    assert!(!bed.keys().iter().any(|key| key.starts_with("barkeep/")));
+    let asked = bed.postgres.asked.lock().expect("no panic").clone();
+    assert_eq!(asked[..3], ["start", "stop", "close"]);
+}
+
+#[tokio::test]
+async fn an_interruption_leaves_a_failed_record_and_no_upload() {
+    for at in [At::Start, At::Stop] {
+        let mut bed = Bed::new();
+        bed.write("base/5/20000", &[0; 500_000]);
+        bed.postgres.cancels = Some((at, bed.cancel.clone()));
+        let error = bed.take().await.expect_err("no backup");
+        assert!(matches!(error, Error::Interrupted), "{error:?}");
+        let uploads = bed.memory.list_uploads("").await.expect("a list");
+        assert!(uploads.is_empty());
+        assert!(!bed.keys().iter().any(|key| key.starts_with("barkeep/")));
+    }
+}
+
+#[tokio::test]
+async fn a_lost_session_is_a_lost_backup() {
+    let mut bed = Bed::new();
+    bed.postgres.lost = true;
+    let error = bed.take().await.expect_err("no backup");
+    assert!(matches!(error, Error::SessionLost));
+    assert!(bed.status().await.starts_with("FAILED: "));
+}
+
+#[tokio::test]
+async fn another_cluster_writes_nothing() {
+    let mut bed = Bed::new();
+    bed.request.pinned = Some(SystemId(8));
+    let error = bed.take().await.expect_err("no backup");
+    assert!(matches!(error, Error::ForeignSystem { .. }));
+    assert!(bed.keys().is_empty());
+}
+
+#[tokio::test]
+async fn a_taken_second_is_left_to_whoever_has_it() {
+    let bed = Bed::new();
+    let key = bed.catalog().key(&ObjectKey::info(&BackupId::new(ID)));
+    let mode = PutMode::Create;
+    bed.memory
+        .put_text(&key, "status=STARTED\n", mode)
+        .await
+        .expect("written");
+    let taken = bed.take().await.expect("a backup");
+    assert_eq!(taken.backup.as_str(), "20261120T030001");
+    assert_eq!(bed.status().await, "STARTED");
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_its_wal_a_backup_waits_and_is_finished_later() {
+    let bed = Bed::new();
+    let taken = bed
+        .take_waiting_for(Arrives::Never)
+        .await
+        .expect("a backup");
+    let TakenState::WaitingForWals(missing) = taken.state else {
+        panic!("it is not complete");
+    };
+    assert_eq!(missing.to_string(), "000000010000000000000003");
+    assert_eq!(bed.status().await, "WAITING_FOR_WALS");
+    let (catalog, id) = (bed.catalog(), BackupId::new(ID));
+    let still = finish_backup(&catalog, &id, &Arrives::Never).await;
+    assert_eq!(still.expect("an answer"), Finished::Waiting(missing));
+    let done = finish_backup(&catalog, &id, &Arrives::Always).await;
+    assert_eq!(done.expect("an answer"), Finished::Done);
+    assert_eq!(bed.status().await, "DONE");
+    assert!(!bed.keys().iter().any(|key| key.starts_with("barkeep/")));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_damaged_archive_is_never_finished() {
+    let bed = Bed::new();
+    bed.take_waiting_for(Arrives::Never)
+        .await
+        .expect("a backup");
+    let id = BackupId::new(ID);
+    let name = ArchiveName {
+        root: ArchiveRoot::Data,
+        part: 0,
+        compression: Compression::None,
+    };
+    let key = bed.catalog().key(&ObjectKey::archive(&id, name));
+    bed.memory
+        .put_text(&key, "cut", PutMode::Overwrite)
+        .await
+        .expect("written");
+    let error = finish_backup(&bed.catalog(), &id, &Arrives::Always).await;
+    assert!(matches!(error, Err(Error::ReadBack { .. })), "{error:?}");
+    assert_eq!(bed.status().await, "WAITING_FOR_WALS");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_abandoned_attempt_is_failed_and_forgotten() {
+    let bed = Bed::new();
+    bed.take_waiting_for(Arrives::Never)
+        .await
+        .expect("a backup");
+    let (catalog, id) = (bed.catalog(), BackupId::new(ID));
+    abandon_attempt(&catalog, &id, "its process is gone")
+        .await
+        .expect("abandoned");
+    assert_eq!(bed.status().await, "FAILED: its process is gone");
+    let again = abandon_attempt(&catalog, &id, "its process is gone").await;
+    assert!(
+        matches!(again, Err(Error::NotOurs(_))),
+        "what is not ours is not touched"
+    );
+}
+
+#[tokio::test]
+async fn a_damaged_page_is_recorded_and_does_not_stop_the_backup() {
+    let mut bed = Bed::new();
+    bed.postgres.facts.data_checksums = true;
+    // Not empty, not new, older than the start, and with a checksum that cannot be right.
+    let mut page = [1; 8192];
+    page[..8].fill(0);
+    bed.write("base/5/16384", &page);
+    bed.write("base/5/1259", &[0; 8192]);
+    fs::remove_file(bed.home.path().join("ts/PG_18_202506291/5/16400")).expect("it was there");
+    let taken = bed.take().await.expect("a backup");
+    assert_eq!(taken.damaged_files, 1);
+    assert_eq!(taken.damaged[0].blocks, [0]);
+    assert_eq!(taken.state, TakenState::Done);
+    assert!(
+        bed.keys()
+            .contains(&"barkeep/evidence/20261120T030000/pages".to_owned())
+    );
+}
+
+#[tokio::test]
+async fn configuration_from_outside_is_stored_once_under_its_bare_name() {
+    let mut bed = Bed::new();
+    let outside = bed.home.path().join("pg_hba.conf");
+    fs::write(&outside, "outside").expect("a file");
+    bed.write("pg_hba.conf", b"left over");
+    bed.postgres.facts.hba_file = Some(outside);
+    bed.take().await.expect("a backup");
+    let archives = bed.archives().await;
+    let named = |name: &&String| name.ends_with("pg_hba.conf");
+    let names: Vec<_> = archives["data.tar"].iter().filter(named).collect();
+    assert_eq!(names, ["pg_hba.conf"]);
+}

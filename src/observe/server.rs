@@ -1,0 +1,117 @@
+//! A running server, asked; and the proof that its files are here.
+
+use std::{fs, path::Path, time::SystemTime};
+
+use super::Surroundings;
+use crate::{
+    clock::Clock,
+    failure::Failure,
+    model::{
+        observed::{ArchiveMode, Archiver, Knowledge, Locality, Role, ServerFacts},
+        time::Timestamp,
+        wal::{SegmentName, WalFile},
+    },
+    postgres::{self, Connector, Session, locality},
+};
+
+/// Asks a server what it is, and looks whether its files are on this host.
+pub(super) async fn observe(
+    connector: &Connector,
+    surroundings: &Surroundings<'_>,
+) -> (Knowledge<ServerFacts>, Locality) {
+    match ask(connector, surroundings).await {
+        Ok((facts, locality)) => (Knowledge::Known(facts), locality),
+        Err(error) => {
+            let failure = Failure::of(error.kind(), &error);
+            let why = failure.to_string();
+            (Knowledge::Unknown(failure), Locality::NotLocal { why })
+        }
+    }
+}
+
+async fn ask(
+    connector: &Connector,
+    surroundings: &Surroundings<'_>,
+) -> Result<(ServerFacts, Locality), postgres::Error> {
+    let session = connector.connect().await?;
+    let asked = ask_session(&session, surroundings).await;
+    session.close().await;
+    asked
+}
+
+async fn ask_session(
+    session: &Session,
+    surroundings: &Surroundings<'_>,
+) -> Result<(ServerFacts, Locality), postgres::Error> {
+    let facts = session.facts().await?;
+    let configured = surroundings.server.pgdata.as_deref();
+    let pgdata = configured.unwrap_or(&facts.data_directory).to_owned();
+    let locality = match locality::prove(&pgdata, &locality::Identity::from(&facts)) {
+        Ok(_) => Locality::Local,
+        Err(error) => Locality::NotLocal {
+            why: crate::failure::chain(&error),
+        },
+    };
+    let ready = match locality {
+        Locality::Local => oldest_ready(&pgdata),
+        Locality::NotLocal { .. } => None,
+    };
+    Ok((summary(&facts, ready, surroundings.clock), locality))
+}
+
+fn summary(
+    facts: &postgres::ServerFacts,
+    ready: Option<(SegmentName, Timestamp)>,
+    clock: Clock,
+) -> ServerFacts {
+    let archiving = &facts.archiving;
+    let last_archived = archiving.archiver.last_archived.and_then(WalFile::segment);
+    ServerFacts {
+        system_id: facts.system_id,
+        version: facts.version,
+        segment_size: facts.segment_size,
+        role: match facts.role {
+            postgres::Role::Primary => Role::Primary,
+            postgres::Role::Standby => Role::Standby,
+        },
+        timeline: facts.timeline,
+        history: None,
+        data_directory: facts.data_directory.clone(),
+        position: facts.position,
+        archiver: Archiver {
+            mode: match archiving.mode.as_str() {
+                "on" => ArchiveMode::On,
+                "always" => ArchiveMode::Always,
+                _ => ArchiveMode::Off,
+            },
+            last_archived,
+            last_archived_at: archiving.archiver.last_archived_at,
+            last_failed: archiving.archiver.last_failed.map(|file| file.to_string()),
+            last_failed_at: archiving.archiver.last_failed_at,
+            oldest_ready: ready.map(|(segment, _)| segment),
+            oldest_ready_at: ready.map(|(_, since)| since),
+        },
+        clock: match clock {
+            Clock::System => facts.now,
+            fixed @ Clock::Fixed(_) => fixed.now(),
+        },
+    }
+}
+
+/// The oldest whole segment that waits to be archived, and since when.
+///
+/// The file that marks it is PostgreSQL's: `archive_status/<segment>.ready`, made when the segment was complete.
+fn oldest_ready(pgdata: &Path) -> Option<(SegmentName, Timestamp)> {
+    let entries = fs::read_dir(pgdata.join("pg_wal/archive_status")).ok()?;
+    let ready = entries.flatten().filter_map(|entry| {
+        let name = entry.file_name();
+        let segment: SegmentName = name.to_str()?.strip_suffix(".ready")?.parse().ok()?;
+        Some((segment, since(entry.metadata().ok()?.modified().ok()?)?))
+    });
+    ready.min_by_key(|(_, since)| *since)
+}
+
+fn since(time: SystemTime) -> Option<Timestamp> {
+    let seconds = time.duration_since(SystemTime::UNIX_EPOCH).ok()?.as_secs();
+    Timestamp::from_unix_seconds(i64::try_from(seconds).ok()?)
+}

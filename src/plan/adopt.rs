@@ -1,0 +1,199 @@
+//! What attempts left: finish, abandon, or leave alone.
+//!
+//! Only an attempt with our own record is ever touched. Its process must be dead: known to be so where it ran on this host,
+//! otherwise silent for longer than a living one may be. A base backup is never resumed; it is finished only when everything it needs is
+//! stored already, which the record lists.
+
+use std::time::Duration;
+
+use super::{Decision, Scene, Weight};
+use crate::model::{
+    action::Action,
+    backup::{Backup, BackupId, BackupStatus},
+    catalog::{Catalog, WalArchive},
+    condition::{Condition, Standing},
+    reason::{Reason, Waiting},
+    record::{Attempt, Life, Stopped},
+    wal::{SegmentName, SegmentSize},
+};
+
+/// How long an attempt elsewhere may be silent and still count as alive. Living ones sign every minute.
+pub(super) const SILENCE_MAX: Duration = Duration::from_secs(10 * 60);
+
+/// After how long somebody else's STARTED backup is a matter for people.
+const FOREIGN_STALLED_AFTER: Duration = Duration::from_secs(7 * 86_400);
+
+pub(super) fn decide(scene: &Scene<'_>) -> Decision {
+    let mut decision = Decision::default();
+    let Some(attempts) = scene.stored.attempts.known() else {
+        return decision;
+    };
+    let empty = Catalog::default();
+    let catalog = scene.stored.catalog.known().unwrap_or(&empty);
+    for (id, (attempt, life)) in attempts {
+        decision.extend(of_ours(scene, catalog, (id, attempt, *life)));
+    }
+    for backup in &catalog.backups {
+        let unfinished = matches!(
+            backup.status,
+            BackupStatus::Started | BackupStatus::WaitingForWals
+        );
+        if unfinished && !attempts.contains_key(&backup.id) {
+            decision.extend(of_others(scene, backup));
+        }
+    }
+    decision
+}
+
+/// Whether the process of an attempt is gone.
+pub(super) fn is_dead(scene: &Scene<'_>, attempt: &Attempt, life: Life) -> bool {
+    match life {
+        Life::Alive => false,
+        Life::Dead => true,
+        Life::Elsewhere => {
+            let store = scene
+                .stored
+                .store_time
+                .known()
+                .copied()
+                .unwrap_or(scene.now);
+            store.min(scene.now).since(attempt.alive_at) > SILENCE_MAX
+        }
+    }
+}
+
+fn of_ours(
+    scene: &Scene<'_>,
+    catalog: &Catalog,
+    (id, attempt, life): (&BackupId, &Attempt, Life),
+) -> Decision {
+    if !is_dead(scene, attempt, life) {
+        let waiting = Waiting::Running {
+            backup: id.clone(),
+            since: attempt.started_at,
+        };
+        let condition = Condition::new(Standing::Progressing, format!("backup {id} is running"));
+        return Decision {
+            conditions: vec![condition],
+            ..Decision::wait(waiting)
+        };
+    }
+    let backup = catalog.backup(id);
+    match fate(backup, attempt.stopped.as_ref(), &catalog.wal) {
+        Fate::Finish { last } => {
+            let mut decision = Decision::default();
+            let action = Action::FinishBackup { backup: id.clone() };
+            decision.step(
+                scene,
+                action,
+                Reason::WalArrived { last },
+                Weight::default(),
+            );
+            decision
+        }
+        Fate::Wait { first } => {
+            let message = format!("backup {id} waits for WAL {first}");
+            let condition = Condition::new(Standing::Progressing, message);
+            Decision {
+                conditions: vec![condition],
+                ..Decision::wait(Waiting::Wal { first })
+            }
+        }
+        Fate::Abandon => abandon(scene, id, attempt),
+    }
+}
+
+enum Fate {
+    Finish { last: SegmentName },
+    Wait { first: SegmentName },
+    Abandon,
+}
+
+fn fate(backup: Option<&Backup>, stopped: Option<&Stopped>, wal: &WalArchive) -> Fate {
+    let (Some(backup), Some(stopped)) = (backup, stopped) else {
+        return Fate::Abandon;
+    };
+    let failed = backup.status == BackupStatus::Failed;
+    if failed || !is_stored(backup, stopped) {
+        return Fate::Abandon;
+    }
+    match first_missing(wal, stopped, backup.segment_size) {
+        None => Fate::Finish {
+            last: stopped.end_wal,
+        },
+        Some(first) => Fate::Wait { first },
+    }
+}
+
+/// Whether every archive on record is stored with the size on record.
+fn is_stored(backup: &Backup, stopped: &Stopped) -> bool {
+    let stored = |record: &crate::model::record::ArchiveRecord| {
+        backup.archives.iter().any(|archive| {
+            (
+                archive.root,
+                archive.part,
+                archive.compression,
+                archive.bytes,
+            ) == (record.root, record.part, record.compression, record.bytes)
+        })
+    };
+    !stopped.archives.is_empty() && stopped.archives.iter().all(stored)
+}
+
+/// A backup begins and ends on one timeline, so its segments are a plain range.
+fn first_missing(wal: &WalArchive, stopped: &Stopped, size: SegmentSize) -> Option<SegmentName> {
+    let timeline = stopped.begin_wal.timeline;
+    let (first, last) = (stopped.begin_wal.number(size), stopped.end_wal.number(size));
+    match wal.contiguous_until(timeline, first) {
+        None => Some(stopped.begin_wal),
+        Some(until) if until < last => Some(until.next().name(timeline, size)),
+        Some(_) => None,
+    }
+}
+
+fn abandon(scene: &Scene<'_>, id: &BackupId, attempt: &Attempt) -> Decision {
+    let mut decision = Decision::default();
+    let reason = Reason::DeadAttempt {
+        since: attempt.alive_at,
+    };
+    // Its uploads go first: once the record is gone nothing proves that they are ours.
+    for upload in scene
+        .stored
+        .uploads
+        .iter()
+        .filter(|upload| upload.backup == *id)
+    {
+        let action = Action::AbortUpload {
+            backup: id.clone(),
+            key: upload.key.clone(),
+            id: upload.id.clone(),
+        };
+        decision.step(scene, action, reason.clone(), Weight::default());
+    }
+    let action = Action::AbandonAttempt { backup: id.clone() };
+    decision.step(scene, action, reason, Weight::default());
+    decision
+}
+
+fn of_others(scene: &Scene<'_>, backup: &Backup) -> Decision {
+    let Some(since) = backup.begin_time else {
+        return Decision::default();
+    };
+    let (standing, what) = if scene.now.since(since) > FOREIGN_STALLED_AFTER {
+        (
+            Standing::Stalled,
+            "has not ended for 7 days; `barkeep delete` it if it is dead",
+        )
+    } else {
+        (Standing::Progressing, "was started by another program")
+    };
+    let condition = Condition::new(standing, format!("backup {} {what}", backup.id));
+    let waiting = Waiting::ForeignAttempt {
+        backup: backup.id.clone(),
+        since,
+    };
+    Decision {
+        conditions: vec![condition],
+        ..Decision::wait(waiting)
+    }
+}

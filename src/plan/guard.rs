@@ -1,0 +1,392 @@
+//! A second pair of eyes: what holds of every plan, checked against what was observed.
+//!
+//! The guard knows nothing of the planner and shares none of its judgement; it restates each invariant in the simplest words, and may be
+//! stricter than needed. A violation refuses the destructive steps of that destination; what only adds always runs. Only the guard
+//! makes a [`Guarded`] plan, and only such a plan is executed.
+
+use std::collections::BTreeSet;
+
+use super::{Plan, Step, trust::OBSERVATION_AGE_MAX};
+use crate::model::{
+    action::{Action, Effect, WalSpan},
+    backup::{Backup, BackupId, BackupStatus, KeepTarget},
+    catalog::{Catalog, WalArchive},
+    desired::Server,
+    names::DestinationName,
+    observed::{Knowledge, Observed, Stored},
+    time::Timestamp,
+    wal::SegmentNumber,
+};
+
+/// A plan that the guard let through: with its destructive steps, or without those that it refused.
+#[derive(Clone, Debug)]
+pub struct Guarded {
+    plan: Plan,
+    refusals: Vec<Refusal>,
+}
+
+impl Guarded {
+    /// What may be executed.
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// What was refused.
+    pub fn refusals(&self) -> &[Refusal] {
+        &self.refusals
+    }
+}
+
+/// A broken invariant.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{destination}`: {violation}")]
+pub struct Refusal {
+    /// Where.
+    pub destination: DestinationName,
+    /// Which.
+    pub violation: Violation,
+}
+
+/// What a plan must never do.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Violation {
+    /// Something is deleted although it is not known what is there.
+    #[error("{0} is unknown, so nothing may be deleted")]
+    Unknown(&'static str),
+    /// A `backup.info` cannot be understood.
+    #[error("backup {0} cannot be understood, so nothing may be deleted")]
+    Unreadable(BackupId),
+    /// The observation is too old.
+    #[error("the catalog was read more than five minutes ago, so nothing may be deleted")]
+    Old,
+    /// The prefix belongs to another cluster.
+    #[error("the prefix belongs to another cluster, so nothing may be deleted")]
+    ForeignSystem,
+    /// The backup does not exist.
+    #[error("backup {0} is not in the catalog")]
+    NoSuchBackup(BackupId),
+    /// The backup is kept.
+    #[error("backup {0} is kept")]
+    Kept(BackupId),
+    /// The backup is running or not finished.
+    #[error("backup {0} is not finished")]
+    Unfinished(BackupId),
+    /// The backup is damaged, which people must see first.
+    #[error("backup {0} is damaged and not for a policy to delete")]
+    Damaged(BackupId),
+    /// The newest good backup.
+    #[error("backup {0} is the newest good one of its cluster")]
+    NewestGood(BackupId),
+    /// Fewer good backups than the minimum would be left.
+    #[error("{left} good backups would be left, the minimum is {minimum}")]
+    MinimumRedundancy {
+        /// How many.
+        left: usize,
+        /// The minimum.
+        minimum: usize,
+    },
+    /// An incremental that stays builds on the backup.
+    #[error("backup {parent} is needed by {child}")]
+    Parent {
+        /// What would go.
+        parent: BackupId,
+        /// What stays.
+        child: BackupId,
+    },
+    /// Something that stays needs the WAL.
+    #[error("backup {backup} needs WAL that would be deleted, from {first}")]
+    WalNeeded {
+        /// What stays.
+        backup: BackupId,
+        /// The first segment.
+        first: String,
+    },
+    /// No good backup would be left to go with the WAL.
+    #[error("WAL would be deleted although no good backup stays")]
+    WalWithoutBackup,
+}
+
+/// Who asks for the deletes: a policy, or a person who names each backup.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// The policy: every invariant holds.
+    ByPolicy,
+    /// A person: damaged, unfinished and surplus backups may go, kept ones and the minimum may not.
+    ByName,
+}
+
+/// Checks a plan's destructive steps against what was observed, and takes out those of a destination where an invariant is broken.
+pub fn guard(
+    mut plan: Plan,
+    server: &Server,
+    observed: &Observed,
+    asked: Asked,
+    now: Timestamp,
+) -> Guarded {
+    let mut refusals = Vec::new();
+    let destinations: BTreeSet<DestinationName> = plan
+        .steps
+        .iter()
+        .map(|step| step.destination.clone())
+        .collect();
+    for destination in destinations {
+        let steps: Vec<&Step> = destructive(&plan, &destination);
+        if steps.is_empty() {
+            continue;
+        }
+        let minimum = server
+            .entry(&destination)
+            .map_or(1, |entry| entry.minimum_redundancy);
+        let inspection = Inspection {
+            stored: observed.destinations.get(&destination),
+            observed,
+            steps: &steps,
+            minimum: usize::try_from(minimum).unwrap_or(usize::MAX),
+            asked,
+            now,
+        };
+        let found = inspection.violations();
+        let refused = |violation| Refusal {
+            destination: destination.clone(),
+            violation,
+        };
+        refusals.extend(found.into_iter().map(refused));
+    }
+    let refused: BTreeSet<_> = refusals
+        .iter()
+        .map(|refusal| refusal.destination.clone())
+        .collect();
+    plan.steps.retain(|step| {
+        step.action.effect() == Effect::Additive || !refused.contains(&step.destination)
+    });
+    Guarded { plan, refusals }
+}
+
+fn destructive<'a>(plan: &'a Plan, destination: &DestinationName) -> Vec<&'a Step> {
+    let of = |step: &&Step| {
+        step.destination == *destination && step.action.effect() == Effect::Destructive
+    };
+    plan.steps.iter().filter(of).collect()
+}
+
+struct Inspection<'a> {
+    stored: Option<&'a Stored>,
+    observed: &'a Observed,
+    steps: &'a [&'a Step],
+    minimum: usize,
+    asked: Asked,
+    now: Timestamp,
+}
+
+impl Inspection<'_> {
+    fn violations(&self) -> Vec<Violation> {
+        let Some(stored) = self.stored else {
+            return vec![Violation::Unknown("the destination")];
+        };
+        let catalog = match &stored.catalog {
+            Knowledge::Known(catalog) => catalog,
+            Knowledge::Absent | Knowledge::Unknown(_) => {
+                return vec![Violation::Unknown("the catalog")];
+            }
+        };
+        let mut violations = self.knowledge(stored, catalog);
+        for id in self.deleted() {
+            violations.extend(self.on_backup(stored, catalog, id));
+        }
+        violations.extend(self.on_redundancy(catalog));
+        violations.extend(self.on_wal(catalog));
+        violations
+    }
+
+    fn knowledge(&self, stored: &Stored, catalog: &Catalog) -> Vec<Violation> {
+        let mut violations = Vec::new();
+        let unknown = |found: bool, what| found.then_some(Violation::Unknown(what));
+        violations.extend(unknown(stored.identity.unknown().is_some(), "the identity"));
+        violations.extend(unknown(
+            stored.attempts.unknown().is_some(),
+            "the attempts on record",
+        ));
+        if self.asked == Asked::ByPolicy {
+            let tombstones = stored.tombstones.unknown().is_some();
+            violations.extend(unknown(tombstones, "the record of deletes"));
+            violations.extend(unknown(
+                stored.store_time.known().is_none(),
+                "the store's clock",
+            ));
+            violations.extend(
+                catalog
+                    .unreadable
+                    .keys()
+                    .cloned()
+                    .map(Violation::Unreadable),
+            );
+        }
+        if self.now.since(stored.read_at) > OBSERVATION_AGE_MAX {
+            violations.push(Violation::Old);
+        }
+        let pinned = stored.identity.known().map(|identity| identity.system_id);
+        let present = self.observed.postgres.known().map(|facts| facts.system_id);
+        if let (Some(pinned), Some(present)) = (pinned, present)
+            && pinned != present
+        {
+            violations.push(Violation::ForeignSystem);
+        }
+        violations
+    }
+
+    /// The backups that the steps delete.
+    fn deleted(&self) -> BTreeSet<&BackupId> {
+        let of = |step: &&&Step| matches!(step.action, Action::DeleteBackup { .. });
+        self.steps
+            .iter()
+            .filter(of)
+            .filter_map(|step| step.action.backup())
+            .collect()
+    }
+
+    fn on_backup(&self, stored: &Stored, catalog: &Catalog, id: &BackupId) -> Vec<Violation> {
+        let Some(backup) = catalog.backup(id) else {
+            return vec![Violation::NoSuchBackup(id.clone())];
+        };
+        let mut violations = Vec::new();
+        if backup.keep.is_some() {
+            violations.push(Violation::Kept(id.clone()));
+        }
+        let attempted = stored
+            .attempts
+            .known()
+            .is_some_and(|all| all.contains_key(id));
+        let unfinished = match self.asked {
+            Asked::ByPolicy => {
+                attempted || !matches!(backup.status, BackupStatus::Done | BackupStatus::Failed)
+            }
+            Asked::ByName => attempted,
+        };
+        if unfinished {
+            violations.push(Violation::Unfinished(id.clone()));
+        }
+        // What somebody has begun to delete is damaged by that.
+        let begun = stored
+            .tombstones
+            .known()
+            .is_some_and(|tombstones| tombstones.iter().any(|tombstone| tombstone.backup == *id));
+        let done = backup.status == BackupStatus::Done;
+        if self.asked == Asked::ByPolicy && done && !begun && !is_whole(catalog, backup) {
+            violations.push(Violation::Damaged(id.clone()));
+        }
+        let deleted = self.deleted();
+        let child = catalog.backups.iter().find(|other| {
+            let builds = other.parent.as_ref() == Some(id) || backup.children.contains(&other.id);
+            builds && !deleted.contains(&other.id)
+        });
+        violations.extend(child.map(|child| Violation::Parent {
+            parent: id.clone(),
+            child: child.id.clone(),
+        }));
+        violations
+    }
+
+    fn on_redundancy(&self, catalog: &Catalog) -> Vec<Violation> {
+        let deleted = self.deleted();
+        let good =
+            |backup: &&Backup| backup.status == BackupStatus::Done && is_whole(catalog, backup);
+        let before: Vec<&Backup> = catalog.backups.iter().filter(good).collect();
+        let left = before
+            .iter()
+            .filter(|backup| !deleted.contains(&backup.id))
+            .count();
+        let mut violations = Vec::new();
+        if left < before.len() && left < self.minimum {
+            violations.push(Violation::MinimumRedundancy {
+                left,
+                minimum: self.minimum,
+            });
+        }
+        let newest = before
+            .iter()
+            .max_by_key(|backup| (backup.end_time, &backup.id));
+        if self.asked == Asked::ByPolicy
+            && let Some(newest) = newest
+            && deleted.contains(&newest.id)
+        {
+            violations.push(Violation::NewestGood(newest.id.clone()));
+        }
+        violations
+    }
+
+    fn on_wal(&self, catalog: &Catalog) -> Vec<Violation> {
+        let spans: Vec<&WalSpan> = self
+            .steps
+            .iter()
+            .filter_map(|step| match &step.action {
+                Action::DeleteWal { spans } => Some(spans),
+                _ => None,
+            })
+            .flatten()
+            .collect();
+        if spans.is_empty() {
+            return Vec::new();
+        }
+        let deleted = self.deleted();
+        let stays = |backup: &&Backup| {
+            backup.status != BackupStatus::Failed && !deleted.contains(&backup.id)
+        };
+        let staying: Vec<&Backup> = catalog.backups.iter().filter(stays).collect();
+        let mut violations = Vec::new();
+        let good =
+            |backup: &&&Backup| backup.status == BackupStatus::Done && is_whole(catalog, backup);
+        if staying.iter().find(good).is_none() {
+            violations.push(Violation::WalWithoutBackup);
+        }
+        let wal = &catalog.wal;
+        violations.extend(
+            staying
+                .iter()
+                .filter_map(|backup| needed(wal, backup, &spans)),
+        );
+        violations
+    }
+}
+
+/// Whether spans hold a segment that a backup needs, on its own timeline or on one that descends from it.
+fn needed(wal: &WalArchive, backup: &Backup, spans: &[&WalSpan]) -> Option<Violation> {
+    let begin = backup.begin_wal?;
+    let size = backup.segment_size;
+    let first = begin.number(size);
+    // Kept standalone, a backup needs only what makes it consistent; otherwise all that follows, on every branch.
+    let (last, branches) = match (backup.keep, backup.end_wal) {
+        (Some(KeepTarget::Standalone), Some(end)) => (end.number(size), Branches::None),
+        _ => (SegmentNumber(u64::MAX), Branches::All),
+    };
+    let reaches = |span: &WalSpan| {
+        let descends = || wal.history(span.timeline).left_at(begin.timeline).is_some();
+        span.timeline == begin.timeline || (branches == Branches::All && descends())
+    };
+    let hit = spans
+        .iter()
+        .find(|span| reaches(span) && span.run.first <= last && span.run.last >= first)?;
+    let segment = hit.run.first.max(first).name(hit.timeline, size);
+    Some(Violation::WalNeeded {
+        backup: backup.id.clone(),
+        first: segment.to_string(),
+    })
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Branches {
+    None,
+    All,
+}
+
+/// Whether archives and WAL of a backup are all there, told in the simplest way.
+fn is_whole(catalog: &Catalog, backup: &Backup) -> bool {
+    let (Some(begin), Some(end)) = (backup.begin_wal, backup.end_wal) else {
+        return false;
+    };
+    let size = backup.segment_size;
+    let until = catalog
+        .wal
+        .contiguous_until(begin.timeline, begin.number(size));
+    let wal = until.is_some_and(|until| until >= end.number(size));
+    backup.missing_archive().is_none() && wal
+}

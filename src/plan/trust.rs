@@ -1,0 +1,121 @@
+//! What must be known before anything is added, and what more before anything is deleted.
+//!
+//! Unknown never authorises destruction: a failed or partial listing, an unreadable `backup.info`, a record that could not be read, or
+//! clocks that disagree stop deletes, but not backups. Another cluster in the same prefix stops everything.
+
+use std::time::Duration;
+
+use super::Scene;
+use crate::model::{
+    observed::{Knowledge, Locality, Role},
+    reason::Waiting,
+    time::Timestamp,
+};
+
+/// How far the clocks of host, store and PostgreSQL may lie apart.
+pub(super) const SKEW_MAX: Duration = Duration::from_secs(5 * 60);
+
+/// How old an observation may be that something is deleted from.
+pub(super) const OBSERVATION_AGE_MAX: Duration = Duration::from_secs(5 * 60);
+
+/// Whether something may be added: the catalog was read, and it belongs to the cluster.
+pub(super) fn additive(scene: &Scene<'_>) -> Result<(), Waiting> {
+    if let Some(failure) = scene.stored.catalog.unknown() {
+        return Err(unknown("the catalog", &failure.message));
+    }
+    if let Some(failure) = scene.stored.identity.unknown() {
+        return Err(unknown("the identity on record", &failure.message));
+    }
+    same_cluster(scene)
+}
+
+/// Whether something may be deleted. Says everything that stands against it.
+pub(super) fn destructive(scene: &Scene<'_>) -> Result<(), Vec<Waiting>> {
+    let stored = scene.stored;
+    let mut against: Vec<Waiting> = additive(scene).err().into_iter().collect();
+    if let Knowledge::Known(catalog) = &stored.catalog {
+        let unreadable = catalog.unreadable.iter();
+        against.extend(unreadable.map(|(id, why)| unknown(&format!("backup {id}"), &why.message)));
+    }
+    let records = [
+        ("the attempts on record", stored.attempts.unknown()),
+        ("the record of deletes", stored.tombstones.unknown()),
+        ("the record of keeps", stored.keep_records.unknown()),
+        ("the store's clock", stored.store_time.unknown()),
+    ];
+    against.extend(
+        records
+            .iter()
+            .filter_map(|(what, why)| why.map(|why| unknown(what, &why.message))),
+    );
+    against.extend(skew(scene).map(|by| Waiting::ClockSkew { by }));
+    if against.is_empty() {
+        Ok(())
+    } else {
+        Err(against)
+    }
+}
+
+fn same_cluster(scene: &Scene<'_>) -> Result<(), Waiting> {
+    let (Some(identity), Some(facts)) = (scene.stored.identity.known(), scene.postgres.known())
+    else {
+        return Ok(());
+    };
+    if identity.system_id == facts.system_id {
+        return Ok(());
+    }
+    Err(Waiting::ForeignSystem {
+        pinned: identity.system_id,
+        found: facts.system_id,
+    })
+}
+
+/// By how much the clocks of host, store and PostgreSQL disagree, if by too much.
+pub(super) fn skew(scene: &Scene<'_>) -> Option<Duration> {
+    let ours = scene.stored.read_at;
+    let others = [
+        scene.stored.store_time.known().copied(),
+        scene.postgres.known().map(|facts| facts.clock),
+    ];
+    let distance = |other: Timestamp| other.since(ours).max(ours.since(other));
+    let worst = others.into_iter().flatten().map(distance).max()?;
+    (worst > SKEW_MAX).then_some(worst)
+}
+
+/// Whether the server's files can be read here, and its backup started.
+pub(super) fn reachable(scene: &Scene<'_>) -> Result<(), Waiting> {
+    match scene.postgres {
+        Knowledge::Known(_) => {}
+        Knowledge::Absent => {
+            return Err(Waiting::NotLocal {
+                why: "no connection is configured".to_owned(),
+            });
+        }
+        Knowledge::Unknown(failure) => return Err(unknown("the server", &failure.message)),
+    }
+    match scene.locality {
+        Locality::Local => Ok(()),
+        Locality::NotLocal { why } => Err(Waiting::NotLocal { why: why.clone() }),
+    }
+}
+
+/// Whether the server replays instead of writing.
+pub(super) fn is_standby(scene: &Scene<'_>) -> bool {
+    scene
+        .postgres
+        .known()
+        .is_some_and(|facts| facts.role == Role::Standby)
+}
+
+/// The instant that expiry is judged at: a clock that runs ahead must not delete more.
+pub(super) fn expiry_now(scene: &Scene<'_>) -> Timestamp {
+    let store = scene.stored.store_time.known().copied();
+    store.map_or(scene.now, |store| store.min(scene.now))
+}
+
+fn unknown(what: &str, why: &str) -> Waiting {
+    Waiting::Unknown {
+        what: what.to_owned(),
+        why: why.to_owned(),
+    }
+}

@@ -1,0 +1,106 @@
+//! What can go wrong with a restore.
+
+use std::{io, path::PathBuf};
+
+use crate::{
+    failure::Kind,
+    model::backup::{ArchiveRoot, BackupId},
+    pipeline::untar,
+    store,
+};
+
+/// A backup was not restored.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The backup lacks an archive.
+    #[error("the backup `{backup}` cannot be restored: archives of `{root}` are missing")]
+    MissingArchive {
+        /// The backup.
+        backup: BackupId,
+        /// Whose files they hold.
+        root: ArchiveRoot,
+    },
+    /// The archives lack a file without which no cluster starts.
+    #[error("the backup `{backup}` cannot be restored: `{name}` is missing in its archives")]
+    MissingFile {
+        /// The backup.
+        backup: BackupId,
+        /// The file.
+        name: &'static str,
+    },
+    /// A directory to restore into holds something.
+    #[error("the directory `{}` is not empty", .0.display())]
+    NotEmpty(PathBuf),
+    /// A directory to restore into holds an earlier restore that did not end.
+    #[error(
+        "the directory `{}` holds a restore that was interrupted; remove what is in it first",
+        .0.display()
+    )]
+    Interrupt(PathBuf),
+    /// A tablespace rule names no tablespace of the backup.
+    #[error("the backup has no tablespace `{0}`")]
+    UnknownTablespace(String),
+    /// Two directories of the cluster would be the same, or one inside another.
+    #[error("`{}` and `{}` cannot both be restored: one lies in the other", one.display(), two.display())]
+    Overlap {
+        /// One of them.
+        one: PathBuf,
+        /// The other.
+        two: PathBuf,
+    },
+    /// An archive could not be read from the store.
+    #[error("cannot fetch the archive `{archive}`")]
+    Fetch {
+        /// Which one.
+        archive: String,
+        /// Why not.
+        source: store::Error,
+    },
+    /// An archive could not be extracted.
+    #[error("cannot extract the archive `{archive}`")]
+    Extract {
+        /// Which one.
+        archive: String,
+        /// Why not.
+        source: untar::Error,
+    },
+    /// What was extracted could not be completed.
+    #[error("cannot complete the restore into `{}`", directory.display())]
+    Finish {
+        /// Where.
+        directory: PathBuf,
+        /// Why not.
+        source: untar::Error,
+    },
+    /// A file or directory could not be read or written.
+    #[error("cannot write `{}`", path.display())]
+    Write {
+        /// Which one.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The operator stopped it; the directory is marked as incomplete.
+    #[error("interrupted")]
+    Interrupted,
+}
+
+impl Error {
+    /// The class of the failure.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::MissingArchive { .. } | Self::MissingFile { .. } => Kind::NotFound,
+            Self::NotEmpty(_) | Self::Interrupt(_) | Self::Overlap { .. } => Kind::Refused,
+            Self::UnknownTablespace(_) => Kind::Usage,
+            Self::Fetch { source, .. } => source.kind(),
+            Self::Extract { source, .. } | Self::Finish { source, .. } => source.kind(),
+            Self::Write { .. } => Kind::Failed,
+            Self::Interrupted => Kind::Interrupted,
+        }
+    }
+}
+
+pub(super) fn unwritten(path: &std::path::Path) -> impl FnOnce(io::Error) -> Error + use<> {
+    let path = path.to_owned();
+    move |source| Error::Write { path, source }
+}
