@@ -1,0 +1,8 @@
+//! Against Barman 3.19.1's installed code: the same input to both, the same answer from both.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod restore;
+#[path = "../stores/bed.rs"]
+mod servers;
