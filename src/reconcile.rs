@@ -131,7 +131,7 @@ impl Ports {
             server,
             postgres: match depth {
                 Depth::Everything => self.connector(server),
-                Depth::Backups => None,
+                Depth::Catalog | Depth::Backups => None,
             },
             archives: self.archives(server),
             clock: self.clock,

@@ -141,7 +141,7 @@ async fn dispatch(command: Command, session: &Session) -> ExitCode {
         Command::Backup(arguments) => commands::backup::run(arguments, session).await,
         Command::Keep(arguments) => commands::keep::run(arguments, session).await,
         Command::Delete(arguments) => commands::delete::run(arguments, session).await,
-        Command::Restore(_) => Err(Error::Usage("restore".to_owned())),
+        Command::Restore(arguments) => commands::restore::run(arguments, session).await,
         Command::Check(arguments) => commands::check::run(arguments, session).await,
     };
     match result {

@@ -1,7 +1,7 @@
 //! What a validation must know of a libpq connection string, and no more.
 //!
-//! Whether it holds a password, which has no place in a configuration, and which hosts it names. Both forms are read, keyword and
-//! URI; what is not understood is left to whoever connects.
+//! Whether it holds a password, which has no place in a configuration, and which hosts it names.
+//! Both forms are read, keyword and URI; what is not understood is left to whoever connects.
 
 /// Whether a password is written in the text.
 pub(super) fn has_password(text: &str) -> bool {
@@ -15,7 +15,8 @@ pub(super) fn has_password(text: &str) -> bool {
     }
 }
 
-/// The hosts that the text names, in its order; empty if the environment or libpq's default decides.
+/// The hosts that the text names, in its order; empty if the environment or libpq's default
+/// decides.
 pub(super) fn hosts(text: &str) -> Vec<String> {
     let listed = |text: &str| -> Vec<String> {
         let hosts = text.split(',').filter(|host| !host.is_empty());
@@ -64,7 +65,8 @@ fn split_uri(uri: &str) -> (&str, Vec<(&str, &str)>) {
     (authority, parameters.collect())
 }
 
-/// The `key = value` pairs of the keyword form; values may be quoted, with backslashes before quotes and backslashes.
+/// The `key = value` pairs of the keyword form; values may be quoted, with backslashes before
+/// quotes and backslashes.
 fn pairs(text: &str) -> Vec<(String, String)> {
     let mut found = Vec::new();
     let mut rest = text.trim_start();

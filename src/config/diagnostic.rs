@@ -1,8 +1,9 @@
 //! What is wrong with a configuration, and where.
 //!
-//! A [`Diagnostic`] says what is wrong, underlines the text and says what would mend it. A [`Report`] holds all of them with the texts
-//! that they point into, and renders them for people or as data. Nothing is ever reported one at a time: whoever
-//! mends a configuration sees everything at once.
+//! A [`Diagnostic`] says what is wrong, underlines the text and says what would mend it. A
+//! [`Report`] holds all of them with the texts that they point into, and renders them for people or
+//! as data. Nothing is ever reported one at a time: whoever mends a configuration sees everything
+//! at once.
 
 use std::{fmt, sync::Arc};
 
@@ -120,7 +121,8 @@ pub struct FindingPlace {
 }
 
 impl Report {
-    /// Puts diagnostics in order, errors first, then as in the text. What several servers inherit is said once.
+    /// Puts diagnostics in order, errors first, then as in the text. What several servers inherit
+    /// is said once.
     pub fn new(sources: Arc<Sources>, mut diagnostics: Vec<Diagnostic>) -> Self {
         let start = |one: &Diagnostic| one.labels.first().map_or(0, |(span, _)| span.start);
         diagnostics.sort_by(|one, other| {
@@ -179,9 +181,13 @@ impl Report {
         let handler = GraphicalReportHandler::new_themed(theme)
             .with_width(WIDTH)
             .with_links(false)
+            .with_show_related_as_nested(true)
             .without_syntax_highlighting();
         let mut text = String::new();
         for diagnostic in &self.diagnostics {
+            if !text.is_empty() {
+                text.push('\n');
+            }
             let drawn = Drawn::new(&self.sources, diagnostic);
             handler
                 .render_report(&mut text, &drawn)
@@ -219,7 +225,8 @@ impl Report {
     }
 }
 
-/// A diagnostic in the form that miette draws: one text with its labels, other texts as notes below.
+/// A diagnostic in the form that miette draws: one text with its labels, other texts as notes
+/// below.
 #[derive(Debug)]
 struct Drawn {
     severity: miette::Severity,

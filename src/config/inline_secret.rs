@@ -1,6 +1,7 @@
 //! Secrets that somebody wrote into a configuration, where none belongs.
 //!
-//! They are refused, and taken out of the text before anything is rendered: a validation's output goes into logs.
+//! They are refused, and taken out of the text before anything is rendered: a validation's output
+//! goes into logs.
 
 use super::{
     conninfo,
@@ -47,5 +48,8 @@ fn blot(node: &mut Node, sources: &mut Sources) {
 fn refusal(key: &Span) -> Diagnostic {
     Diagnostic::error("a password is written in the configuration")
         .label(key, "not shown here")
-        .help("say where it is: `password = { file = \"...\" }`, `{ env = \"...\" }`, `{ command = [...] }`, or a passfile")
+        .help(
+            "say where it is: `password = { file = \"...\" }`, `{ env = \"...\" }`, \
+             `{ command = [...] }`, or a passfile",
+        )
 }

@@ -1,8 +1,9 @@
 //! Files in: the only place where a configuration comes from outside.
 //!
-//! Reads the main file and what it includes, refuses files that everybody could change, and loads the time zones that are named. It
-//! contacts nothing, reads no secret and follows no reference to one. A configuration holds no secrets, so it may be
-//! readable by everybody; whoever could change it could have any command run, so it must not be writable by everybody.
+//! Reads the main file and what it includes, refuses files that everybody could change, and loads
+//! the time zones that are named. It contacts nothing, reads no secret and follows no reference to
+//! one. A configuration holds no secrets, so it may be readable by everybody; whoever could change
+//! it could have any command run, so it must not be writable by everybody.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -16,11 +17,12 @@ use super::{
     diagnostic::Diagnostic,
     inline_secret,
     source::Sources,
-    tree::{self, Item, Node, Value},
+    tree::{self, Node, Value},
 };
 use crate::model::schedule::Zone;
 
-/// Where the configuration is if nobody says: the variable `BARKEEP_CONFIG`, else `/etc/barkeep/barkeep.toml`.
+/// Where the configuration is if nobody says: the variable `BARKEEP_CONFIG`, else
+/// `/etc/barkeep/barkeep.toml`.
 #[expect(
     clippy::disallowed_methods,
     reason = "the environment names the configuration file"
@@ -50,7 +52,7 @@ pub struct Loaded {
     pub files: Vec<Node>,
     /// The time zones that are named, under their names.
     pub zones: BTreeMap<String, Zone>,
-    /// What was wrong so far.
+    /// What was wrong so far. If there is anything, some of the configuration may be missing.
     pub diagnostics: Vec<Diagnostic>,
 }
 
@@ -269,13 +271,11 @@ fn matches(pattern: &str, name: &str) -> bool {
 fn zone_names(node: &Node, names: &mut BTreeSet<String>) {
     match &node.value {
         Value::Table(table) => {
-            let named = table
-                .get("time_zone")
-                .and_then(|item: &Item| item.node.text());
-            names.extend(named.map(ToOwned::to_owned));
-            table
-                .values()
-                .for_each(|item| zone_names(&item.node, names));
+            let zone = table.get("time_zone");
+            names.extend(zone.and_then(|item| item.node.text().map(ToOwned::to_owned)));
+            for item in table.values() {
+                zone_names(&item.node, names);
+            }
         }
         Value::Array(items) => items.iter().for_each(|item| zone_names(item, names)),
         _ => {}

@@ -1,7 +1,8 @@
 //! Layers: built in < defaults < policy < server < entry, leaf by leaf.
 //!
-//! Layers are laid over one another as trees, so that every leaf keeps the place where it was written. Tables merge key by key; lists
-//! replace, and so do the tables that are one value (a schedule, a retention, a codec with its level, a secret's place).
+//! Layers are laid over one another as trees, so that every leaf keeps the place where it was
+//! written. Tables merge key by key; lists replace, and so do the tables that are one value (a
+//! schedule, a retention, a codec with its level, a secret's place).
 
 use std::collections::BTreeMap;
 
@@ -93,7 +94,8 @@ pub fn combine(files: &[Node], diagnostics: &mut Vec<Diagnostic>) -> Node {
     combined
 }
 
-/// Puts the entries of a table into another of the same name; `depth` levels of tables may be in both.
+/// Puts the entries of a table into another of the same name; `depth` levels of tables may be in
+/// both.
 fn join(path: &str, into: &mut Node, from: &Node, depth: usize, diagnostics: &mut Vec<Diagnostic>) {
     let (Value::Table(into), Value::Table(from)) = (&mut into.value, &from.value) else {
         return;
@@ -133,9 +135,9 @@ fn normalize(node: &mut Node) {
                 wal.node.value =
                     Value::Table(Table::from([("delivery".to_owned(), Item { key, node })]));
             }
-            table
-                .values_mut()
-                .for_each(|item| normalize(&mut item.node));
+            for item in table.values_mut() {
+                normalize(&mut item.node);
+            }
         }
         Value::Array(items) => items.iter_mut().for_each(normalize),
         _ => {}
@@ -187,7 +189,10 @@ impl Layers<'_> {
                 Diagnostic::error(message)
                     .label(&extends.node.span, "this policy extends one")
                     .label(&further.node.span, "that itself extends one here")
-                    .help("policies are extended once, so that their meaning is found in two places at most"),
+                    .help(
+                        "policies are extended once, so that their meaning is found in two places \
+                         at most",
+                    ),
             );
             return None;
         }
@@ -288,7 +293,8 @@ pub fn without(node: &Node, keys: &[&str]) -> Node {
     rest
 }
 
-/// Takes the single backups out of a server's `keep`. Rules, or an empty list, stay and replace the policy's.
+/// Takes the single backups out of a server's `keep`. Rules, or an empty list, stay and replace the
+/// policy's.
 fn split_keeps(server: &Node) -> (Node, Vec<Node>) {
     let mut own = server.clone();
     let Some(table) = own.table_mut() else {

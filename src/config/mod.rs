@@ -1,8 +1,9 @@
 //! Configuration: text to [`Desired`](crate::model::desired::Desired).
 //!
-//! [`load`] reads files, [`document`] says what may be written in them, [`merge`] lays the layers over one another, [`compile`] gives
-//! the result its meaning, and [`diagnostic`] says what is wrong with it: everything, at once, with the text underlined. Nothing
-//! here contacts a store or a server or reads a secret, so a configuration can be checked anywhere.
+//! [`load`] reads files, [`document`] says what may be written in them, [`merge`] lays the layers
+//! over one another, [`compile`] gives the result its meaning, and [`diagnostic`] says what is
+//! wrong with it: everything, at once, with the text underlined. Nothing here contacts a store or a
+//! server or reads a secret, so a configuration can be checked anywhere.
 
 pub mod compile;
 mod conninfo;
@@ -15,6 +16,7 @@ mod nearest;
 pub mod origin;
 pub mod quantity;
 mod reader;
+pub mod reference;
 pub mod schema;
 pub mod source;
 pub mod tree;
@@ -33,7 +35,8 @@ pub fn read(path: &Path, staged: Option<&Staged>) -> Result<Compiled, Report> {
     compile::compile(load::load(path, staged))
 }
 
-/// What `barkeep validate` has to say: all errors and all warnings. Usable if it counts no [`Severity::Error`].
+/// What `barkeep validate` has to say: all errors and all warnings. Usable if it counts no
+/// [`Severity::Error`].
 pub fn validate(path: &Path, staged: Option<&Staged>) -> Report {
     match read(path, staged) {
         Ok(compiled) => compiled.warnings,

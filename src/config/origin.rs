@@ -1,6 +1,7 @@
 //! A configuration as it holds: every leaf with its value, and where it came from.
 //!
-//! What is printed is a configuration itself: without includes, policies or defaults, and with the same meaning.
+//! What is printed is a configuration itself: without includes, policies or defaults, and with the
+//! same meaning.
 
 use std::fmt::Write;
 
@@ -117,7 +118,7 @@ fn quoted(text: &str) -> String {
 }
 
 /// A value on one line.
-fn value(node: &Node) -> String {
+pub(super) fn value(node: &Node) -> String {
     match &node.value {
         Value::Text(text) => quoted(text),
         Value::Integer(number) => number.to_string(),

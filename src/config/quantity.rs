@@ -1,7 +1,8 @@
 //! Values that are written as text: times, sizes, rates, calendar spans, windows, places.
 //!
-//! A quantity always has its unit. `m` is minutes; months and years are spelled, and only calendar spans and retention know
-//! them. `MB` is a million bytes and `MiB` is 2^20, as written: Barman's options read them the other way round.
+//! A quantity always has its unit. `m` is minutes; months and years are spelled, and only calendar
+//! spans and retention know them. `MB` is a million bytes and `MiB` is 2^20, as written: Barman's
+//! options read them the other way round.
 
 use std::{borrow::Cow, fmt, marker::PhantomData, time::Duration};
 
@@ -161,7 +162,8 @@ impl FromText for Duration {
                 }
                 unit => {
                     return Err(format!(
-                        "`{text}`: `{unit}` is no unit of time; known are s, m (minutes), h, d and w"
+                        "`{text}`: `{unit}` is no unit of time; known are s, m (minutes), h, d \
+                         and w"
                     ));
                 }
             };

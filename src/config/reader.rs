@@ -1,8 +1,9 @@
 //! Typed values out of a [`tree`](super::tree), with every error and not only the first.
 //!
-//! serde stops at the first error. Here the offending node is then marked broken, and reading starts again without it, until nothing is
-//! wrong any more; configurations are small. Errors keep their structure (an unknown key knows the known ones), so that
-//! messages are made here and never parsed.
+//! serde stops at the first error. Here the offending node is then marked broken, and reading
+//! starts again without it, until nothing is wrong any more; configurations are small. Errors keep
+//! their structure (an unknown key knows the known ones), so that messages are made here and never
+//! parsed.
 
 use std::{fmt, vec};
 
@@ -19,7 +20,8 @@ use super::{
     tree::{Item, Node, Value},
 };
 
-/// Reads a type from a tree. What cannot be read is reported, marked as broken in the tree, and absent from the value.
+/// Reads a type from a tree. What cannot be read is reported, marked as broken in the tree, and
+/// absent from the value.
 ///
 /// `None` only if the tree as a whole is something else, which has been reported too.
 pub(super) fn read<T: DeserializeOwned>(
@@ -256,7 +258,8 @@ impl<'de> Deserializer<'de> for Reading<'de> {
     ) -> Result<V::Value, Error> {
         match &self.0.value {
             Value::Text(text) => visitor.visit_enum(text.as_str().into_deserializer()),
-            // Not `invalid_type`: the visitor's own expectation is `enum Name`, which means nothing to people.
+            // Not `invalid_type`: the visitor's own expectation is `enum Name`, which means nothing
+            // to people.
             Value::Table(table) if table.len() == 1 => {
                 let entries = table.iter().collect::<Vec<_>>().into_iter();
                 let entries = Entries {

@@ -1,7 +1,8 @@
 //! Every text that was read, in one space of positions.
 //!
-//! The texts are laid end to end, so that one byte range, a [`Span`], names file, line and column together and can travel through any
-//! data structure that carries byte ranges. What barkeep sets when nobody says anything is a text like the others.
+//! The texts are laid end to end, so that one byte range, a [`Span`], names file, line and column
+//! together and can travel through any data structure that carries byte ranges. What barkeep sets
+//! when nobody says anything is a text like the others.
 
 use std::{ops::Range, sync::Arc};
 
@@ -43,7 +44,8 @@ pub struct Sources(Vec<Source>);
 impl Sources {
     /// Takes a text in and tells where it begins.
     pub fn add(&mut self, name: impl Into<String>, text: impl Into<Arc<str>>) -> usize {
-        // One byte between two texts, so that an empty range at the end of one is not at the start of the next.
+        // One byte between two texts, so that an empty range at the end of one is not at the start
+        // of the next.
         let start = self
             .0
             .last()
@@ -53,16 +55,18 @@ impl Sources {
         start
     }
 
-    /// Replaces a range of a text by asterisks, line ends excepted, so that nothing shows it any more.
+    /// Replaces a range of a text by asterisks, line ends excepted, so that nothing shows it any
+    /// more.
     pub fn blot(&mut self, span: &Span) {
         let following = self.0.partition_point(|source| source.start <= span.start);
         let source = &mut self.0[following.saturating_sub(1)];
         let hidden = span.start - source.start..span.end - source.start;
         let text = source.text.char_indices().flat_map(|(at, character)| {
             let hide = hidden.contains(&at) && character != '\n';
-            let (shown, count) = match hide {
-                true => ('*', character.len_utf8()),
-                false => (character, 1),
+            let (shown, count) = if hide {
+                ('*', character.len_utf8())
+            } else {
+                (character, 1)
             };
             std::iter::repeat_n(shown, count)
         });

@@ -1,7 +1,7 @@
 //! A TOML document as a tree whose keys and values know where they were written.
 //!
-//! Layers are merged on this form, because a leaf then keeps its origin whatever it means, and types are read from it by
-//! [`super::reader`].
+//! Layers are merged on this form, because a leaf then keeps its origin whatever it means, and
+//! types are read from it by [`super::reader`].
 
 use std::collections::BTreeMap;
 
@@ -36,7 +36,8 @@ pub enum Value {
     Array(Vec<Node>),
     /// A table, written with a header, with dots or inline.
     Table(Table),
-    /// Something that could not be read; the error has been reported, and nobody stumbles over it again.
+    /// Something that could not be read; the error has been reported, and nobody stumbles over it
+    /// again.
     Broken,
 }
 
@@ -105,17 +106,38 @@ impl Node {
 }
 
 /// Parses a text that has been taken into the sources, and reports everything that is not TOML.
+/// What can be read is in the tree nevertheless.
 pub fn parse(sources: &Sources, start: usize, diagnostics: &mut Vec<Diagnostic>) -> Node {
     let text = &sources.source(&(start..start)).text;
     let (table, errors) = DeTable::parse_recoverable(text);
+    let broken = !errors.is_empty();
     for error in errors {
         let span = error.span().unwrap_or_default();
         let span = span.start + start..span.end + start;
         diagnostics.push(Diagnostic::error("not TOML").label(&span, error.message()));
     }
     let span = start..start;
-    let value = Value::Table(entries(table.into_inner(), start));
-    Node { span, value }
+    let mut node = Node {
+        span,
+        value: Value::Table(entries(table.into_inner(), start)),
+    };
+    if broken {
+        mark_guessed(&mut node);
+    }
+    node
+}
+
+/// Values that the parser made up to go on after an error were written nowhere; nothing should be
+/// said about them.
+fn mark_guessed(node: &mut Node) {
+    match &mut node.value {
+        Value::Table(table) => table
+            .values_mut()
+            .for_each(|item| mark_guessed(&mut item.node)),
+        Value::Array(items) => items.iter_mut().for_each(mark_guessed),
+        _ if node.span.is_empty() => node.value = Value::Broken,
+        _ => {}
+    }
 }
 
 fn entries(table: DeTable<'_>, start: usize) -> Table {

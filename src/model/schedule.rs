@@ -1,14 +1,17 @@
 //! When backups are due.
 //!
-//! A [`Schedule`] is a cron expression or an interval, in a zone, and a pure function of the instant asked about: it holds no state, so
-//! a lost process loses no due backup. All instants are whole seconds.
+//! A [`Schedule`] is a cron expression or an interval, in a zone, and a pure function of the
+//! instant asked about: it holds no state, so a lost process loses no due backup. All instants are
+//! whole seconds.
 //!
-//! Daylight saving time: a fixed local time that the clock jumps over is due right after the jump, and one that the clock
-//! repeats is due the first time only, so that a daily backup is due once on every day. An expression with a wildcard hour
-//! (`0 * * * *`) follows the hours that really pass: 23 or 25 of them on such days.
+//! Daylight saving time: a fixed local time that the clock jumps over is due right after the jump,
+//! and one that the clock repeats is due the first time only, so that a daily backup is due once on
+//! every day. An expression with a wildcard hour (`0 * * * *`) follows the hours that really pass:
+//! 23 or 25 of them on such days.
 //!
-//! Intervals with `at` follow the local clock and start from `at` on every day (or every n-th day, counted from
-//! 1970-01-01); what the clock jumps over is due as long after the jump as it was meant after it. Intervals without `at` are counted in elapsed time from 1970-01-01 00:00 UTC.
+//! Intervals with `at` follow the local clock and start from `at` on every day (or every n-th day,
+//! counted from 1970-01-01); what the clock jumps over is due as long after the jump as it was
+//! meant after it. Intervals without `at` are counted in elapsed time from 1970-01-01 00:00 UTC.
 
 use std::{fmt, time::Duration};
 
@@ -180,7 +183,8 @@ impl Schedule {
         self.period
     }
 
-    /// The instants of the scheduled days around `now`: the nearest before or after it, and its neighbours.
+    /// The instants of the scheduled days around `now`: the nearest before or after it, and its
+    /// neighbours.
     fn local_instants(
         &self,
         now: Timestamp,
@@ -265,8 +269,9 @@ fn cron(text: &str) -> Result<Cron, Error> {
 
 /// The shortest distance between consecutive local times, `None` if there are none.
 fn cron_period(cron: &Cron) -> Option<Duration> {
-    // Eight years hold every combination of month lengths and weekdays that a rule of five fields can tell apart
-    // well enough; expressions that are due more often repeat themselves long before the count is reached.
+    // Eight years hold every combination of month lengths and weekdays that a rule of five fields
+    // can tell apart well enough; expressions that are due more often repeat themselves long before
+    // the count is reached.
     const START: civil::DateTime = civil::date(2024, 1, 1).at(0, 0, 0, 0);
     const INSTANTS_MAX: usize = 800;
     let end = civil::date(2032, 12, 31).at(0, 0, 0, 0);
@@ -363,7 +368,8 @@ impl StartWindow {
         }
     }
 
-    /// When it opens next, after `now`. A day on which the clock jumps over the whole window has none.
+    /// When it opens next, after `now`. A day on which the clock jumps over the whole window has
+    /// none.
     pub fn next_opening(&self, now: Timestamp, zone: &Zone) -> Option<Timestamp> {
         let today = zone.zoned(now).date();
         (0..=3).find_map(|days| {
@@ -603,7 +609,8 @@ mod tests {
             jump in prop::sample::select(vec!["2026-03-29T01:00:00Z", "2026-10-25T01:00:00Z"]),
             offset in -200_000_i64..200_000,
         ) {
-            let now = Timestamp::from_unix_seconds(at(jump).unix_seconds() + offset).expect("in range");
+            let now = Timestamp::from_unix_seconds(at(jump).unix_seconds() + offset);
+            let now = now.expect("in range");
             let last = schedule.last_due(now).expect("a last instant");
             let next = schedule.next_due(now).expect("a next instant");
             prop_assert!(last <= now && now < next, "{last} {now} {next}");

@@ -1,11 +1,13 @@
 //! A time zone, and calendar arithmetic in it.
 //!
-//! A zone is a value: whoever reads the configuration loads it from the system's database and passes it on. Here it turns instants into
-//! local time and back, finds where a day, week, month or year begins, and adds calendar spans. Nothing here asks for
-//! the present or for the machine's own zone.
+//! A zone is a value: whoever reads the configuration loads it from the system's database and
+//! passes it on. Here it turns instants into local time and back, finds where a day, week, month or
+//! year begins, and adds calendar spans. Nothing here asks for the present or for the machine's own
+//! zone.
 //!
-//! Where the clock jumps forward, a local time that does not exist means the instant as far after the jump as it would have been
-//! after midnight's clock (`02:30` becomes `03:30`); where it goes back, a local time that occurs twice means the first.
+//! Where the clock jumps forward, a local time that does not exist means the instant as far after
+//! the jump as it would have been after midnight's clock (`02:30` becomes `03:30`); where it goes
+//! back, a local time that occurs twice means the first.
 
 use std::fmt;
 
@@ -66,8 +68,8 @@ impl Zone {
         self.resolve(first.at(0, 0, 0, 0)).unwrap_or(instant)
     }
 
-    /// The instant so many calendar units later, at the same local time where that exists; the 31st becomes the
-    /// month's last day. Stops at the end of the year 9999.
+    /// The instant so many calendar units later, at the same local time where that exists; the 31st
+    /// becomes the month's last day. Stops at the end of the year 9999.
     pub fn add(&self, instant: Timestamp, span: CalendarSpan) -> Timestamp {
         let count = i64::from(span.count);
         let span = match span.unit {

@@ -126,7 +126,7 @@ async fn read(archive: &Archive, context: &Context) -> Result<Catalog, ArchiveEr
             Entry::Orphan => catalog.orphans.push(directory.orphan(id)),
         }
     }
-    if context.depth == Depth::Everything {
+    if context.depth != Depth::Backups {
         catalog.wal = super::wal::observe(archive, catalog.segment_size()).await?;
     }
     Ok(catalog)

@@ -34,15 +34,17 @@ pub struct Surroundings<'a> {
     pub archives: BTreeMap<DestinationName, Result<Archive, Failure>>,
     /// The present.
     pub clock: Clock,
-    /// How much of a catalog to read.
+    /// How much to look at.
     pub depth: Depth,
 }
 
-/// How much of a catalog to read.
+/// How much to look at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Depth {
-    /// Backups and WAL.
+    /// The server, its backups and its WAL.
     Everything,
+    /// Backups and WAL: the server may be gone, and that is why somebody asks.
+    Catalog,
     /// Only backups: to list and show them.
     Backups,
 }

@@ -4,6 +4,8 @@
 //! so a copy or a read may catch it half written: a bad checksum is worth another read. Little-endian, 64-bit clusters of PostgreSQL 13 to
 //! 18, which is every build of those versions that PostgreSQL's packages exist for. Format: `catalog/pg_control.h`.
 
+use std::{fs::File, io::Read as _, path::Path};
+
 use crate::{
     failure::Kind,
     model::{
@@ -15,6 +17,16 @@ use crate::{
 
 /// How long the file is; only its beginning is used.
 pub const LENGTH: usize = 8192;
+
+/// The identity of the cluster in a data directory, if there is one.
+///
+/// Nothing else of the file is looked at, so it does not matter whether a server is writing it, or which version it is of.
+pub fn system_id_of(data_directory: &Path) -> Option<SystemId> {
+    let mut identity = [0; 8];
+    let mut file = File::open(data_directory.join("global/pg_control")).ok()?;
+    file.read_exact(&mut identity).ok()?;
+    Some(SystemId(u64::from_le_bytes(identity)))
+}
 
 /// Why a control file cannot be believed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -13,8 +13,7 @@
 
 use std::{
     collections::BTreeSet,
-    fs::File,
-    io::{self, Read as _},
+    io,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -34,6 +33,7 @@ use crate::{
         names::DestinationName,
         wal::{SegmentName, SystemId, WalFile},
     },
+    postgres::control_file,
     spool::{Fetched, Spool},
     store::{self, Archive, Key},
 };
@@ -351,7 +351,10 @@ impl<'a> Delivery<'a> {
                     .collect();
                 spool.fetched(&locations, first.archive.server(), directory)
             });
-        let system_id = request.data_directory.as_deref().and_then(system_id_of);
+        let system_id = request
+            .data_directory
+            .as_deref()
+            .and_then(control_file::system_id_of);
         Self {
             request,
             sources,
@@ -562,14 +565,6 @@ fn failed(file: WalFile, source: &RestoreSource, error: store::Error) -> Error {
         destination: source.destination.clone(),
         source: error,
     }
-}
-
-/// The cluster of a data directory: `pg_control` begins with it, in the byte order of the machine.
-fn system_id_of(data_directory: &Path) -> Option<SystemId> {
-    let mut identifier = [0; 8];
-    let mut control = File::open(data_directory.join("global/pg_control")).ok()?;
-    control.read_exact(&mut identifier).ok()?;
-    Some(SystemId(u64::from_ne_bytes(identifier)))
 }
 
 /// Runs what blocks in a thread that may.

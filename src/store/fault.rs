@@ -148,7 +148,7 @@ impl Faults {
 impl Chance {
     fn strike(self, number: u64) -> Option<Effect> {
         let drawn = mix(self.seed ^ mix(number));
-        if drawn % self.one_in.max(1) != 0 {
+        if !drawn.is_multiple_of(self.one_in.max(1)) {
             return None;
         }
         match mix(drawn) % 2 {

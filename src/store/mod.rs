@@ -27,6 +27,7 @@ pub mod directory;
 mod error;
 mod ext;
 pub mod fault;
+pub mod lease;
 mod listing;
 pub mod memory;
 pub mod meter;

@@ -7,3 +7,4 @@ mod base_backup;
 mod connect;
 mod sql;
 mod tls;
+mod wal;

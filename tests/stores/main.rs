@@ -11,11 +11,12 @@ use barkeep::{
         s3::{AccessKeys, S3},
     },
 };
-use bed::Server;
 use bytes::Bytes;
 use futures_util::StreamExt as _;
+use support::s3::Server;
 
-mod bed;
+#[path = "../support/mod.rs"]
+mod support;
 mod wire;
 
 fn options(url: &str, checksums: Checksums) -> S3Options {

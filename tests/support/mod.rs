@@ -9,4 +9,5 @@ pub(crate) mod backup;
 pub(crate) mod bed;
 pub(crate) mod certificates;
 pub(crate) mod cluster;
+pub(crate) mod s3;
 pub(crate) mod wait;

@@ -10,5 +10,6 @@ pub(super) mod generate;
 pub(super) mod keep;
 pub(super) mod plan;
 pub(super) mod reconcile;
+pub(super) mod restore;
 pub(super) mod status;
 pub(super) mod wal;

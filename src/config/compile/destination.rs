@@ -120,8 +120,8 @@ fn provider(
     }
     Some(match location {
         Location::S3 { .. } => {
-            let none = S3Table::default();
-            let table = table.s3.as_ref().map_or(&none, Written::get);
+            let unset = S3Table::default();
+            let table = table.s3.as_ref().map_or(&unset, Written::get);
             ProviderOptions::S3(s3(table, context))
         }
         _ => ProviderOptions::Directory,

@@ -32,7 +32,8 @@ const PART_MOST: Bytes = Bytes(5 << 30);
 /// How many parts an object of S3 may have.
 const PARTS_MAX: u64 = 10_000;
 
-/// Compiles the settings of an entry. What is wrong is reported, and has some value in what is returned.
+/// Compiles the settings of an entry. What is wrong is reported, and has some value in what is
+/// returned.
 pub(super) fn settings(
     table: &EntryTable,
     destination: &DestinationName,
@@ -226,7 +227,10 @@ pub(super) fn missing_keys(
     context.report(
         Diagnostic::error(format!("{what} needs {missing}"))
             .label(&written.span(), format!("should have {missing}"))
-            .help("such as `{ first_of = \"month\", for = \"12 months\", target = \"standalone\" }`, or `{ backup = \"...\", target = \"full\" }`"),
+            .help(
+                "such as `{ first_of = \"month\", for = \"12 months\", target = \"standalone\" }`, \
+                 or `{ backup = \"...\", target = \"full\" }`",
+            ),
     );
     None
 }
@@ -239,9 +243,14 @@ fn files(table: &EntryTable, context: &mut Context<'_>) -> FilesOptions {
         .filter(|_| !compression.is_supported_for_base())
     {
         context.report(
-            Diagnostic::error(format!("base backups cannot be compressed with {compression}"))
-                .label(&written.span(), "for WAL only")
-                .help("Barman 3.19 could not restore them; `none`, `gzip`, `bzip2`, `snappy` and `lz4` it can"),
+            Diagnostic::error(format!(
+                "base backups cannot be compressed with {compression}"
+            ))
+            .label(&written.span(), "for WAL only")
+            .help(
+                "Barman 3.19 could not restore them; `none`, `gzip`, `bzip2`, `snappy` and \
+                     `lz4` it can",
+            ),
         );
     }
     let size = |written: &Option<Written<Text<Bytes>>>| written.as_ref().map(|size| size.get().0);
@@ -286,7 +295,8 @@ fn part_limits(table: &EntryTable, part: Bytes, archive: Bytes, context: &mut Co
     }
 }
 
-/// A codec with its level, each `None` if it was not given; what the codec does not have is reported.
+/// A codec with its level, each `None` if it was not given; what the codec does not have is
+/// reported.
 fn codec(
     written: Option<&Written<TextOr<Compression, CompressionTable>>>,
     check: fn(

@@ -1,14 +1,15 @@
 //! What was written, as it is meant: layers to a [`Desired`], or everything that is wrong with it.
 //!
-//! Files are read one by one, so that a mistake is reported where it was made and once; then layers are merged and every server is
-//! compiled with all that holds for it. Whatever barkeep cannot do yet is refused: no key is accepted and ignored. Nothing here
-//! reads, contacts or resolves anything.
+//! Files are read one by one, so that a mistake is reported where it was made and once; then layers
+//! are merged and every server is compiled with all that holds for it. Whatever barkeep cannot do
+//! yet is refused: no key is accepted and ignored. Nothing here reads, contacts or resolves
+//! anything.
 
 mod checks;
 mod destination;
 mod entry;
 mod server;
-mod unsupported;
+pub(super) mod unsupported;
 
 #[cfg(test)]
 mod tests;
@@ -66,9 +67,15 @@ pub struct MergedServer {
 /// Gives what was loaded its meaning, or reports all that is wrong.
 pub fn compile(mut loaded: Loaded) -> Result<Compiled, Report> {
     let mut diagnostics = std::mem::take(&mut loaded.diagnostics);
+    let incomplete = !diagnostics.is_empty();
     check_each(&mut loaded.files, &mut diagnostics);
     let root = merge::combine(&loaded.files, &mut diagnostics);
     unsupported::refuse(&root, &mut diagnostics);
+    if incomplete {
+        // With a file missing or half read, names that are not found and keys that are not set
+        // would be noise.
+        return Err(Report::new(loaded.sources, diagnostics));
+    }
     let layers = Layers {
         builtin: &loaded.builtin,
         root: &root,
@@ -114,6 +121,11 @@ struct Context<'a> {
 impl Context<'_> {
     fn report(&mut self, diagnostic: Diagnostic) {
         self.diagnostics.push(diagnostic);
+    }
+
+    fn has_errors(&self) -> bool {
+        let error = |one: &Diagnostic| one.severity() == Severity::Error;
+        self.diagnostics.iter().any(error)
     }
 }
 

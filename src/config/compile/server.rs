@@ -144,6 +144,10 @@ impl Written<'_> {
 
     /// No schedule and no retention are fine, if that is what was meant.
     fn check_said(&self, node: &Node, context: &mut Context<'_>) {
+        // What was not understood may have said it.
+        if context.has_errors() {
+            return;
+        }
         let retired = self.server.get("state").and_then(|item| item.node.text()) == Some("retired");
         let unsaid = [
             ("schedule", "no backups are taken of it"),
@@ -221,7 +225,10 @@ impl Written<'_> {
             context.report(
                 Diagnostic::error(format!("server `{}` has no `connection`", self.name))
                     .label(self.key, "how is it reached?")
-                    .help("such as `connection = \"host=/run/postgresql user=barkeep\"`; an empty text takes all from PG* variables"),
+                    .help(
+                        "such as `connection = \"host=/run/postgresql user=barkeep\"`; an empty \
+                         text takes all from PG* variables",
+                    ),
             );
         }
         if let Some(primary) = table
@@ -240,7 +247,10 @@ impl Written<'_> {
             context.report(
                 Diagnostic::warning(format!("`{remote}` may be another machine"))
                     .label(&connection.span(), "files are read where barkeep runs")
-                    .help("elsewhere than on that machine, barkeep takes no backups of it; a socket directory says that it is local"),
+                    .help(
+                        "elsewhere than on that machine, barkeep takes no backups of it; a socket \
+                         directory says that it is local",
+                    ),
             );
         }
     }
@@ -290,15 +300,12 @@ fn keep_destinations(
     let mut found = BTreeSet::new();
     for written in table.destinations.iter().flatten() {
         let same = |(_, entry): &&(EntryTable, Entry)| entry.destination.as_str() == written.get();
-        match entries.iter().find(same) {
-            Some((_, entry)) => {
-                found.insert(entry.destination.clone());
-            }
-            None => {
-                let message = format!("the server has no backups in `{}`", written.get());
-                let error = Diagnostic::error(message);
-                context.report(error.label(&written.span(), "not a destination of this server"));
-            }
+        if let Some((_, entry)) = entries.iter().find(same) {
+            found.insert(entry.destination.clone());
+        } else {
+            let message = format!("the server has no backups in `{}`", written.get());
+            let error = Diagnostic::error(message);
+            context.report(error.label(&written.span(), "not a destination of this server"));
         }
     }
     found

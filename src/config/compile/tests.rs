@@ -1,9 +1,11 @@
 //! Whole configurations in, errors as people see them out.
 
-use insta::assert_snapshot;
+mod drawn;
+mod meaning;
+mod refused;
 
 use super::*;
-use crate::config::{Style, load, origin};
+use crate::config::{Style, load};
 
 const HEAD: &str = "version = 1\n[destinations.d]\nurl = \"file:///srv/backup\"\n";
 

@@ -1,7 +1,8 @@
 //! Keys of the schema whose feature barkeep does not have yet.
 //!
-//! They are known, so that a file for a later version is understood and not merely unknown; but none is ever accepted and
-//! ignored. Supporting one means giving it a place in `Desired` and removing it here.
+//! They are known, so that a file for a later version is understood and not merely unknown; but
+//! none is ever accepted and ignored. Supporting one means giving it a place in `Desired` and
+//! removing it here.
 
 use crate::config::{
     diagnostic::Diagnostic,
@@ -9,7 +10,7 @@ use crate::config::{
 };
 
 /// Settings, wherever settings stand.
-pub(super) const SETTINGS: [&str; 8] = [
+pub(in crate::config) const SETTINGS: [&str; 8] = [
     "incremental",
     "manage_keeps",
     "retire_after",
@@ -21,7 +22,7 @@ pub(super) const SETTINGS: [&str; 8] = [
 ];
 
 /// Keys of a destination.
-pub(super) const DESTINATION: [&str; 6] = [
+pub(in crate::config) const DESTINATION: [&str; 6] = [
     "object_lock",
     "control",
     "single_writer",

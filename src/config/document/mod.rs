@@ -1,8 +1,10 @@
 //! What is written: the tables of a configuration file, key by key.
 //!
-//! These types are the schema. Their descriptions become the JSON Schema and `docs/configuration.md`, and an unknown key is an error
-//! because they do not know it. They hold what was written and where, and no meaning: [`super::compile`] gives it one.
-//! Every key is optional here, since any may come from another layer; what is missing is noticed when it is needed.
+//! These types are the schema. Their descriptions become the JSON Schema and
+//! `docs/configuration.md`, and an unknown key is an error because they do not know it. They hold
+//! what was written and where, and no meaning: [`super::compile`] gives it one. Every key is
+//! optional here, since any may come from another layer; what is missing is noticed when it is
+//! needed.
 
 pub mod provider;
 pub mod settings;
@@ -75,8 +77,9 @@ impl<T: JsonSchema> JsonSchema for Written<T> {
 pub struct Document {
     /// The version of this format: `1`. The main file must say it.
     pub version: Option<Written<i64>>,
-    /// Further files, relative to the file that names them. `*` and `?` stand for any characters of one path component; a pattern may
-    /// match nothing, a plain path must exist. What two files define is an error that names both places.
+    /// Further files, relative to the file that names them. `*` and `?` stand for any characters of
+    /// one path component; a pattern may match nothing, a plain path must exist. What two files
+    /// define is an error that names both places.
     pub include: Option<Vec<Written<String>>>,
     /// What holds unless a policy, a server or an entry says otherwise.
     pub defaults: Option<DefaultsTable>,
@@ -86,7 +89,8 @@ pub struct Document {
     /// Named settings that servers follow.
     #[serde(default)]
     pub policies: BTreeMap<String, PolicyTable>,
-    /// What must be backed up, by name. The table's name is the server's name in the catalog unless `name` says otherwise.
+    /// What must be backed up, by name. The table's name is the server's name in the catalog unless
+    /// `name` says otherwise.
     #[serde(default)]
     pub servers: BTreeMap<String, ServerTable>,
     /// How barkeep runs as a service.
@@ -101,46 +105,55 @@ macro_rules! with_settings {
         #[serde(deny_unknown_fields)]
         pub struct $name {
             $($own)*
-            /// How backups are made. `files`: PostgreSQL's files are read on the machine where barkeep runs.
-            /// `stream`: over the replication protocol. `snapshot`: of the cloud's volumes.
+            /// How backups are made. `files`: PostgreSQL's files are read on the machine where
+            /// barkeep runs. `stream`: over the replication protocol. `snapshot`: of the cloud's
+            /// volumes.
             pub method: Option<Written<Method>>,
-            /// When backups are due: five cron fields (minute, hour, day of month, month, weekday), `@daily` and its like, or
-            /// `{ every = "24h", at = "02:00" }`. `none`: no scheduled backups.
+            /// When backups are due: five cron fields (minute, hour, day of month, month, weekday),
+            /// `@daily` and its like, or `{ every = "24h", at = "02:00" }`. `none`: no scheduled
+            /// backups.
             pub schedule: Option<Written<TextOr<Cron, IntervalTable>>>,
-            /// The hours in which a backup may start, by the local clock; they may cross midnight. A backup that falls due outside
-            /// waits for the next opening.
+            /// The hours in which a backup may start, by the local clock; they may cross midnight.
+            /// A backup that falls due outside waits for the next opening.
             pub window: Option<Written<Text<OrNone<StartWindow>>>>,
-            /// Delays each server's backups by up to this time, always by the same for the same server and destination, so that a
-            /// fleet with one schedule does not start at once.
+            /// Delays each server's backups by up to this time, always by the same for the same
+            /// server and destination, so that a fleet with one schedule does not start at once.
             pub splay: Option<Written<Text<std::time::Duration>>>,
-            /// Whether a missed backup is made up for: `once`, however many were missed, or `skip`.
+            /// Whether a missed backup is made up for: `once`, however many were missed, or `skip`: the next instant
+            /// counts, if one has passed for more than an hour.
             pub catch_up: Option<Written<CatchUp>>,
-            /// The time zone of schedules, windows, calendar keeps and new backup ids: a name such as `Europe/Rome`.
+            /// The time zone of schedules, windows, calendar keeps and new backup ids: a name such
+            /// as `Europe/Rome`.
             pub time_zone: Option<Written<String>>,
             /// Incremental backups between full ones (PostgreSQL 17 and later, method `stream`).
             pub incremental: Option<Written<IncrementalTable>>,
-            /// How long backups stay, in Barman's words (`RECOVERY WINDOW OF 30 DAYS`, `REDUNDANCY 7`; a month has 31 days), or
-            /// `{ window = "30d" }`, or `{ redundancy = 7 }`. `none`: everything stays.
+            /// How long backups stay, in Barman's words (`RECOVERY WINDOW OF 30 DAYS`, `REDUNDANCY
+            /// 7`; a month has 31 days), or `{ window = "30d" }`, or `{ redundancy = 7 }`. `none`:
+            /// everything stays.
             pub retention: Option<Written<TextOr<OrNone<RetentionPolicy>, RetentionTable>>>,
             /// How many good backups stay whatever the retention says; at least 1.
             pub minimum_redundancy: Option<Written<u32>>,
-            /// Backups to keep. With `first_of` and `for`: the first good backup of every calendar period, for so long. With `backup`
-            /// (in a server only): that one. A list with a `first_of` in it, and an empty one, replace the rules of the layer below.
+            /// Backups to keep. With `first_of` and `for`: the first good backup of every calendar
+            /// period, for so long. With `backup` (in a server only): that one. A list with a
+            /// `first_of` in it, and an empty one, replace the rules of the layer below.
             pub keep: Option<Vec<Written<KeepTable>>>,
             /// `exact`: keeps that the configuration no longer declares are released.
             pub manage_keeps: Option<Written<ManageKeeps>>,
             /// How long the newest good backup of a cluster that no longer exists stays protected.
             pub retire_after: Option<Written<Text<std::time::Duration>>>,
-            /// How base backups are compressed: `none`, `gzip`, `bzip2`, `snappy` or `lz4`, or `{ codec = "gzip", level = 6 }`. xz and zstd
-            /// are for WAL only: Barman 3.19 cannot read them in base backups.
+            /// How base backups are compressed: `none`, `gzip`, `bzip2`, `snappy` or `lz4`, or `{
+            /// codec = "gzip", level = 6 }`. xz and zstd are for WAL only: Barman 3.19 cannot read
+            /// them in base backups.
             pub compression: Option<Written<TextOr<Compression, CompressionTable>>>,
             /// How many archives of a base backup are built and sent at once.
             pub jobs: Option<Written<u32>>,
-            /// When an archive is closed and the next one begun: its size as stored. At most 10,000 times `part_size`.
+            /// When an archive is closed and the next one begun: its size as stored. At most 10,000
+            /// times `part_size`.
             pub max_archive_size: Option<Written<Text<Bytes>>>,
             /// The size of the parts in which archives are uploaded; S3 allows 5 MiB to 5 GiB.
             pub part_size: Option<Written<Text<Bytes>>>,
-            /// Whether PostgreSQL makes the checkpoint that a backup starts with at once, or spreads it over time.
+            /// Whether PostgreSQL makes the checkpoint that a backup starts with at once, or
+            /// spreads it over time.
             pub immediate_checkpoint: Option<Written<bool>>,
             /// When stored backups are read back whole.
             pub verify: Option<Written<VerifyTable>>,
@@ -173,7 +186,8 @@ with_settings! {
 with_settings! {
     /// Named settings that servers follow.
     pub struct PolicyTable {
-        /// A policy whose settings hold unless this one says otherwise; it must not itself extend another.
+        /// A policy whose settings hold unless this one says otherwise; it must not itself extend
+        /// another.
         pub extends: Option<Written<String>>,
         /// The name that each backup gets, beside its id.
         pub name: Option<Written<String>>,
@@ -187,7 +201,8 @@ with_settings! {
         pub name: Option<Written<String>>,
         /// The policy that it follows.
         pub policy: Option<Written<String>>,
-        /// What may be done to its catalog: `observe` (nothing), `additive` (whatever only adds) or `full`.
+        /// What may be done to its catalog: `observe` (nothing), `additive` (whatever only adds) or
+        /// `full`.
         pub mode: Option<Written<Mode>>,
         /// `active`, or `retired`: no more backups, but what it left expires as ever.
         pub state: Option<Written<ServerState>>,
@@ -196,12 +211,14 @@ with_settings! {
         pub labels: BTreeMap<String, String>,
         /// Where its backups live: the short form of one `[[servers.NAME.backups]]` entry.
         pub destination: Option<Written<String>>,
-        /// How to reach it: a libpq connection string or URI, without a password. The `PG*` variables, the service file and the
-        /// passfile are honoured; an empty text takes everything from them.
+        /// How to reach it: a libpq connection string or URI, without a password. The `PG*`
+        /// variables, the service file and the passfile are honoured; an empty text takes
+        /// everything from them.
         pub connection: Option<Written<String>>,
         /// How to reach the primary, if `connection` is a standby.
         pub primary_connection: Option<Written<String>>,
-        /// Where the password is: `{ env = "NAME" }`, `{ file = "/path" }` or `{ command = ["program", "argument"] }`. Never the password.
+        /// Where the password is: `{ env = "NAME" }`, `{ file = "/path" }` or `{ command =
+        /// ["program", "argument"] }`. Never the password.
         pub password: Option<Written<SecretRef>>,
         /// Where its data directory is; asked of the server if unset.
         pub pgdata: Option<Written<PathBuf>>,
@@ -228,13 +245,15 @@ with_settings! {
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DestinationTable {
-    /// Where: `s3://bucket/prefix`, `gs://bucket/prefix`, `https://account.blob.core.windows.net/container/prefix` or `file:///path`. Required.
+    /// Where: `s3://bucket/prefix`, `gs://bucket/prefix`,
+    /// `https://account.blob.core.windows.net/container/prefix` or `file:///path`. Required.
     pub url: Option<Written<Text<Location>>>,
     /// How much one process may send to it, over all its servers.
     pub max_bandwidth: Option<Written<Text<OrNone<Rate>>>>,
     /// How many backups may run against it at once; 4 if unset.
     pub max_parallel: Option<Written<u32>>,
-    /// What is done about object locks: `respect` (look before every delete), `require` (and warn where nothing locks) or `ignore`.
+    /// What is done about object locks: `respect` (look before every delete), `require` (and warn
+    /// where nothing locks) or `ignore`.
     pub object_lock: Option<Written<provider::ObjectLock>>,
     /// The destination that holds barkeep's own objects, if this one forbids overwriting.
     pub control: Option<Written<String>>,

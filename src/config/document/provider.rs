@@ -11,7 +11,8 @@ use crate::{
     model::desired::{AddressingStyle, Checksums},
 };
 
-/// What S3 needs to know. What is unset comes from the SDK's own chain: environment, shared files, instance.
+/// What S3 needs to know. What is unset comes from the SDK's own chain: environment, shared files,
+/// instance.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct S3Table {
@@ -25,7 +26,8 @@ pub struct S3Table {
     pub addressing_style: Option<Written<AddressingStyle>>,
     /// How long a response may take.
     pub read_timeout: Option<Written<Text<std::time::Duration>>>,
-    /// When checksums are sent and expected: `when-supported`, or `when-required` for stores that refuse them.
+    /// When checksums are sent and expected: `when-supported`, or `when-required` for stores that
+    /// refuse them.
     pub checksums: Option<Written<Checksums>>,
     /// The role to assume, as an ARN.
     pub role: Option<Written<String>>,

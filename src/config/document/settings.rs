@@ -32,9 +32,11 @@ pub enum Method {
 #[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct IntervalTable {
-    /// How often: with `at` a divisor of a day or a number of whole days, else any time from 1m to 366d. Required.
+    /// How often: with `at` a divisor of a day or a number of whole days, else any time from 1m to
+    /// 366d. Required.
     pub every: Option<Text<std::time::Duration>>,
-    /// From which local time of day on. Without it the interval is counted from 1970-01-01 00:00 UTC.
+    /// From which local time of day on. Without it the interval is counted from 1970-01-01 00:00
+    /// UTC.
     pub at: Option<String>,
 }
 
@@ -67,7 +69,8 @@ pub struct KeepTable {
     pub keep_for: Option<Written<Text<CalendarSpan>>>,
     /// Keeps the backup of this id or name.
     pub backup: Option<Written<String>>,
-    /// `full`: with all WAL from it on. `standalone`: with the WAL that makes it consistent. Required.
+    /// `full`: with all WAL from it on. `standalone`: with the WAL that makes it consistent.
+    /// Required.
     pub target: Option<Written<KeepTarget>>,
     /// Why one backup is kept.
     pub reason: Option<Written<String>>,
@@ -109,9 +112,11 @@ pub struct VerifyTable {
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct WalTable {
-    /// How segments are compressed: `none`, `gzip`, `bzip2`, `snappy`, `lz4`, `xz` or `zstd`, or `{ codec = "zstd", level = 3 }`.
+    /// How segments are compressed: `none`, `gzip`, `bzip2`, `snappy`, `lz4`, `xz` or `zstd`, or `{
+    /// codec = "zstd", level = 3 }`.
     pub compression: Option<Written<TextOr<Compression, CompressionTable>>>,
-    /// The age that the oldest complete segment may have which is not in the destination yet. `none`: no objective.
+    /// The age that the oldest complete segment may have which is not in the destination yet.
+    /// `none`: no objective.
     pub max_lag: Option<Written<Text<OrNone<std::time::Duration>>>>,
     /// Whether every activation looks for gaps and for segments of other clusters.
     pub check: Option<Written<bool>>,

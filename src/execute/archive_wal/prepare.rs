@@ -22,6 +22,7 @@ use crate::{
         wal::{SystemId, WalFile},
     },
     pipeline::compress::Encoder,
+    postgres::control_file,
     spool::FileStamp,
 };
 
@@ -116,7 +117,9 @@ impl Prepared {
             path: self.path.clone(),
             source,
         })?;
-        self.system_id = system_id_beside(&self.path);
+        // Histories do not say whose they are; the data directory around `pg_wal` does.
+        let data_directory = self.path.parent().and_then(Path::parent);
+        self.system_id = data_directory.and_then(control_file::system_id_of);
         Ok(())
     }
 
@@ -126,17 +129,6 @@ impl Prepared {
             source,
         })
     }
-}
-
-/// The system identifier of the data directory whose `pg_wal` holds the file.
-///
-/// Histories do not say whose they are. `pg_control` begins with the identifier, in the byte order of the machine.
-fn system_id_beside(path: &Path) -> Option<SystemId> {
-    let data = path.parent()?.parent()?;
-    let mut identifier = [0; 8];
-    let mut control = File::open(data.join("global/pg_control")).ok()?;
-    control.read_exact(&mut identifier).ok()?;
-    Some(SystemId(u64::from_ne_bytes(identifier)))
 }
 
 fn content(start: Vec<u8>, mut rest: File, bytes: u64, codec: Codec) -> io::Result<Content> {

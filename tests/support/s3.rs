@@ -1,47 +1,13 @@
-//! The servers that the tests run against, each one's own, stopped when dropped.
+//! Servers that speak S3: each test's own, stopped when dropped.
 
 use std::{
-    collections::BTreeMap,
     io::{Read, Write},
     net::{TcpListener, TcpStream},
-    path::PathBuf,
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "how tests are told of their servers"
-)]
-fn variable(name: &str) -> Option<PathBuf> {
-    std::env::var_os(name).map(PathBuf::from)
-}
-
-/// The programs that `tests/bed/install` has put somewhere.
-fn bed() -> Option<BTreeMap<String, String>> {
-    let cache = || {
-        let home = || variable("HOME").map(|home| home.join(".cache/barkeep"));
-        variable("BARKEEP_CACHE").or_else(home)
-    };
-    let path = variable("BARKEEP_BED").or_else(|| Some(cache()?.join("bed.env")))?;
-    let text = std::fs::read_to_string(path).ok()?;
-    let pair = |line: &str| {
-        line.split_once('=')
-            .map(|(k, v)| (k.to_owned(), v.to_owned()))
-    };
-    Some(text.lines().filter_map(pair).collect())
-}
-
-/// A program of the bed. Without it the test says so and ends; in CI it fails.
-pub(crate) fn program(name: &str) -> Option<String> {
-    let found = bed().and_then(|bed| bed.get(name).cloned());
-    if found.is_none() {
-        let missing = format!("{name} is not installed; run `tests/bed/install TEST`");
-        assert!(variable("CI").is_none(), "{missing}");
-        writeln!(std::io::stderr(), "not run: {missing}").expect("stderr takes it");
-    }
-    found
-}
+use super::bed::bed;
 
 /// A server that answers HTTP on a port of its own.
 pub(crate) struct Server {
@@ -53,7 +19,7 @@ pub(crate) struct Server {
 impl Server {
     /// The server with buckets and locks, which checks nothing.
     pub(crate) fn moto() -> Option<Self> {
-        let program = program("MOTO_SERVER")?;
+        let program = bed().get("MOTO_SERVER")?;
         Some(Self::start(|port, _| {
             let mut command = Command::new(&program);
             command.args(["-H", "127.0.0.1", "-p", &port.to_string()]);
@@ -63,7 +29,7 @@ impl Server {
 
     /// The server that checks signatures and checksums, and knows neither versions nor locks.
     pub(crate) fn s3s() -> Option<Self> {
-        let program = program("S3S_FS")?;
+        let program = bed().get("S3S_FS")?;
         Some(Self::start(|port, data| {
             let mut command = Command::new(&program);
             command.args(["--host", "127.0.0.1", "--port", &port.to_string()]);

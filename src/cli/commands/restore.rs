@@ -1,0 +1,270 @@
+//! `restore`: a backup into a directory, ready to recover to where it should.
+
+use std::{env, fmt, path::Path};
+
+use crate::{
+    cli::{
+        Session,
+        args::{self, RecoveryArguments},
+        error::Error,
+        exit::Exit,
+        output, selection,
+    },
+    failure::{Failure, Kind},
+    format::backup_info,
+    model::{
+        backup::Backup,
+        catalog::Catalog,
+        names::DestinationName,
+        recovery::{self, RecoveryTarget, TargetTimeline},
+        timeline::TimelineId,
+        zone::Zone,
+    },
+    observe::Depth,
+    pipeline::untar::Durability,
+    plan::render::Bytes,
+    recover::base::{
+        self, ArchiveMode, Becomes, Inclusive, Recovery, RestorePorts, RestoreRequest,
+        RestoredCluster, TablespaceRule, TargetAction,
+    },
+};
+
+pub(in crate::cli) async fn run(
+    arguments: args::Restore,
+    session: &Session,
+) -> Result<Exit, Error> {
+    let ports = session.ports(None).await?;
+    let server = selection::server(&ports.desired, &arguments.server)?;
+    let entry = selection::entry(server, arguments.destination.as_ref())?;
+    let target = target(&arguments.target, &entry.zone)?;
+    let timeline = timeline(arguments.target.target_timeline.as_deref())?;
+    let observed = ports.observe(server, Depth::Catalog).await;
+    let catalog = selection::catalog(&observed, &entry.destination)?;
+    let backup = choose(catalog, &arguments.backup, &target, timeline)?.clone();
+    let archive = match ports.archives(server).remove(&entry.destination) {
+        Some(Ok(archive)) => archive,
+        Some(Err(failure)) => return Err(Error::failed("cannot open the destination", failure)),
+        None => return Err(Error::Usage("the destination is not configured".to_owned())),
+    };
+    let doing = format!(
+        "cannot restore {} into `{}`",
+        backup.id,
+        arguments.directory.display()
+    );
+    let recovery = Recovery {
+        inclusive: inclusive(&arguments.target),
+        timeline,
+        target,
+        action: action(arguments.target_action),
+        restore_command: match &arguments.restore_command {
+            Some(command) => command.clone(),
+            None => restore_command(&session.config, &arguments.server, &entry.destination)?,
+        },
+        becomes: if arguments.standby {
+            Becomes::Standby
+        } else {
+            Becomes::Primary
+        },
+        archive_mode: if arguments.keep_archiving {
+            ArchiveMode::Inherit
+        } else {
+            ArchiveMode::Off
+        },
+    };
+    let rule = |(name, location)| TablespaceRule { name, location };
+    let request = RestoreRequest {
+        server: server.name.clone(),
+        destination: entry.destination.clone(),
+        backup,
+        directory: arguments.directory,
+        tablespaces: arguments.tablespace.into_iter().map(rule).collect(),
+        recovery: Some(recovery),
+        durability: Durability::SyncFileSystem,
+    };
+    let restoring = RestorePorts {
+        catalog: archive,
+        progress: session.progress(),
+        cancel: session.cancel.clone(),
+    };
+    let restored = base::restore(&request, &restoring).await;
+    let restored =
+        restored.map_err(|error| Error::failed(doing, Failure::of(error.kind(), &error)))?;
+    output::data(&Summary(&request.backup, &restored).to_string())?;
+    Ok(Exit::Done)
+}
+
+/// The backup that is named, or the best one for the target.
+fn choose<'a>(
+    catalog: &'a Catalog,
+    text: &str,
+    target: &RecoveryTarget,
+    timeline: TargetTimeline,
+) -> Result<&'a Backup, Error> {
+    if text == "auto" {
+        let chosen = recovery::select(catalog, target, timeline);
+        return chosen.map_err(|error| {
+            Error::failed("cannot choose a backup", Failure::of(error.kind(), &error))
+        });
+    }
+    let backup = selection::backup(catalog, text)?;
+    let too_late = match target {
+        RecoveryTarget::Time(time) => backup.end_time.is_some_and(|end| end > *time),
+        RecoveryTarget::Lsn(lsn) => backup.end_lsn.is_some_and(|end| end > *lsn),
+        _ => false,
+    };
+    if too_late {
+        let why = "the target lies before its end; name an earlier backup, or `auto`";
+        let doing = format!("cannot restore {}", backup.id);
+        return Err(Error::failed(doing, Failure::new(Kind::Usage, why)));
+    }
+    Ok(backup)
+}
+
+/// What recovery stops at. A time without an offset is one of the entry's zone.
+fn target(arguments: &RecoveryArguments, zone: &Zone) -> Result<RecoveryTarget, Error> {
+    if let Some(text) = &arguments.target_time {
+        let time = backup_info::parse_time(text, zone);
+        let wrong = || {
+            Error::Usage(format!(
+                "`{text}` is no time; write 2026-11-20 22:40:11+01:00"
+            ))
+        };
+        return time.map(RecoveryTarget::Time).ok_or_else(wrong);
+    }
+    if let Some(lsn) = arguments.target_lsn {
+        return Ok(RecoveryTarget::Lsn(lsn));
+    }
+    if let Some(xid) = arguments.target_xid {
+        return Ok(RecoveryTarget::Xid(xid));
+    }
+    if let Some(name) = &arguments.target_name {
+        return Ok(RecoveryTarget::Name(name.clone()));
+    }
+    let immediate = arguments.target_immediate;
+    Ok(if immediate {
+        RecoveryTarget::Immediate
+    } else {
+        RecoveryTarget::Latest
+    })
+}
+
+fn timeline(text: Option<&str>) -> Result<TargetTimeline, Error> {
+    match text {
+        None | Some("latest") => Ok(TargetTimeline::Latest),
+        Some("current") => Ok(TargetTimeline::Current),
+        Some(number) => {
+            let timeline = number.parse().ok().and_then(TimelineId::new);
+            let wrong = || Error::Usage(format!("`{number}` is no timeline"));
+            timeline.map(TargetTimeline::Number).ok_or_else(wrong)
+        }
+    }
+}
+
+fn inclusive(arguments: &RecoveryArguments) -> Inclusive {
+    if arguments.exclusive {
+        Inclusive::No
+    } else {
+        Inclusive::Yes
+    }
+}
+
+fn action(action: args::TargetAction) -> TargetAction {
+    match action {
+        args::TargetAction::Pause => TargetAction::Pause,
+        args::TargetAction::Promote => TargetAction::Promote,
+        args::TargetAction::Shutdown => TargetAction::Shutdown,
+    }
+}
+
+/// How the restored cluster calls this very program for its WAL.
+fn restore_command(
+    config: &Path,
+    server: &crate::model::names::ServerName,
+    destination: &DestinationName,
+) -> Result<String, Error> {
+    let program = env::current_exe().map_err(|source| Error::File {
+        doing: "find",
+        path: "barkeep".into(),
+        source,
+    })?;
+    let config = std::path::absolute(config).map_err(|source| Error::File {
+        doing: "find",
+        path: config.to_owned(),
+        source,
+    })?;
+    Ok(format!(
+        "{} --config {} wal-restore --destination {destination} {server} %f \"%p\"",
+        quoted(&program),
+        quoted(&config)
+    ))
+}
+
+/// A path for the shell, with PostgreSQL's `%` doubled.
+fn quoted(path: &Path) -> String {
+    let text = path.display().to_string().replace('%', "%%");
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+=:,@".contains(c);
+    if text.chars().all(plain) {
+        return text;
+    }
+    format!("'{}'", text.replace('\'', "'\\''"))
+}
+
+struct Summary<'a>(&'a Backup, &'a RestoredCluster);
+
+impl fmt::Display for Summary<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(backup, restored) = self;
+        writeln!(
+            formatter,
+            "restored {} into {}: {} files, {}",
+            backup.id,
+            restored.directory.display(),
+            restored.files,
+            Bytes(restored.bytes)
+        )?;
+        for space in &restored.tablespaces {
+            writeln!(
+                formatter,
+                "  tablespace {} is in {}",
+                space.name,
+                space.location.display()
+            )?;
+        }
+        for removed in &restored.removed {
+            writeln!(formatter, "  removed {}", removed.display())?;
+        }
+        for change in &restored.overrides {
+            match &change.now {
+                Some(now) => {
+                    let (name, was) = (&change.name, &change.was);
+                    writeln!(formatter, "  changed {name} from {was} to {now}")?;
+                }
+                None => writeln!(
+                    formatter,
+                    "  commented out {}, was {}",
+                    change.name, change.was
+                )?,
+            }
+        }
+        for (link, to) in &restored.links {
+            writeln!(
+                formatter,
+                "  note: {} leads to {}",
+                link.display(),
+                to.display()
+            )?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_survive_the_shell_and_postgresql() {
+        assert_eq!(quoted(Path::new("/usr/bin/barkeep")), "/usr/bin/barkeep");
+        assert_eq!(quoted(Path::new("/a b/it's 100%")), r"'/a b/it'\''s 100%%'");
+    }
+}

@@ -1,0 +1,307 @@
+//! What is refused, by its message and its place.
+
+use insta::assert_snapshot;
+
+use super::*;
+
+#[test]
+fn units_are_mandatory() {
+    let keys = r#"
+splay = "30"
+wal.max_lag = 5
+orphans.delete_after = "3 months"
+part_size = "8"
+"#;
+    assert_snapshot!(messages(keys), @r#"
+    barkeep.toml:8:9 `30` has no unit; write `30d`, `30h` or `30m`
+    barkeep.toml:9:15 expected a time such as `7d`, or `none`, found a number
+    barkeep.toml:10:24 `3 months`: a month or a year has no fixed length; write days
+    barkeep.toml:11:13 `8` has no unit; write `8B`, `8MiB` or `8GB`
+    "#);
+}
+
+#[test]
+fn what_contradicts_itself_is_refused() {
+    let weekly = "schedule = \"@weekly\"\n";
+    let with = |keys: &str| messages(&format!("{weekly}{keys}"));
+    assert_snapshot!(with("retention = { window = \"3d\" }"), @r#"
+    barkeep.toml:8:13 the retention is shorter than the schedule's period
+    "#);
+    assert_snapshot!(with("retention = { window = \"30d\" }\n\
+        minimum_redundancy = 6"), @"barkeep.toml:9:22 the retention never holds so many backups");
+    assert_snapshot!(with("retention = { window = \"30d\" }\nminimum_redundancy = 5"), @"");
+    assert_snapshot!(with("retention = \"REDUNDANCY 3\"\n\
+        minimum_redundancy = 4"), @"barkeep.toml:9:22 the retention never holds so many backups");
+    assert_snapshot!(with("retention = { window = \"30d\", redundancy = 3 }"), @r#"
+    barkeep.toml:8:13 a retention is either a window or a redundancy
+    "#);
+    assert_snapshot!(with("retention = \"REDUNDANCY 0\""), @r#"
+    barkeep.toml:8:13 `REDUNDANCY 0` keeps nothing
+    "#);
+}
+
+#[test]
+fn what_could_never_start_is_refused() {
+    let with = |keys: &str| messages(&format!("retention = \"none\"\n{keys}"));
+    let outside = "schedule = \"0 12 * * *\"\nwindow = \"01:00-06:00\"\n";
+    assert_snapshot!(with(outside), @"");
+    assert_snapshot!(with(&format!("{outside}catch_up = \"skip\"")), @"barkeep.toml:8:12 no backup would ever start");
+    let inside = "schedule = \"30 */6 * * *\"\nwindow = \"06:00-07:00\"\ncatch_up = \"skip\"\n";
+    assert_snapshot!(with(inside), @"");
+    let splay = with("schedule = \"@hourly\"\nsplay = \"1h\"");
+    assert_snapshot!(splay, @"barkeep.toml:9:9 the splay is not shorter than the schedule's period");
+}
+
+#[test]
+fn what_barman_could_not_restore_or_a_codec_does_not_have_is_refused() {
+    assert_snapshot!(said(&format!("{HEAD}[policies.gold]\ncompression = \"zstd\"\n")), @r#"
+     × base backups cannot be compressed with zstd
+      ╭─[barkeep.toml:5:15]
+    4 │ [policies.gold]
+    5 │ compression = "zstd"
+      ·               ───┬──
+      ·                  ╰── for WAL only
+      ╰────
+     help: Barman 3.19 could not restore them; `none`, `gzip`, `bzip2`, `snappy` and `lz4` it can
+    "#);
+    let levels = r#"
+compression = { codec = "gzip", level = 10 }
+wal.compression = { codec = "snappy", level = 1 }
+"#;
+    assert_snapshot!(messages(levels), @r#"
+    barkeep.toml:8:15 level 10 is outside gzip's range of 1 to 9
+    barkeep.toml:9:19 snappy compression has no levels
+    "#);
+    assert_snapshot!(messages("compression = { level = 1 }"), @r#"
+    barkeep.toml:7:15 the compression does not say its codec
+    "#);
+}
+
+#[test]
+fn limits_are_kept() {
+    let keys = [
+        "orphans.delete_after = \"24h\"",
+        "minimum_redundancy = 0",
+        "jobs = 0",
+        "deletes.max_percent = 101",
+        "part_size = \"1MiB\"",
+        "max_archive_size = \"100GiB\"",
+        "time_zone = \"Europe/Rom\"",
+        "schedule = { every = \"5h\", at = \"02:00\" }",
+        "schedule = { at = \"02:00\" }",
+        "window = \"1-6\"",
+        "pgdata = \"data\"",
+        "keep = [{ first_of = \"month\" }]",
+        "jobs = -1",
+    ];
+    let said: Vec<String> = keys
+        .iter()
+        .map(|key| {
+            let quiet = "schedule = \"none\"\nretention = \"none\"\n";
+            let quiet = if key.starts_with("schedule") {
+                &quiet[18..]
+            } else {
+                quiet
+            };
+            messages(&format!("{quiet}{key}"))
+        })
+        .collect();
+    assert_snapshot!(said.join("\n"), @r#"
+    barkeep.toml:9:24 orphans must be left alone for at least 48h
+    barkeep.toml:9:22 at least the newest good backup always stays
+    barkeep.toml:9:8 zero would mean that nothing is ever done
+    barkeep.toml:9:23 there are never more than 100 percent to delete
+    barkeep.toml:9:13 parts of this size are not accepted by S3
+    barkeep.toml:9:20 an archive of this size has too many parts
+    barkeep.toml:9:13 there is no time zone `Europe/Rom`
+    barkeep.toml:8:12 with `at`, an interval divides a day (6h) or is a number of whole days (48h)
+    barkeep.toml:8:12 the schedule does not say how often
+    barkeep.toml:9:10 `1-6` is no window; write 01:00-06:00
+    barkeep.toml:9:10 `pgdata` must be an absolute path
+    barkeep.toml:9:9 a rule to keep backups needs `for` and `target`
+    barkeep.toml:9:8 `-1` is not a whole number
+    "#);
+}
+
+#[test]
+fn places_that_overlap_are_refused() {
+    let text = "version = 1\n[destinations]\na.url = \"s3://b/x\"\nb.url = \"s3://b/x/y\"\n\
+        c.url = \"s3://b/x/\"\ne.url = \"s3://b/xy\"\n";
+    assert_snapshot!(messages_of(text), @r#"
+    barkeep.toml:4:9 one destination lies inside another
+    barkeep.toml:5:9 one destination lies inside another
+    barkeep.toml:5:9 two destinations are one place
+    "#);
+    let other_store = "version = 1\n[destinations]\na.url = \"s3://b/x\"\n\
+        b = { url = \"s3://b/x\", s3.endpoint_url = \"http://h\" }\n";
+    assert_snapshot!(messages_of(other_store), @"");
+    assert_snapshot!(messages_of(&format!("{HEAD}[servers.s]\nconnection = \"\"\n\
+        destination = \"d\"\nretention = \"none\"\nschedule = \"none\"\n[servers.t]\n\
+        name = \"s\"\nstate = \"retired\"\nretention = \"none\"\n\
+        destination = \"d\"\n")), @"barkeep.toml:10:8 two servers are called `s` in the catalog");
+}
+
+#[test]
+fn keys_of_another_provider_are_refused() {
+    assert_snapshot!(messages_of(&format!("{HEAD}s3.region = \"eu-south-1\"\n")), @r#"
+    barkeep.toml:4:1 `s3` does not belong to this destination
+    "#);
+    let gcs = "version = 1\n[destinations.g]\nurl = \"gs://b\"\ns3.region = \"x\"\n";
+    assert_snapshot!(messages_of(gcs), @r#"
+    barkeep.toml:3:7 `gs://` destinations are not supported yet
+    barkeep.toml:4:1 `s3` does not belong to this destination
+    "#);
+    let s3 = r#"
+version = 1
+[destinations.a]
+url = "s3://b"
+[destinations.a.s3]
+encryption = { sse = "AES256", key = "k" }
+endpoint_url = "h:9"
+tags = { "aws:x" = "1" }
+"#;
+    assert_snapshot!(messages_of(s3), @r#"
+    barkeep.toml:6:38 a key is for `aws:kms` only
+    barkeep.toml:7:16 `h:9` is no URL of a store
+    barkeep.toml:8:20 tag `aws:x` cannot be set: keys that begin with `aws:` are reserved
+    "#);
+}
+
+#[test]
+fn what_does_not_exist_yet_is_refused_and_never_ignored() {
+    let keys = "method = \"snapshot\"\nverify.every = \"7d\"\ndeletes.grace = \"24h\"\n\
+        retire_after = \"90d\"\nmanage_keeps = \"exact\"\nincremental.full_every = \"7d\"\n\
+        snapshot.instance = \"i\"\nschedule = \"none\"\nretention = \"none\"\n";
+    assert_snapshot!(messages(keys), @r#"
+    barkeep.toml:7:10 method `snapshot` is not supported yet
+    barkeep.toml:8:1 `verify` is not supported yet
+    barkeep.toml:9:9 `deletes.grace` is not supported yet
+    barkeep.toml:10:1 `retire_after` is not supported yet
+    barkeep.toml:11:1 `manage_keeps` is not supported yet
+    barkeep.toml:12:1 `incremental` is not supported yet
+    barkeep.toml:13:1 `snapshot` is not supported yet
+    "#);
+    let copies = format!(
+        "{HEAD}control = \"d\"\nsingle_writer = true\nobject_lock = \"respect\"\n\
+            [destinations.e]\nurl = \"file:///e\"\n[defaults]\nschedule = \"none\"\n\
+            retention = \"none\"\n[[servers.s.backups]]\ndestination = \"d\"\n\
+            [[servers.s.backups]]\ndestination = \"e\"\ncopy_of = \"d\"\nwal = \"healed\"\n\
+            [service]\nlisten = \"127.0.0.1:9187\"\n"
+    );
+    assert_snapshot!(messages_of(&copies), @r#"
+    barkeep.toml:4:1 `control` is not supported yet
+    barkeep.toml:5:1 `single_writer` is not supported yet
+    barkeep.toml:6:1 `object_lock` is not supported yet
+    barkeep.toml:16:1 `copy_of` is not supported yet
+    barkeep.toml:17:1 `wal.delivery` is not supported yet
+    barkeep.toml:18:2 `service` is not supported yet
+    "#);
+}
+
+#[test]
+fn several_destinations_must_say_which_one_is_read() {
+    let text = format!(
+        "{HEAD}[destinations.e]\nurl = \"file:///e\"\n[defaults]\nschedule = \"none\"\n\
+            retention = \"none\"\n[[servers.s.backups]]\ndestination = \"d\"\n\
+            [[servers.s.backups]]\ndestination = \"e\"\n[[servers.s.backups]]\n\
+            destination = \"e\"\n"
+    );
+    assert_snapshot!(said(&text), @r#"
+     × `s` would be read more than once
+       ╭─[barkeep.toml:12:15]
+     9 │ [[servers.s.backups]]
+    10 │ destination = "d"
+       ·               ─┬─
+       ·                ╰── and this one
+    11 │ [[servers.s.backups]]
+    12 │ destination = "e"
+       ·               ─┬─
+       ·                ╰── this destination
+    13 │ [[servers.s.backups]]
+       ╰────
+     help: say which one is read from the server: give the others `copy_of`
+
+     × `s` has two entries for one destination
+       ╭─[barkeep.toml:14:15]
+    11 │ [[servers.s.backups]]
+    12 │ destination = "e"
+       ·               ─┬─
+       ·                ╰── first here
+    13 │ [[servers.s.backups]]
+    14 │ destination = "e"
+       ·               ─┬─
+       ·                ╰── again here
+       ╰────
+    "#);
+}
+
+#[test]
+fn what_nobody_said_is_warned_about() {
+    let remote = "[servers.s]\ndestination = \"d\"\nconnection = \"host=db1.example\"\n";
+    assert_snapshot!(said(&format!("{HEAD}{remote}")), @r#"
+     ⚠ nothing sets a retention for server `s`
+      ╭─[barkeep.toml:4:10]
+    3 │ url = "file:///srv/backup"
+    4 │ [servers.s]
+      ·          ┬
+      ·          ╰── all of its backups stay for ever
+    5 │ destination = "d"
+      ╰────
+     help: if that is meant, write `retention = "none"`
+
+     ⚠ nothing sets a schedule for server `s`
+      ╭─[barkeep.toml:4:10]
+    3 │ url = "file:///srv/backup"
+    4 │ [servers.s]
+      ·          ┬
+      ·          ╰── no backups are taken of it
+    5 │ destination = "d"
+      ╰────
+     help: if that is meant, write `schedule = "none"`
+
+     ⚠ `db1.example` may be another machine
+      ╭─[barkeep.toml:6:14]
+    5 │ destination = "d"
+    6 │ connection = "host=db1.example"
+      ·              ─────────┬────────
+      ·                       ╰── files are read where barkeep runs
+      ╰────
+     help: elsewhere than on that machine, barkeep takes no backups of it; a socket directory says
+           that it is local
+    "#);
+    let text = format!(
+        "{HEAD}[servers.s]\ndestination = \"d\"\nschedule = \"@daily\"\nretention = \"none\"\n"
+    );
+    assert_snapshot!(messages_of(&text), @"barkeep.toml:4:10 server `s` has no `connection`");
+}
+
+#[test]
+fn policies_extend_once() {
+    let text = format!(
+        "{HEAD}[policies.a]\njobs = 1\n[policies.b]\nextends = \"a\"\n[policies.c]\n\
+            extends = \"b\"\n[servers.s]\npolicy = \"c\"\ndestination = \"d\"\nconnection = \"\"\n\
+            schedule = \"none\"\nretention = \"none\"\n"
+    );
+    assert_snapshot!(said(&text), @r#"
+     × a policy that is extended cannot extend another
+       ╭─[barkeep.toml:9:11]
+     6 │ [policies.b]
+     7 │ extends = "a"
+       ·           ─┬─
+       ·            ╰── that itself extends one here
+     8 │ [policies.c]
+     9 │ extends = "b"
+       ·           ─┬─
+       ·            ╰── this policy extends one
+    10 │ [servers.s]
+       ╰────
+     help: policies are extended once, so that their meaning is found in two places at most
+    "#);
+}
+
+#[test]
+fn the_version_is_said_and_known() {
+    assert_snapshot!(messages_of("[defaults]\n\
+        jobs = 2\n"), @"barkeep.toml:1:1 the configuration does not say its version");
+    assert_snapshot!(messages_of("version = 2\n"), @"barkeep.toml:1:11 version 2 is not known");
+}

@@ -1,0 +1,482 @@
+//! The right to act on a server in one destination, held by one process at a time.
+//!
+//! A lease is an object that is created and replaced only under conditions, so of several that want it one gets it. It expires its
+//! time to live after it was last written, by the store's clock in the same answer: the clocks of those who want it
+//! never decide. Whoever holds it counts the time left by its own monotonic clock from before the request that wrote it, so it stops
+//! believing in it before others may take it. A holder that dies is waited for; one that ends gives it back.
+//!
+//! Exclusion is an optimisation: what is done under a lease must be safe without it. It needs a store that heeds conditions, which
+//! [`conditions`] finds out.
+
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
+
+use futures_util::TryStreamExt;
+use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
+
+use super::{
+    Error, GetOptions, Key, Meaning, ObjectVersion, PutMode, SharedStore, Store, StoreExt, Stored,
+};
+use crate::{
+    failure::{Disposition, Kind},
+    format::records::{self, Record},
+    model::{record::Actor, time::Timestamp},
+};
+
+/// Part of its time to live after which a lease is renewed, and which must be left before anything is destroyed.
+const THIRD: u32 = 3;
+/// How often another's change is looked at again before it is called a conflict.
+const LOOKS_MAX: u32 = 3;
+
+/// What a lease object says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Claim {
+    /// Who holds it, or held it last.
+    pub holder: Actor,
+    /// Which of that process's leases it is.
+    pub number: u64,
+    /// Grows with every write.
+    pub generation: u64,
+    /// For how long after it was written it holds, in seconds.
+    pub ttl_seconds: u64,
+    /// Whether it was given back.
+    pub released: bool,
+}
+
+impl Record for Claim {
+    const WHAT: &'static str = "lease";
+}
+
+/// What is wanted.
+#[derive(Clone, Debug)]
+pub struct Terms {
+    /// The lease object.
+    pub key: Key,
+    /// Who wants it.
+    pub holder: Actor,
+    /// For how long it holds without being renewed, in whole seconds.
+    pub ttl: Duration,
+}
+
+/// What came of wanting a lease.
+#[derive(Debug)]
+pub enum Acquired {
+    /// It is ours.
+    Held(Lease),
+    /// Another holds it until then, by the store's clock, unless it renews it.
+    Busy {
+        /// What the other wrote; `None` if that cannot be understood.
+        claim: Option<Claim>,
+        /// When it may be taken.
+        until: Timestamp,
+    },
+}
+
+/// Why a lease could not be asked for, renewed or given back.
+#[derive(Debug, thiserror::Error)]
+pub enum LeaseError {
+    /// The store said so.
+    #[error(transparent)]
+    Store(#[from] Error),
+    /// A later version of barkeep has it.
+    #[error("cannot understand the lease `{key}`")]
+    Later {
+        /// The lease object.
+        key: Key,
+        /// What is wrong.
+        source: records::Error,
+    },
+    /// Another has taken it.
+    #[error("the lease `{0}` was lost to another process")]
+    Lost(Key),
+}
+
+impl LeaseError {
+    /// The class of the failure.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Store(error) => error.kind(),
+            Self::Later { .. } => Kind::Failed,
+            Self::Lost(_) => Kind::LeaseHeld,
+        }
+    }
+}
+
+/// A lease that is held. Dropped, it stays until it expires: give it back with [`Lease::release`].
+#[derive(Debug)]
+pub struct Lease {
+    store: SharedStore,
+    key: Key,
+    claim: Claim,
+    version: ObjectVersion,
+    since: Instant,
+}
+
+/// What is there, and when the store said so.
+struct Found {
+    claim: Option<Claim>,
+    version: ObjectVersion,
+    written: Timestamp,
+    date: Timestamp,
+}
+
+/// Asks for a lease.
+pub async fn acquire(store: &SharedStore, terms: &Terms) -> Result<Acquired, LeaseError> {
+    static NUMBER: AtomicU64 = AtomicU64::new(1);
+    let mut claim = Claim {
+        holder: terms.holder.clone(),
+        number: NUMBER.fetch_add(1, Ordering::Relaxed),
+        generation: 1,
+        ttl_seconds: terms.ttl.as_secs(),
+        released: false,
+    };
+    let mut looks = 0;
+    loop {
+        let found = look(&**store, &terms.key).await?;
+        if let Some(busy) = found.as_ref().and_then(|found| found.busy(terms)) {
+            return Ok(busy);
+        }
+        let mode = match &found {
+            None => PutMode::Create,
+            Some(found) => PutMode::Replace(found.version.clone()),
+        };
+        let before = found.and_then(|found| found.claim);
+        claim.generation = before.map_or(1, |before| before.generation + 1);
+        let since = Instant::now();
+        match write(&**store, &terms.key, &claim, mode).await {
+            Ok(version) => {
+                return Ok(Acquired::Held(Lease {
+                    store: store.clone(),
+                    key: terms.key.clone(),
+                    claim,
+                    version,
+                    since,
+                }));
+            }
+            // Somebody was faster; now it is busy, or released again.
+            Err(error) if error.is_conflict() && looks < LOOKS_MAX => looks += 1,
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+impl Found {
+    fn busy(&self, terms: &Terms) -> Option<Acquired> {
+        let ttl = match &self.claim {
+            Some(claim) if claim.released => return None,
+            Some(claim) => Duration::from_secs(claim.ttl_seconds),
+            // What cannot be understood is believed for as long as one of ours would be.
+            None => terms.ttl,
+        };
+        let until = self.written + ttl;
+        (self.date < until).then(|| Acquired::Busy {
+            claim: self.claim.clone(),
+            until,
+        })
+    }
+}
+
+async fn look(store: &dyn Store, key: &Key) -> Result<Option<Found>, LeaseError> {
+    let result = match store.get(key, GetOptions::default()).await {
+        Ok(result) => result,
+        Err(error) if error.is_not_found() => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    let (version, written) = (result.meta.version, result.meta.last_modified);
+    let chunks: Vec<_> = result.body.try_collect().await?;
+    let claim = match records::parse::<Claim>(&chunks.concat()) {
+        Ok(claim) => Some(claim),
+        Err(records::Error::Json { .. }) => None,
+        Err(source) => {
+            let key = key.clone();
+            return Err(LeaseError::Later { key, source });
+        }
+    };
+    Ok(Some(Found {
+        claim,
+        version,
+        written,
+        date: result.date,
+    }))
+}
+
+/// Writes a claim. Where it is not known whether it was written, or a condition refuses it, what is there decides: it may be ours.
+async fn write(
+    store: &dyn Store,
+    key: &Key,
+    claim: &Claim,
+    mode: PutMode,
+) -> Result<ObjectVersion, Error> {
+    let error = match store.put_text(key, &records::render(claim), mode).await {
+        Ok(Stored { version, .. }) => return Ok(version),
+        Err(error) => error,
+    };
+    if !error.is_conflict() && error.disposition() != Disposition::Unknown {
+        return Err(error);
+    }
+    match look(store, key).await {
+        Ok(Some(found)) if found.claim.as_ref() == Some(claim) => Ok(found.version),
+        _ => Err(error),
+    }
+}
+
+impl Lease {
+    /// What it says.
+    pub fn claim(&self) -> &Claim {
+        &self.claim
+    }
+
+    /// How much longer nobody else can have it, by this process's monotonic clock.
+    pub fn left(&self) -> Duration {
+        self.ttl().saturating_sub(self.since.elapsed())
+    }
+
+    /// Whether so much is left that something may be destroyed under it.
+    pub fn is_ample(&self) -> bool {
+        self.left() >= self.ttl() / THIRD
+    }
+
+    /// How long from now it is to be renewed.
+    pub fn renew_in(&self) -> Duration {
+        (self.ttl() / THIRD).saturating_sub(self.since.elapsed())
+    }
+
+    fn ttl(&self) -> Duration {
+        Duration::from_secs(self.claim.ttl_seconds)
+    }
+
+    /// Makes it hold for its whole time to live again. After an error of the store it still holds for what is left, and may be renewed
+    /// again; after [`LeaseError::Lost`] it does not.
+    pub async fn renew(&mut self) -> Result<(), LeaseError> {
+        let since = Instant::now();
+        self.rewrite(false).await?;
+        self.since = since;
+        Ok(())
+    }
+
+    /// Gives it back. When that fails it expires.
+    pub async fn release(mut self) -> Result<(), LeaseError> {
+        self.rewrite(true).await
+    }
+
+    async fn rewrite(&mut self, released: bool) -> Result<(), LeaseError> {
+        let claim = Claim {
+            generation: self.claim.generation + 1,
+            released,
+            ..self.claim.clone()
+        };
+        let mode = PutMode::Replace(self.version.clone());
+        match write(&*self.store, &self.key, &claim, mode).await {
+            Ok(version) => {
+                self.version = version;
+                self.claim = claim;
+                Ok(())
+            }
+            Err(error) if error.is_conflict() => self.recover(claim).await,
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// An earlier renewal without an answer may have been written after all: then that is the version to replace.
+    async fn recover(&mut self, claim: Claim) -> Result<(), LeaseError> {
+        let lost = || LeaseError::Lost(self.key.clone());
+        let found = look(&*self.store, &self.key).await?.ok_or_else(lost)?;
+        let is_ours = found.claim.as_ref().is_some_and(|found| {
+            found.holder == self.claim.holder && found.number == self.claim.number
+        });
+        if !is_ours {
+            return Err(lost());
+        }
+        let mode = PutMode::Replace(found.version);
+        match write(&*self.store, &self.key, &claim, mode).await {
+            Ok(version) => {
+                self.version = version;
+                self.claim = claim;
+                Ok(())
+            }
+            Err(error) if error.is_conflict() => Err(lost()),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+/// Whether a store heeds conditions, without which there are no leases.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Conditions {
+    /// What exists is not created again.
+    Heeded,
+    /// They are ignored, or refused.
+    Ignored,
+}
+
+/// Finds out whether a store heeds conditions, by creating an object of no other use twice.
+pub async fn conditions(store: &dyn Store, probe: &Key) -> Result<Conditions, Error> {
+    let mut found = Conditions::Ignored;
+    for _ in 0..2 {
+        match store.put_text(probe, "", PutMode::Create).await {
+            Ok(_) => {}
+            Err(error) if error.meaning == Meaning::AlreadyExists => found = Conditions::Heeded,
+            Err(error) if error.meaning == Meaning::Unsupported => return Ok(found),
+            Err(error) => return Err(error),
+        }
+    }
+    for deleted in store.delete(std::slice::from_ref(probe)).await {
+        deleted.outcome?;
+    }
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::store::{
+        Operation,
+        fault::{Effect, Faults, Faulty, Rule},
+        memory::Memory,
+    };
+
+    const TTL: Duration = Duration::from_mins(10);
+
+    struct World {
+        memory: Memory,
+        faults: Faults,
+        store: SharedStore,
+    }
+
+    fn world() -> World {
+        let memory = Memory::new(instant(0));
+        let faults = Faults::default();
+        let store = Faulty::new(Arc::new(memory.clone()), faults.clone());
+        World {
+            memory,
+            faults,
+            store: Arc::new(store),
+        }
+    }
+
+    fn instant(seconds: i64) -> Timestamp {
+        Timestamp::from_unix_seconds(seconds).expect("an instant")
+    }
+
+    fn terms(host: &str) -> Terms {
+        Terms {
+            key: Key::verbatim("srv/barkeep/lease/attempt"),
+            holder: Actor {
+                host: host.to_owned(),
+                boot: "b".to_owned(),
+                pid: 1,
+                started: 1,
+            },
+            ttl: TTL,
+        }
+    }
+
+    async fn held(world: &World, host: &str) -> Lease {
+        match acquire(&world.store, &terms(host)).await {
+            Ok(Acquired::Held(lease)) => lease,
+            other => panic!("{host} does not get the lease: {other:?}"),
+        }
+    }
+
+    async fn busy(world: &World, host: &str) -> i64 {
+        match acquire(&world.store, &terms(host)).await {
+            Ok(Acquired::Busy { until, .. }) => until.unix_seconds(),
+            other => panic!("{host} does not wait: {other:?}"),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_holds_it_until_it_is_given_back() {
+        let world = world();
+        let lease = held(&world, "one").await;
+        assert_eq!(busy(&world, "two").await, 600);
+        // Not even the same process twice.
+        assert_eq!(busy(&world, "one").await, 600);
+        lease.release().await.expect("it is given back");
+        assert_eq!(held(&world, "two").await.claim().generation, 3);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn it_expires_by_the_clock_of_the_store_and_the_other_has_lost_it() {
+        let world = world();
+        let mut lease = held(&world, "one").await;
+        world.memory.set_time(instant(599));
+        busy(&world, "two").await;
+        world.memory.set_time(instant(600));
+        held(&world, "two").await;
+        assert!(matches!(lease.renew().await, Err(LeaseError::Lost(_))));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn renewed_it_holds_from_then_on() {
+        let world = world();
+        let mut lease = held(&world, "one").await;
+        assert_eq!(lease.renew_in(), TTL / 3);
+        tokio::time::advance(TTL * 3 / 4).await;
+        assert!(!lease.is_ample());
+        world.memory.set_time(instant(450));
+        lease.renew().await.expect("it is ours");
+        assert!(lease.is_ample());
+        assert_eq!(lease.left(), TTL);
+        world.memory.set_time(instant(1049));
+        assert_eq!(busy(&world, "two").await, 1050);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lost_answer_does_not_lose_the_lease() {
+        let world = world();
+        let lost = Effect::After(Meaning::Unreachable);
+        world.faults.add(Rule::next(Operation::Put, "", lost));
+        let mut lease = held(&world, "one").await;
+        // The answer to the renewal is lost, and so is that to looking whether it was written.
+        world.faults.add(Rule::next(Operation::Put, "", lost));
+        world.faults.add(Rule::next(
+            Operation::Get,
+            "",
+            Effect::Before(Meaning::Unreachable),
+        ));
+        assert!(matches!(lease.renew().await, Err(LeaseError::Store(_))));
+        lease.renew().await.expect("it is ours all the same");
+        busy(&world, "two").await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_cannot_be_understood_is_waited_for_and_a_later_format_is_left_alone() {
+        let world = world();
+        let key = terms("one").key;
+        let write = async |text| world.memory.put_text(&key, text, PutMode::Overwrite).await;
+        write("garbage").await.expect("written");
+        assert_eq!(busy(&world, "one").await, 600);
+        world.memory.set_time(instant(600));
+        held(&world, "one").await;
+        write("{\"format\": 9, \"min_reader\": 9}")
+            .await
+            .expect("written");
+        world.memory.set_time(instant(9000));
+        let later = acquire(&world.store, &terms("one")).await;
+        assert!(matches!(later, Err(LeaseError::Later { .. })));
+    }
+
+    #[tokio::test]
+    async fn a_store_that_heeds_conditions_is_recognised_also_after_a_crash() {
+        let world = world();
+        let probe = Key::verbatim("srv/barkeep/probe");
+        for leftover in [false, true] {
+            if leftover {
+                world
+                    .memory
+                    .put_text(&probe, "", PutMode::Create)
+                    .await
+                    .expect("written");
+            }
+            let found = conditions(&world.memory, &probe).await;
+            assert_eq!(found.expect("an answer"), Conditions::Heeded);
+            assert!(world.memory.contents().is_empty());
+        }
+    }
+}
