@@ -5,5 +5,8 @@ mod support;
 
 mod codec;
 mod peer;
+mod restore;
+#[path = "../stores/bed.rs"]
+mod servers;
 mod verdicts;
 mod world;
