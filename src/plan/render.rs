@@ -15,7 +15,7 @@ use crate::model::{
     time::{Span, Timestamp},
 };
 
-/// A plan as lines of text.
+/// A plan as lines of text, without the summary that stands below one or many.
 pub struct Text<'a>(pub &'a Plan);
 
 impl fmt::Display for Text<'_> {
@@ -41,7 +41,7 @@ impl fmt::Display for Text<'_> {
                 write_step(formatter, plan.now, step)?;
             }
         }
-        writeln!(formatter, "{}", Summary(std::slice::from_ref(plan)))
+        Ok(())
     }
 }
 

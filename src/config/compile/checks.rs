@@ -11,15 +11,59 @@ use crate::{
         tree::Node,
     },
     model::{
-        desired::{Desired, Destination, Entry, ProviderOptions},
+        desired::{CatchUp, Desired, Destination, Entry, ProviderOptions},
         location::Location,
         retention::RetentionPolicy,
-        time::Span as Time,
+        time::{Span as Time, Timestamp},
     },
 };
 
-/// Whether a schedule, a retention and a minimum can all be had.
+/// Whether what is said about one entry can all be had.
 pub(super) fn within(table: &EntryTable, entry: &Entry, context: &mut Context<'_>) {
+    history(table, entry, context);
+    starts(table, entry, context);
+}
+
+/// Whether backups can start when they are due.
+fn starts(table: &EntryTable, entry: &Entry, context: &mut Context<'_>) {
+    let (Some(schedule), Some(written)) = (&entry.schedule, &table.schedule) else {
+        return;
+    };
+    if let Some(splay) = table
+        .splay
+        .as_ref()
+        .filter(|_| entry.splay >= schedule.period())
+    {
+        context.report(
+            Diagnostic::error("the splay is not shorter than the schedule's period")
+                .label(&splay.span(), "backups may be delayed so long")
+                .label(
+                    &written.span(),
+                    format!("and are due every {}", Time(schedule.period())),
+                ),
+        );
+    }
+    let (Some(window), Some(text)) = (&entry.window, &table.window) else {
+        return;
+    };
+    // A year from a fixed day, so that the answer does not depend on today.
+    let start = Timestamp::from_unix_seconds(1_767_225_600);
+    let following = |due: &Timestamp| schedule.next_due(*due);
+    let mut instants = std::iter::successors(start, following).skip(1).take(366);
+    if entry.catch_up == CatchUp::Skip && !instants.any(|due| window.contains(due, &entry.zone)) {
+        context.report(
+            Diagnostic::error("no backup would ever start")
+                .label(&written.span(), "due only")
+                .label(&text.span(), "outside this window")
+                .help(
+                    "what is missed is skipped; with `catch_up = \"once\"` it would be made up for",
+                ),
+        );
+    }
+}
+
+/// Whether a schedule, a retention and a minimum can all be had.
+fn history(table: &EntryTable, entry: &Entry, context: &mut Context<'_>) {
     let (Some(retention), Some(written)) = (entry.retention, &table.retention) else {
         return;
     };

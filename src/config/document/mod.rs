@@ -119,7 +119,8 @@ macro_rules! with_settings {
             /// Delays each server's backups by up to this time, always by the same for the same
             /// server and destination, so that a fleet with one schedule does not start at once.
             pub splay: Option<Written<Text<std::time::Duration>>>,
-            /// Whether a missed backup is made up for: `once`, however many were missed, or `skip`.
+            /// Whether a missed backup is made up for: `once`, however many were missed, or `skip`: the next instant
+            /// counts, if one has passed for more than an hour.
             pub catch_up: Option<Written<CatchUp>>,
             /// The time zone of schedules, windows, calendar keeps and new backup ids: a name such
             /// as `Europe/Rome`.

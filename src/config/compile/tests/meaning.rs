@@ -1,6 +1,7 @@
 //! What a right configuration means.
 
 use insta::assert_snapshot;
+use proptest::prelude::*;
 
 use super::*;
 use crate::config::{Origins, origin};
@@ -140,4 +141,88 @@ fn a_keep_until_a_day_holds_to_its_end_by_the_local_clock() {
         .expect("a server");
     let until = server.keeps[0].until.map(|until| until.to_string());
     assert_eq!(until.as_deref(), Some("2027-12-31T23:00:00Z"));
+}
+
+#[test]
+fn a_table_that_is_one_value_replaces_another() {
+    let text = format!(
+        "{HEAD}[defaults]\nretention = {{ window = \"30d\" }}\nschedule = {{ every = \"6h\", at = \
+         \"02:00\" }}\n[servers.s]\ndestination = \"d\"\nconnection = \"\"\n\
+         retention = {{ redundancy = 7 }}\nschedule = {{ every = \"5h\" }}\n"
+    );
+    let compiled = compiled(&[("a.toml", &text)])
+        .unwrap_or_else(|report| panic!("{}", report.render(Style::Plain)));
+    let server = compiled.desired.servers.values().next();
+    let entry = &server.expect("a server").entries[0];
+    assert_eq!(
+        entry.retention.map(|policy| policy.to_string()).as_deref(),
+        Some("REDUNDANCY 7")
+    );
+    let schedule = entry.schedule.as_ref().map(ToString::to_string);
+    assert_eq!(schedule.as_deref(), Some("every 5h"));
+}
+
+/// Something of everything.
+const RICH: &str = r#"version = 1
+include = ["x.toml"]
+[defaults]
+policy = "gold"
+time_zone = "Europe/Rome"
+wal = { compression = { codec = "zstd", level = 3 }, max_lag = "5m" }
+[destinations.d]
+url = "s3://bucket/prefix"
+max_bandwidth = "200MiB/s"
+s3 = { encryption = { sse = "aws:kms", key = "k" }, tags = { team = "db" }, read_timeout = "9s" }
+[policies.base]
+schedule = { every = "24h", at = "02:00" }
+keep = [{ first_of = "month", for = "12 months", target = "standalone" }]
+[policies.gold]
+extends = "base"
+retention = { window = "30d" }
+window = "01:00-06:00"
+[servers.orders]
+labels = { team = "payments" }
+connection = "host=/run user=barkeep"
+password = { command = ["pass", "orders"] }
+[[servers.orders.keep]]
+backup = "x"
+target = "full"
+until = 2027-12-31
+destinations = ["d"]
+[[servers.orders.backups]]
+destination = "d"
+compression = "lz4"
+max_archive_size = "1.5GiB"
+"#;
+
+#[test]
+fn the_rich_sample_is_right() {
+    assert!(compiled(&[("rich.toml", RICH)]).is_ok());
+}
+
+proptest! {
+    /// Lines and words lost, doubled or exchanged: there is an answer, and whatever is wrong is said.
+    #[test]
+    fn no_text_is_without_an_answer(
+        edits in prop::collection::vec((0..400_usize, 0..400_usize, 0..4_u8), 1..6),
+    ) {
+        let mut words: Vec<&str> = RICH.split_inclusive([' ', '\n', '"', '=', '.', '[', ']', '{']).collect();
+        for (at, from, edit) in edits {
+            let (at, from) = (at % words.len(), from % words.len());
+            match edit {
+                0 => { words.remove(at); }
+                1 => words.insert(at, words[from]),
+                2 => words.swap(at, from),
+                _ => words[at] = " 5 ",
+            }
+        }
+        let text = words.concat();
+        match compiled(&[("mutated.toml", &text)]) {
+            Ok(compiled) => {
+                let shown = origin::show(&compiled.merged, Origins::Hidden);
+                prop_assert!(compile(load::from_texts(&[("shown.toml", &shown)])).is_ok(), "{}", shown);
+            }
+            Err(report) => prop_assert!(!report.render(Style::Plain).is_empty()),
+        }
+    }
 }

@@ -41,6 +41,18 @@ fn what_contradicts_itself_is_refused() {
 }
 
 #[test]
+fn what_could_never_start_is_refused() {
+    let with = |keys: &str| messages(&format!("retention = \"none\"\n{keys}"));
+    let outside = "schedule = \"0 12 * * *\"\nwindow = \"01:00-06:00\"\n";
+    assert_snapshot!(with(outside), @"");
+    assert_snapshot!(with(&format!("{outside}catch_up = \"skip\"")), @"barkeep.toml:8:12 no backup would ever start");
+    let inside = "schedule = \"30 */6 * * *\"\nwindow = \"06:00-07:00\"\ncatch_up = \"skip\"\n";
+    assert_snapshot!(with(inside), @"");
+    let splay = with("schedule = \"@hourly\"\nsplay = \"1h\"");
+    assert_snapshot!(splay, @"barkeep.toml:9:9 the splay is not shorter than the schedule's period");
+}
+
+#[test]
 fn what_barman_could_not_restore_or_a_codec_does_not_have_is_refused() {
     assert_snapshot!(said(&format!("{HEAD}[policies.gold]\ncompression = \"zstd\"\n")), @r#"
      × base backups cannot be compressed with zstd
