@@ -50,6 +50,7 @@ mod identity;
 mod prepare;
 #[cfg(test)]
 mod tests;
+mod warning;
 
 pub use identity::{WalArchiveCheck, check_wal_archive};
 
