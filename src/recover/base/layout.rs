@@ -12,7 +12,10 @@ use super::{
     error::unwritten,
     settings::{AUTO, Files},
 };
-use crate::model::backup::{ArchiveRoot, BackupId, Tablespace};
+use crate::{
+    model::backup::{ArchiveRoot, BackupId, Tablespace},
+    pipeline::untar::HELD,
+};
 
 /// Configuration files larger than this are not looked into.
 const CONFIGURATION_BYTES_MAX: u64 = 4 << 20;
@@ -201,7 +204,7 @@ pub(super) fn rewrite(path: &Path, text: &str) -> io::Result<()> {
     file.sync_all()
 }
 
-/// What a restore makes that no archive holds.
+/// What a restore makes that no archive holds, and the label, which Barman stores as root's.
 pub(super) fn made(data: &Path, layout: &Layout) -> Vec<PathBuf> {
     let names = [
         "",
@@ -212,7 +215,8 @@ pub(super) fn made(data: &Path, layout: &Layout) -> Vec<PathBuf> {
         "pg_wal/archive_status",
         "pg_tblspc",
     ];
-    let own = names.into_iter().map(|name| data.join(name));
+    let label = data.join(format!("backup_label{HELD}"));
+    let own = names.into_iter().map(|name| data.join(name)).chain([label]);
     let links = layout.tablespaces.iter();
     let links = links.map(|space| data.join("pg_tblspc").join(space.oid.to_string()));
     let spaces = layout

@@ -1,0 +1,12 @@
+//! Against Barman 3.19.1's installed code: the same input to both, the same answer from both.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod codec;
+mod peer;
+mod restore;
+#[path = "../stores/bed.rs"]
+mod servers;
+mod verdicts;
+mod world;
