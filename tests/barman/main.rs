@@ -4,5 +4,3 @@
 mod support;
 
 mod restore;
-#[path = "../stores/bed.rs"]
-mod servers;

@@ -1,13 +1,16 @@
 //! Restores of made-up archives from a store in memory.
 
-use std::io::Write as _;
+use std::{fs, io::Write as _};
 
 use super::*;
 use crate::{
-    format::backup_info::{self, BackupInfo, Settings},
+    format::{
+        backup_info::{self, BackupInfo, Settings},
+        keys::{ArchiveName, ObjectKey},
+    },
     model::{
-        backup::BackupId,
-        compression::Codec,
+        backup::{ArchiveRoot, BackupId},
+        compression::{Codec, Compression},
         progress::Unwatched,
         recovery::{RecoveryTarget, TargetTimeline},
         schedule::Zone,
