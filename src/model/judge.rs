@@ -356,6 +356,14 @@ fn barman(catalog: &Catalog, rule: &Rule, facts: &Facts) -> Verdicts {
         };
         verdicts.backups.insert(backup.id.clone(), verdict);
     }
+    for backup in catalog
+        .backups
+        .iter()
+        .filter(|b| !b.unknown_fields.is_empty())
+    {
+        let why = format!("unknown fields: {}", backup.unknown_fields.join(", "));
+        verdicts.backups.insert(backup.id.clone(), unreadable(&why));
+    }
     for (id, why) in &catalog.unreadable {
         verdicts
             .backups
@@ -372,7 +380,9 @@ fn barman(catalog: &Catalog, rule: &Rule, facts: &Facts) -> Verdicts {
             verdicts.horizon = walk.horizon.cloned();
         }
         (Err(because), _) | (Ok(_), Some(because)) => {
-            for backup in roots.iter().filter(|backup| backup.keep.is_none()) {
+            let judged =
+                |backup: &&&Backup| backup.keep.is_none() && backup.unknown_fields.is_empty();
+            for backup in roots.iter().filter(judged) {
                 verdicts
                     .backups
                     .insert(backup.id.clone(), unjudged(backup, because));
@@ -382,18 +392,19 @@ fn barman(catalog: &Catalog, rule: &Rule, facts: &Facts) -> Verdicts {
     verdicts
 }
 
-/// The backup because of which Barman stops before it deletes anything: one that it cannot read, or
-/// one with recorded incrementals, for which its cloud commands lack a function.
+/// The backup because of which Barman stops before it deletes anything: one that it cannot read,
+/// one with fields that it does not know, or one with recorded incrementals, for which its cloud
+/// commands lack a function.
 fn stuck<'a>(catalog: &'a Catalog, rule: &Rule) -> Option<&'a BackupId> {
     rule.policy?;
-    let parents = catalog.backups.iter().filter(|backup| {
-        let recorded = !backup.children.is_empty();
-        recorded && backup.parent.is_none()
+    let strange = catalog.backups.iter().filter(|backup| {
+        let parent = !backup.children.is_empty() && backup.parent.is_none();
+        parent || !backup.unknown_fields.is_empty()
     });
     let mut stuck = catalog
         .unreadable
         .keys()
-        .chain(parents.map(|backup| &backup.id));
+        .chain(strange.map(|backup| &backup.id));
     stuck.next()
 }
 
@@ -439,7 +450,8 @@ type Lineages<'a> = BTreeMap<LineageKey, Vec<&'a Backup>>;
 impl<'a> Safe<'a> {
     fn refine(&self, verdicts: &mut Verdicts) {
         for backup in &self.catalog.backups {
-            if let Some(verdict) = self.fault(backup) {
+            let understood = backup.unknown_fields.is_empty();
+            if let Some(verdict) = self.fault(backup).filter(|_| understood) {
                 verdicts.backups.insert(backup.id.clone(), verdict);
             }
         }
@@ -481,8 +493,9 @@ impl<'a> Safe<'a> {
     fn lineages(&self) -> Lineages<'a> {
         let mut lineages = Lineages::new();
         for backup in &self.catalog.backups {
-            let counts = backup.status == BackupStatus::Done && backup.parent.is_none();
-            if counts && self.fault(backup).is_none() {
+            let whole = backup.status == BackupStatus::Done && backup.parent.is_none();
+            let understood = backup.unknown_fields.is_empty();
+            if whole && understood && self.fault(backup).is_none() {
                 lineages.entry(key(backup)).or_default().push(backup);
             }
         }

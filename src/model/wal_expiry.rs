@@ -127,8 +127,7 @@ fn barman_run(catalog: &Catalog, archive: &Archive, going: &Going) -> Archive {
         if let Some(spared) = spared(below, going.wanted_by) {
             let above = backups[index + 1..].iter().find(|backup| is_copied(backup));
             let until = above.unwrap_or(&backups[index]);
-            let others = backups.iter().filter(|backup| backup.id != *id);
-            let Some(cycle) = Cycle::new(until, others.copied(), spared) else {
+            let Some(cycle) = Cycle::new(until, &backups, spared) else {
                 // Barman fails on a backup without its WAL recorded, and its run ends.
                 return gone;
             };
@@ -149,7 +148,8 @@ fn is_copied(backup: &Backup) -> bool {
     matches!(status, BackupStatus::Done | BackupStatus::WaitingForWals)
 }
 
-/// The standalone backups below a deleted one, whose WAL a cycle spares; `None` if there is no cycle.
+/// The standalone backups below a deleted one, whose WAL a cycle spares; `None` if there is no
+/// cycle.
 fn spared<'a>(below: &[&'a Backup], wanted_by: WantedBy) -> Option<Vec<&'a Backup>> {
     let copied: Vec<_> = below.iter().copied().filter(|b| is_copied(b)).collect();
     let standalone = copied
@@ -169,12 +169,11 @@ struct Cycle {
 
 impl Cycle {
     /// `None` where Barman would fail: a backup involved does not record its WAL.
-    fn new<'a>(
-        until: &Backup,
-        others: impl Iterator<Item = &'a Backup>,
-        spared: Vec<&Backup>,
-    ) -> Option<Self> {
-        let mut protected: BTreeSet<_> = others.map(|backup| backup.timeline).collect();
+    ///
+    /// All timelines with a backup are protected, also that of the deleted one: Barman means to
+    /// leave it out, but compares two readings of it.
+    fn new(until: &Backup, backups: &[&Backup], spared: Vec<&Backup>) -> Option<Self> {
+        let mut protected: BTreeSet<_> = backups.iter().map(|backup| backup.timeline).collect();
         protected.remove(&until.timeline);
         let ranges = spared
             .into_iter()
@@ -231,7 +230,7 @@ fn removable(catalog: &Catalog, verdicts: &Verdicts, archive: &Archive) -> Archi
             break;
         };
         if is_copied(until)
-            && let Some(cycle) = Cycle::new(until, backups.iter().copied(), spared)
+            && let Some(cycle) = Cycle::new(until, &backups, spared)
         {
             let size = catalog.segment_size();
             add(

@@ -3,4 +3,10 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod codec;
+mod peer;
 mod restore;
+#[path = "../stores/bed.rs"]
+mod servers;
+mod verdicts;
+mod world;

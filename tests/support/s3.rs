@@ -13,7 +13,7 @@ use super::bed::bed;
 pub(crate) struct Server {
     child: Child,
     port: u16,
-    _data: tempfile::TempDir,
+    data: tempfile::TempDir,
 }
 
 impl Server {
@@ -56,7 +56,7 @@ impl Server {
                 return Self {
                     child,
                     port,
-                    _data: data,
+                    data,
                 };
             }
             let _ = child.kill();
@@ -67,6 +67,11 @@ impl Server {
 
     pub(crate) fn url(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
+    }
+
+    /// Where the strict server keeps its objects, one file each.
+    pub(crate) fn data(&self) -> &std::path::Path {
+        self.data.path()
     }
 
     /// Sends a request with a signature that only a server takes that checks none, for what the store's contract has no words for.

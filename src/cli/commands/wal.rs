@@ -64,7 +64,7 @@ async fn try_archive(arguments: &args::WalArchive, session: &Session) -> Result<
         Error::failed(doing, Failure::of(error.kind(), &error))
     })?;
     for warning in &archived.warnings {
-        output::talk(&format!("warning: {warning:?}"));
+        output::talk(&format!("warning: {warning}"));
     }
     Ok(())
 }

@@ -117,7 +117,8 @@ fn a_kept_backup_uses_up_a_place_and_stays() {
 
 #[test]
 fn only_complete_backups_are_judged() {
-    let text = "REDUNDANCY 1 | started 0d | waiting_for_wals 1d | failed 2d | done 3d | done 4d | empty 5d";
+    let text = "REDUNDANCY 1 | started 0d | waiting_for_wals 1d | failed 2d | done 3d \
+                | done 4d | empty 5d";
     assert_eq!(
         safe(text),
         [
@@ -188,7 +189,8 @@ fn order_is_by_time_and_not_by_the_text_of_ids_but_never_bolder_than_barman() {
 
 #[test]
 fn a_chain_stays_together() {
-    let text = "REDUNDANCY 1 | done 1d | done 8d parent:20261111T110000 | done 9d id:20261111T110000 | done 10d";
+    let text = "REDUNDANCY 1 | done 1d | done 8d parent:20261111T110000 \
+                | done 9d id:20261111T110000 | done 10d";
     assert_eq!(goes(text), [vec!["10d", "9d"], vec!["10d"]]);
     assert_eq!(
         safe(text)[1..3],
@@ -200,7 +202,8 @@ fn a_chain_stays_together() {
     // A failed incremental needs nothing; a grandchild needs all above it.
     let failed = "REDUNDANCY 1 | done 1d | failed 8d parent:1a | done 9d id:1a";
     assert_eq!(goes(failed)[1], ["9d"]);
-    let grandchild = "REDUNDANCY 1 | done 1d id:z | done 7d id:c parent:b | done 8d id:b parent:a | done 9d id:a";
+    let grandchild = "REDUNDANCY 1 | done 1d id:z | done 7d id:c parent:b | done 8d id:b parent:a \
+                      | done 9d id:a";
     assert_eq!(goes(grandchild)[1], Vec::<&str>::new());
     let circle = "REDUNDANCY 1 | done 1d id:z | done 8d id:b parent:c | done 9d id:c parent:b";
     assert!(safe(circle)[1].contains("damaged"));
@@ -211,6 +214,8 @@ fn where_barman_fails_nothing_goes() {
     for text in [
         "REDUNDANCY 1 | done 1d | done 2d | unreadable 3d",
         "REDUNDANCY 1 | done 1d child:x | done 2d",
+        "REDUNDANCY 1 | done 1d later:field | done 2d",
+        "REDUNDANCY 1 | done 1d | done 2d | failed 3d later:field",
         "RECOVERY WINDOW OF 1 DAY | done 1h noend: | done 3d | done 4d",
     ] {
         assert_eq!(both(text), "", "{text}");

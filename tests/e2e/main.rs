@@ -1,0 +1,7 @@
+//! The program as people run it: the binary itself, by a user without privileges, on real servers that archive their WAL with it.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod harness;
+mod main_job;
