@@ -1,7 +1,7 @@
 //! `backup`: take a backup now, whatever the schedule says.
 
 use crate::{
-    cli::{Session, args, error::Error, exit::Exit, output, selection},
+    cli::{Session, args, error::Error, exit::Exit, selection},
     failure::{Failure, Kind},
     model::{action::Action, observed::Locality, reason::Waiting},
     observe::Depth,
@@ -40,7 +40,15 @@ pub(in crate::cli) async fn run(arguments: args::Backup, session: &Session) -> R
     let ended = reconcile::take(&ports, server, &plan.steps[0], &observed).await;
     match ended.result {
         Ok(taken) => {
-            output::data(&format!("{taken}\n"))?;
+            let json = serde_json::json!({
+                "format": 1,
+                "server": server.name,
+                "destination": entry.destination,
+                "backup": taken.backup,
+                "waiting_for": taken.state.waiting_for(),
+                "damaged_files": taken.damaged_files,
+            });
+            session.output.result(&format!("{taken}\n"), &json)?;
             Ok(if taken.is_damaged() {
                 Exit::Verification
             } else {

@@ -1,7 +1,7 @@
 //! `delete`: one backup, because somebody named it. Kept and running ones stay, and so does the minimum redundancy.
 
 use crate::{
-    cli::{Session, args, error::Error, exit::Exit, output, selection},
+    cli::{Session, args, error::Error, exit::Exit, selection},
     failure::{Failure, Kind},
     model::action::Action,
     observe::Depth,
@@ -35,7 +35,9 @@ pub(in crate::cli) async fn run(arguments: args::Delete, session: &Session) -> R
         ));
     }
     if arguments.dry_run {
-        output::data(&render::Text(guarded.plan()).to_string())?;
+        let text = render::Text(guarded.plan());
+        let json = render::Json::new(std::slice::from_ref(guarded.plan()));
+        session.output.result(&text, &json)?;
         return Ok(Exit::Done);
     }
     let outcomes = reconcile::apply(&ports, server, &guarded, &observed).await;
