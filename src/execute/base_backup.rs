@@ -159,6 +159,16 @@ pub enum TakenState {
     WaitingForWals(SegmentName),
 }
 
+impl TakenState {
+    /// The segment that it waits for, if it is not complete.
+    pub fn waiting_for(&self) -> Option<SegmentName> {
+        match self {
+            Self::Done => None,
+            Self::WaitingForWals(first) => Some(*first),
+        }
+    }
+}
+
 /// Where the time went.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Times {

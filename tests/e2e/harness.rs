@@ -39,6 +39,8 @@ pub(crate) struct Place {
     directory: TempDir,
     s3: Option<Server>,
     kind: Kind,
+    /// More keys of the destination.
+    limits: &'static str,
 }
 
 /// What the program said and how it ended.
@@ -119,6 +121,7 @@ impl Place {
             directory: directory.expect("a directory in /tmp"),
             s3,
             kind,
+            limits: "",
         };
         fs::create_dir(place.path("store")).expect("mkdir");
         bed().give(place.directory.path());
@@ -153,11 +156,17 @@ impl Place {
              compression = \"lz4\"\n\
              immediate_checkpoint = true\n\
              wal = {{ compression = \"zstd\", spool = \"{}\" }}\n\
-             [destinations.d]\n{destination}\n\
+             [destinations.d]\n{destination}\n{}\n\
              {rest}\n",
-            spool.display()
+            spool.display(),
+            self.limits
         );
         fs::write(self.config(), text).expect("write");
+    }
+
+    /// Sends this much at most, from the next configuration on.
+    pub(crate) fn limit(&mut self, limits: &'static str) {
+        self.limits = limits;
     }
 
     /// What the program and the servers find in their environment.
@@ -307,7 +316,11 @@ impl Running {
 
     /// Whether it has ended by itself.
     pub(crate) fn has_ended(&mut self) -> Option<ExitStatus> {
-        self.0.as_mut().expect("it was started").try_wait().expect("a child")
+        self.0
+            .as_mut()
+            .expect("it was started")
+            .try_wait()
+            .expect("a child")
     }
 
     /// Waits for its end.
@@ -434,7 +447,11 @@ fn everything(root: &Path) -> BTreeMap<String, String> {
             fs::read(&path).expect("a file").hash(&mut hasher);
         }
         let (inode, changed) = (metadata.ino(), metadata.mtime_nsec());
-        let mark = format!("{inode} {}.{changed} {:x}", metadata.mtime(), hasher.finish());
+        let mark = format!(
+            "{inode} {}.{changed} {:x}",
+            metadata.mtime(),
+            hasher.finish()
+        );
         let name = path.strip_prefix(root).expect("below the root");
         found.insert(text(name), mark);
     }
@@ -456,5 +473,7 @@ fn listed(server: &Server) -> BTreeMap<String, String> {
 
 fn between<'a>(text: &'a str, open: &str, close: &str) -> Vec<&'a str> {
     let pieces = text.split(open).skip(1);
-    pieces.filter_map(|piece| Some(piece.split_once(close)?.0)).collect()
+    pieces
+        .filter_map(|piece| Some(piece.split_once(close)?.0))
+        .collect()
 }
