@@ -142,7 +142,8 @@ async fn what_is_not_there_is_told_from_what_cannot_be_reached() {
     scene.run(&["check"]).exits(0);
 
     *scene.place.s3() = None;
-    for arguments in [
+    // Each tries for some seconds.
+    let commands = [
         &["plan"][..],
         &["status"],
         &["list"],
@@ -153,7 +154,9 @@ async fn what_is_not_there_is_told_from_what_cannot_be_reached() {
         &["keep", "main", "latest", "--release"],
         &["delete", "main", "latest"],
         &["reconcile", "--once"],
-    ] {
-        scene.run(arguments).exits(UNREACHABLE);
+    ];
+    let running: Vec<_> = commands.map(|arguments| scene.place.start(arguments)).into();
+    for running in running {
+        running.end().exits(UNREACHABLE);
     }
 }

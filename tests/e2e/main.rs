@@ -4,8 +4,13 @@
 mod support;
 
 mod commands;
+mod damage;
 mod harness;
+mod identity;
 mod interruption;
 mod main_job;
 mod plan;
+mod retention;
 mod saved;
+mod standby;
+mod wal;

@@ -125,19 +125,7 @@ fn ending(report: &Report) -> Exit {
             Err(failure) => exit = exit.worst(Exit::from(failure.kind)),
         }
     }
-    let observed = &report.last.observed;
-    let unread = observed
-        .destinations
-        .values()
-        .filter_map(|stored| stored.catalog.unknown());
-    let unasked = observed.postgres.unknown();
-    for failure in unread.chain(unasked) {
-        exit = exit.worst(Exit::from(failure.kind));
-    }
-    if report.last.plan.standing() == Standing::Stalled {
-        exit = exit.worst(Exit::ObjectiveMissed);
-    }
-    exit
+    exit.worst(super::status::ending(&report.last))
 }
 
 /// What was done, failures on standard error, one summary line at the end.

@@ -4,7 +4,10 @@ use std::fmt;
 
 use crate::{
     cli::{Session, args, error::Error, exit::Exit, selection},
-    model::condition::Standing,
+    model::{
+        condition::Standing,
+        observed::{Observed, Stored},
+    },
     plan::{Plan, render},
     reconcile::Activation,
 };
@@ -13,6 +16,10 @@ pub(in crate::cli) async fn run(arguments: args::Select, session: &Session) -> R
     let ports = session.ports(arguments.now).await?;
     let servers = selection::servers(&ports.desired, &arguments)?;
     let activations = ports.plan_all(&servers).await;
+    let exit = activations
+        .iter()
+        .map(ending)
+        .fold(Exit::Done, Exit::worst);
     let plans: Vec<Plan> = activations
         .into_iter()
         .map(|Activation { plan, .. }| plan)
@@ -20,12 +27,37 @@ pub(in crate::cli) async fn run(arguments: args::Select, session: &Session) -> R
     session
         .output
         .result(&Standings(&plans), &render::Json::new(&plans))?;
-    let worst = plans.iter().map(Plan::standing).max();
-    Ok(match worst {
-        Some(Standing::Stalled) => Exit::ObjectiveMissed,
-        Some(Standing::Blocked) => Exit::Unreachable,
-        _ => Exit::Done,
-    })
+    Ok(exit)
+}
+
+/// What there is to say by an exit code about how a server stands.
+pub(super) fn ending(activation: &Activation) -> Exit {
+    let Activation { observed, plan } = activation;
+    let unread = observed
+        .destinations
+        .values()
+        .filter_map(|stored| stored.catalog.unknown());
+    let unasked = observed.postgres.unknown();
+    let mut exit = unread
+        .chain(unasked)
+        .fold(Exit::Done, |exit, failure| exit.worst(failure.kind.into()));
+    if is_foreign(observed) {
+        exit = exit.worst(Exit::Refused);
+    }
+    if plan.standing() >= Standing::Blocked && exit == Exit::Done {
+        exit = Exit::ObjectiveMissed;
+    }
+    exit
+}
+
+/// Whether a prefix belongs to another cluster than the one that is there.
+fn is_foreign(observed: &Observed) -> bool {
+    let Some(facts) = observed.postgres.known() else {
+        return false;
+    };
+    let pinned = |stored: &Stored| stored.identity.known().map(|identity| identity.system_id);
+    let mut pinned = observed.destinations.values().filter_map(pinned);
+    pinned.any(|system_id| system_id != facts.system_id)
 }
 
 struct Standings<'a>(&'a [Plan]);
