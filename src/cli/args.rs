@@ -16,7 +16,8 @@ use crate::model::{
     name = "barkeep",
     version,
     max_term_width = 100,
-    disable_help_subcommand = true
+    disable_help_subcommand = true,
+    after_help = "Documentation: docs/ beside the program, beginning with docs/commands.md"
 )]
 pub struct Arguments {
     /// Options that every command takes.
@@ -108,7 +109,7 @@ pub struct Select {
     #[arg(long, value_name = "KEY=VALUE", value_parser = label)]
     pub select: Vec<(String, String)>,
     /// Take this instant as the present, such as 2026-11-20T22:40:11Z
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", value_parser = instant)]
     pub now: Option<Timestamp>,
 }
 
@@ -167,7 +168,7 @@ pub struct Explain {
     /// The backup: id, name, or a shortcut such as `latest`
     pub backup: String,
     /// Take this instant as the present
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", value_parser = instant)]
     pub now: Option<Timestamp>,
 }
 
@@ -224,7 +225,7 @@ pub struct Keep {
     #[arg(long, value_name = "TEXT")]
     pub reason: Option<String>,
     /// Until when it is kept
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", value_parser = instant)]
     pub until: Option<Timestamp>,
     /// In this destination, if the server has several
     #[arg(long, value_name = "NAME")]
@@ -386,6 +387,11 @@ fn label(text: &str) -> Result<(String, String), String> {
         Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
         _ => Err("write KEY=VALUE".to_owned()),
     }
+}
+
+fn instant(text: &str) -> Result<Timestamp, String> {
+    let wrong = |_| "write an instant such as 2026-11-20T22:40:11Z".to_owned();
+    text.parse().map_err(wrong)
 }
 
 fn tablespace(text: &str) -> Result<(String, PathBuf), String> {

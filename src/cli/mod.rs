@@ -5,7 +5,7 @@
 
 use std::{path::PathBuf, process::ExitCode, sync::Arc};
 
-use clap::Parser as _;
+use clap::{CommandFactory as _, Parser as _, error::ErrorKind};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -28,6 +28,8 @@ mod log;
 mod output;
 mod selection;
 mod signals;
+mod standing;
+mod table;
 
 use args::{Arguments, Command};
 use commands::configuration::Warnings;
@@ -60,13 +62,13 @@ impl Session {
             Arc::new(Unwatched)
         }
     }
+}
 
-    /// Tells an error with its causes and, where there is one, what to do next.
-    fn complain(&self, error: &Error) {
-        output::talk(&format!("error: {}", chain(error)));
-        if let Some(hint) = error.hint() {
-            output::talk(&format!("hint: {hint}"));
-        }
+/// Tells an error with its causes and, where there is one, what to do next.
+fn complain(error: &Error) {
+    output::talk(&format!("error: {}", chain(error)));
+    if let Some(hint) = error.hint() {
+        output::talk(&format!("hint: {hint}"));
     }
 }
 
@@ -78,15 +80,21 @@ pub fn main(arguments: impl IntoIterator<Item = std::ffi::OsString>) -> ExitCode
     }
 }
 
-/// Help and version are data and a success; anything else is a usage error.
+/// Help and version are data and a success; anything else is a usage error, and whoever types nothing at all is helped.
 fn usage(error: &clap::Error) -> ExitCode {
-    let text = error.render();
+    let lost = error.kind() == ErrorKind::MissingSubcommand;
+    let text = if lost {
+        Arguments::command().render_help()
+    } else {
+        error.render()
+    };
     if error.use_stderr() {
-        output::talk(&if output::wants_colour() {
+        let text = if output::wants_colour() {
             text.ansi().to_string()
         } else {
             text.to_string()
-        });
+        };
+        output::talk(&text.trim_end());
         return Exit::Usage.into();
     }
     let written = output::data(&text.to_string());
@@ -121,14 +129,17 @@ fn run(arguments: Arguments) -> ExitCode {
     let runtime = match runtime {
         Ok(runtime) => runtime,
         Err(error) => {
-            session.complain(&Error::Usage(format!("cannot start the runtime: {error}")));
+            complain(&Error::Usage(format!("cannot start the runtime: {error}")));
             return Exit::Failed.into();
         }
     };
-    runtime.block_on(signals::watched(
+    let ended = runtime.block_on(signals::watched(
         &session.cancel,
         dispatch(arguments.command, &session),
-    ))
+    ));
+    // Whoever was told twice to stop does not wait for threads that still read or compress.
+    runtime.shutdown_background();
+    ended
 }
 
 async fn dispatch(command: Command, session: &Session) -> ExitCode {
@@ -154,7 +165,7 @@ async fn dispatch(command: Command, session: &Session) -> ExitCode {
     match result {
         Ok(exit) => exit.into(),
         Err(error) => {
-            session.complain(&error);
+            complain(&error);
             error.exit().into()
         }
     }

@@ -45,7 +45,8 @@ pub(super) fn decide(scene: &Scene<'_>) -> Decision {
 /// A backup is due: take it, if that can be done here and now.
 fn start(scene: &Scene<'_>, catalog: &Catalog, due: Option<Timestamp>, reason: Reason) -> Decision {
     if let Err(waiting) = trust::reachable(scene) {
-        let condition = Condition::new(Standing::Blocked, format!("a backup is due: {waiting}"));
+        // Why the server cannot be asked is a condition of its own.
+        let condition = Condition::new(Standing::Blocked, "a backup is due and cannot be taken");
         // On another host than the server's, that is how it should be.
         let elsewhere = matches!(waiting, Waiting::NotLocal { .. });
         let conditions = if elsewhere {
@@ -59,7 +60,10 @@ fn start(scene: &Scene<'_>, catalog: &Catalog, due: Option<Timestamp>, reason: R
         };
     }
     if let Some(waiting) = back_off(scene, catalog).or_else(|| future_id(scene, catalog)) {
-        return Decision::wait(waiting);
+        return Decision {
+            conditions: health::of_obstacle(&waiting).into_iter().collect(),
+            ..Decision::wait(waiting)
+        };
     }
     if let Some(window) = &scene.entry.window
         && !window.contains(scene.now, &scene.entry.zone)
@@ -115,7 +119,7 @@ fn due(
     {
         return Err(Waiting::NextDue { at: start + half });
     }
-    let last_good = health::newest_good(catalog).and_then(|backup| backup.end_time);
+    let last_good = catalog.newest_good().and_then(|backup| backup.end_time);
     let reason = Reason::Due {
         since,
         schedule: schedule.to_string(),
@@ -127,7 +131,7 @@ fn due(
 /// Drift that only a new backup heals.
 fn irreparable(scene: &Scene<'_>, catalog: &Catalog) -> Option<Reason> {
     let facts = scene.postgres.known()?;
-    let newest = health::newest_good(catalog)?;
+    let newest = catalog.newest_good()?;
     if newest
         .system_id
         .is_some_and(|system| system != facts.system_id)

@@ -204,7 +204,7 @@ impl Inspection<'_> {
         violations.extend(unknown(stored.identity.unknown().is_some(), "the identity"));
         violations.extend(unknown(
             stored.attempts.unknown().is_some(),
-            "the attempts on record",
+            "the record of attempts",
         ));
         if self.asked == Asked::ByPolicy {
             let tombstones = stored.tombstones.unknown().is_some();

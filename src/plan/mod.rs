@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::model::{
     action::{Action, Effect, WalSpan},
     backup::BackupId,
+    compression::Compression,
     condition::{Condition, Standing},
     desired::{Entry, Mode, Server, ServerState},
     judge::Verdict,
@@ -83,6 +84,8 @@ pub struct Target {
     pub location: String,
     /// When it was read.
     pub read_at: Timestamp,
+    /// How base backups are compressed there.
+    pub compression: Compression,
     /// What is not done, and what it waits for.
     pub waiting: Vec<Waiting>,
     /// How things stand, worst first; never empty.
@@ -91,6 +94,9 @@ pub struct Target {
     pub verdicts: BTreeMap<BackupId, Verdict>,
     /// Which instants can be restored now.
     pub window: Option<RecoveryWindow>,
+    /// When the last segment of that window was archived, if the server tells: nothing later can be reached.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reached: Option<Timestamp>,
     /// Which instants can be restored after the plan.
     pub window_after: Option<RecoveryWindow>,
     /// How many backups may be deleted now, of how many in 24 hours.
@@ -223,7 +229,10 @@ fn decide(scene: &Scene<'_>, location: String) -> (Vec<Step>, Target) {
                 decision.extend(due::decide(scene));
             }
         }
-        Err(waiting) => decision.waiting.push(waiting),
+        Err(waiting) => {
+            decision.conditions.extend(health::of_obstacle(&waiting));
+            decision.waiting.push(waiting);
+        }
     }
     let budget = expire::budget(scene);
     match trust::destructive(scene) {
@@ -235,9 +244,11 @@ fn decide(scene: &Scene<'_>, location: String) -> (Vec<Step>, Target) {
     let target = Target {
         location,
         read_at: scene.stored.read_at,
+        compression: scene.entry.files.compression,
         conditions: conditions(&decision),
         waiting: decision.waiting,
         verdicts: verdicts.backups,
+        reached: health::archived_at(scene, windows.0.as_ref()),
         window: windows.0,
         window_after: windows.1,
         budget,

@@ -33,12 +33,16 @@ pub(super) fn additive(scene: &Scene<'_>) -> Result<(), Waiting> {
 pub(super) fn destructive(scene: &Scene<'_>) -> Result<(), Vec<Waiting>> {
     let stored = scene.stored;
     let mut against: Vec<Waiting> = additive(scene).err().into_iter().collect();
+    if stored.catalog.unknown().is_some() {
+        // What else could not be read hardly has another cause.
+        return Err(against);
+    }
     if let Knowledge::Known(catalog) = &stored.catalog {
         let unreadable = catalog.unreadable.iter();
         against.extend(unreadable.map(|(id, why)| unknown(&format!("backup {id}"), &why.message)));
     }
     let records = [
-        ("the attempts on record", stored.attempts.unknown()),
+        ("the record of attempts", stored.attempts.unknown()),
         ("the record of deletes", stored.tombstones.unknown()),
         ("the record of keeps", stored.keep_records.unknown()),
         ("the store's clock", stored.store_time.unknown()),

@@ -91,7 +91,7 @@ async fn what_is_printed_as_json_has_a_known_shape() {
     assert_eq!(shape(&scene, &["check"]), ["format", "checks"]);
     assert_eq!(
         shape(&scene, &["explain", "main", "first"]),
-        ["format", "explanations"]
+        ["format", "server", "explanations"]
     );
     let shown = shape(&scene, &["show", "main", "first"]);
     assert!(

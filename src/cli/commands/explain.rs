@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use crate::{
     cli::{Session, args, error::Error, exit::Exit, selection},
+    model::names::ServerName,
     plan::explain::{Explanation, explain},
 };
 
@@ -31,6 +32,7 @@ pub(in crate::cli) async fn run(
     let id = found.unwrap_or_else(|| Err(missing()))?;
     let explained = Explained {
         format: 1,
+        server: &server.name,
         explanations: explain(&activation.plan, &activation.observed, &id),
     };
     session.output.result(&explained, &explained)?;
@@ -40,13 +42,13 @@ pub(in crate::cli) async fn run(
 #[derive(Serialize)]
 struct Explained<'a> {
     format: u32,
+    server: &'a ServerName,
     explanations: Vec<Explanation<'a>>,
 }
 
 impl fmt::Display for Explained<'_> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.explanations
-            .iter()
-            .try_for_each(|explanation| explanation.fmt(formatter))
+        let mut each = self.explanations.iter();
+        each.try_for_each(|explanation| write!(formatter, "{explanation}"))
     }
 }
