@@ -47,7 +47,7 @@ async fn kept_backups_and_the_minimum_are_not_deleted() {
     scene
         .run(&["list"])
         .exits(0)
-        .says("keep full")
+        .says("full  before")
         .says("before");
     scene
         .run(&["explain", "main", "before"])
@@ -82,10 +82,10 @@ async fn what_is_printed_as_json_has_a_known_shape() {
     scene.run(&["backup", "main", "--name", "first"]).exits(0);
     let plans = ["format", "plans"];
     assert_eq!(shape(&scene, &["plan"]), plans);
-    assert_eq!(shape(&scene, &["status"]), plans);
+    assert_eq!(shape(&scene, &["status"]), ["format", "now", "servers"]);
     assert_eq!(
         shape(&scene, &["reconcile", "--once"]),
-        ["format", "done", "plans"]
+        ["format", "done", "failed", "refused", "plans"]
     );
     assert_eq!(shape(&scene, &["list"]), ["format", "catalogs"]);
     assert_eq!(shape(&scene, &["check"]), ["format", "checks"]);

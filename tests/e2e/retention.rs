@@ -133,6 +133,47 @@ async fn failed_backups_and_orphans_go_when_they_are_old_enough() {
     assert_eq!(scene.place.ids("main", "DONE").len(), 1);
 }
 
+#[tokio::test]
+async fn declared_keeps_are_set_and_hold_what_the_policy_would_delete() {
+    let settings = "retention = { redundancy = 1 }\ndeletes = { max_percent = 100 }\n\
+        [[servers.main.keep]]\nbackup = \"before\"\ntarget = \"standalone\"\nreason = \"audit\"";
+    let Some(scene) = scene(Kind::Strict, settings) else {
+        return;
+    };
+    scene.run(&["backup", "main", "--name", "before"]).exits(0);
+    let taken = take(&scene, 3).await;
+    scene.run(&["plan"]).exits(0).says("~ keep").says("1 to keep");
+    scene.run(&["reconcile", "--once"]).exits(0).says("Left: Nothing to do.");
+    let left = scene.place.ids("main", "DONE");
+    assert_eq!(left, [taken[0].0.clone(), taken[3].0.clone()]);
+    scene.run(&["explain", "main", "before"]).exits(0).says("standalone").says("audit");
+    // Its own WAL stays, what follows goes, up to what the newest needs.
+    let wal = wal(&scene);
+    assert!(wal.iter().any(|name| name.starts_with(&taken[0].1)), "{wal:?}");
+    assert!(!wal.iter().any(|name| name.starts_with(&taken[2].1)), "{wal:?}");
+    let copy = scene.restore(&["--target-immediate"], "before").await;
+    assert_eq!(copy.sql("SELECT count(*) FROM t"), "0");
+}
+
+#[tokio::test]
+async fn a_mode_withholds_what_it_does_not_allow() {
+    let settings = "retention = { redundancy = 1 }";
+    let Some(scene) = scene(Kind::Directory, settings) else {
+        return;
+    };
+    let taken = take(&scene, 2).await;
+    let before = scene.place.frozen();
+    let due = "schedule = \"0 2 * * *\"\nretention = { redundancy = 1 }\nmode = ";
+    scene.configure(&format!("{due}\"observe\""));
+    scene.run(&["plan", "--now", "2100-01-01T03:00:00Z"]).exits(0).says("would");
+    scene.run(&["reconcile", "--once"]).exits(0);
+    assert_eq!(scene.place.frozen(), before);
+    scene.configure(&format!("{due}\"additive\""));
+    scene.run(&["plan", "--now", "2100-01-01T03:00:00Z"]).exits(0).says("+ backup");
+    scene.run(&["reconcile", "--once"]).exits(0);
+    assert_eq!(scene.place.ids("main", "DONE").len(), taken.len());
+}
+
 fn set_mode(path: &Path, mode: u32) {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("chmod");
 }
