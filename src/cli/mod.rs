@@ -20,6 +20,7 @@ use crate::{
 
 pub mod args;
 pub mod exit;
+pub mod reference;
 
 mod bars;
 mod commands;

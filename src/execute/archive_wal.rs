@@ -37,7 +37,6 @@ mod identity;
 mod prepare;
 #[cfg(test)]
 mod tests;
-mod warning;
 
 pub use error::{Error, Warning};
 pub use identity::{WalArchiveCheck, check_wal_archive};

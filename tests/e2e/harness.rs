@@ -307,7 +307,11 @@ impl Running {
 
     /// Whether it has ended by itself.
     pub(crate) fn has_ended(&mut self) -> Option<ExitStatus> {
-        self.0.as_mut().expect("it was started").try_wait().expect("a child")
+        self.0
+            .as_mut()
+            .expect("it was started")
+            .try_wait()
+            .expect("a child")
     }
 
     /// Waits for its end.
@@ -434,7 +438,11 @@ fn everything(root: &Path) -> BTreeMap<String, String> {
             fs::read(&path).expect("a file").hash(&mut hasher);
         }
         let (inode, changed) = (metadata.ino(), metadata.mtime_nsec());
-        let mark = format!("{inode} {}.{changed} {:x}", metadata.mtime(), hasher.finish());
+        let mark = format!(
+            "{inode} {}.{changed} {:x}",
+            metadata.mtime(),
+            hasher.finish()
+        );
         let name = path.strip_prefix(root).expect("below the root");
         found.insert(text(name), mark);
     }
@@ -456,5 +464,7 @@ fn listed(server: &Server) -> BTreeMap<String, String> {
 
 fn between<'a>(text: &'a str, open: &str, close: &str) -> Vec<&'a str> {
     let pieces = text.split(open).skip(1);
-    pieces.filter_map(|piece| Some(piece.split_once(close)?.0)).collect()
+    pieces
+        .filter_map(|piece| Some(piece.split_once(close)?.0))
+        .collect()
 }

@@ -39,7 +39,10 @@ async fn the_main_job(major: u32, kind: Kind) {
         space.display()
     ));
 
-    scene.run(&["validate"]).exits(0).says("The configuration is valid.");
+    scene
+        .run(&["validate"])
+        .exits(0)
+        .says("The configuration is valid.");
     scene.run(&["plan"]).exits(0).says("+ backup");
     scene.run(&["plan", "--detailed-exitcode"]).exits(2);
     scene.run(&["check"]).exits(0);
@@ -50,7 +53,9 @@ async fn the_main_job(major: u32, kind: Kind) {
     scene.run(&["status"]).exits(0).says("converged");
     assert_eq!(scene.place.ids("main", "DONE").len(), 1);
 
-    scene.cluster.sql("INSERT INTO t SELECT i, 'later' FROM generate_series(5001, 6000) i");
+    scene
+        .cluster
+        .sql("INSERT INTO t SELECT i, 'later' FROM generate_series(5001, 6000) i");
     scene.archive_all().await;
     scene.cluster.sql("UPDATE s SET id = -id WHERE id > 500");
     let expected = scene.cluster.sql(ROWS);
@@ -72,5 +77,8 @@ async fn the_main_job(major: u32, kind: Kind) {
     let location = "SELECT pg_tablespace_location(oid) FROM pg_tablespace WHERE spcname = 'space'";
     assert_eq!(copy.sql(location), elsewhere);
     assert_eq!(copy.sql("SHOW archive_mode"), "off");
-    assert_eq!(copy.sql("SELECT timeline_id FROM pg_control_checkpoint()"), "2");
+    assert_eq!(
+        copy.sql("SELECT timeline_id FROM pg_control_checkpoint()"),
+        "2"
+    );
 }

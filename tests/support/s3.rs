@@ -53,11 +53,7 @@ impl Server {
                 .spawn()
                 .expect("the server starts");
             if answers(&mut child, port) {
-                return Self {
-                    child,
-                    port,
-                    data,
-                };
+                return Self { child, port, data };
             }
             let _ = child.kill();
             let _ = child.wait();
