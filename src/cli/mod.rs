@@ -33,6 +33,7 @@ mod standing;
 mod table;
 
 use args::{Arguments, Command};
+use commands::configuration::Warnings;
 use error::Error;
 use exit::Exit;
 use output::Output;
@@ -42,13 +43,14 @@ struct Session {
     config: PathBuf,
     output: Output,
     verbosity: log::Verbosity,
+    warnings: Warnings,
     cancel: CancellationToken,
 }
 
 impl Session {
     /// Loads the configuration and opens its destinations. `now` fixes the clock.
     async fn ports(&self, now: Option<Timestamp>) -> Result<Ports, Error> {
-        let desired = commands::configuration::load(&self.config)?;
+        let desired = commands::configuration::load(&self.config, self.warnings)?;
         let clock = now.map_or(Clock::System, Clock::Fixed);
         Ok(Ports::open(desired, clock, self.cancel.clone(), self.progress()).await)
     }
@@ -103,7 +105,12 @@ fn usage(error: &clap::Error) -> ExitCode {
 fn run(arguments: Arguments) -> ExitCode {
     let verbosity = log::Verbosity::new(arguments.global.verbose, arguments.global.quiet);
     log::start(verbosity);
+    let warnings = match arguments.command {
+        Command::WalArchive(_) | Command::WalRestore(_) => Warnings::Untold,
+        _ => Warnings::Told,
+    };
     let session = Session {
+        warnings,
         config: arguments.global.config,
         output: Output::new(arguments.global.format),
         verbosity,

@@ -223,7 +223,9 @@ async fn wal_of(
             file.segment().is_some_and(|segment| {
                 let number = segment.number(size);
                 let within = |span: &&&WalSpan| span.run.first <= number && number <= span.run.last;
-                segment.timeline == timeline && spans.iter().find(within).is_some()
+                // A name that this segment size does not allow has the number of another segment.
+                let exact = number.name(timeline, size) == segment;
+                exact && spans.iter().find(within).is_some()
             })
         });
         std::future::ready(goes)

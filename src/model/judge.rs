@@ -21,6 +21,7 @@ use std::{
     time::Duration,
 };
 
+use chrono::TimeDelta;
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -31,6 +32,7 @@ use super::{
     semantics::{Counts, Order, Semantics},
     time::Timestamp,
     wal::SystemId,
+    zone::Zone,
 };
 
 /// How far a backup's end may lie ahead of the clock before it counts as one from the future.
@@ -50,15 +52,39 @@ pub struct Rule {
 pub struct Facts {
     /// The present: for whatever expires, the earlier of our clock and the store's.
     pub now: Timestamp,
+    /// The zone in whose clock Barman counts a window: that of the host that it runs on. A window of
+    /// days that ends after a change of the clocks began at the same hour, not as many hours ago.
+    pub zone: Zone,
     /// Backups that must stay for reasons that no catalog shows: declared keeps, holds, locks.
     pub protected: BTreeMap<BackupId, Reason>,
 }
 
 impl Facts {
-    /// Nothing but the present.
+    /// Nothing but the present, in UTC.
     pub fn at(now: Timestamp) -> Self {
-        let protected = BTreeMap::new();
-        Self { now, protected }
+        Self {
+            now,
+            zone: Zone::utc(),
+            protected: BTreeMap::new(),
+        }
+    }
+
+    /// The same in another zone.
+    #[must_use]
+    pub fn in_zone(mut self, zone: &Zone) -> Self {
+        self.zone = zone.clone();
+        self
+    }
+
+    /// When a window of this length began by the clock of the zone, as Python computes it.
+    fn begin_by_clock(&self, length: Duration) -> Option<Timestamp> {
+        let length = TimeDelta::from_std(length).ok()?;
+        let local = self.zone.local(self.now).checked_sub_signed(length)?;
+        let begin = self.zone.instant(local)?;
+        // A local time that the clocks skipped is taken as if they had been set forward already.
+        let skipped = self.zone.local(begin) - local;
+        let begin = begin - skipped.to_std().unwrap_or_default();
+        Some(begin + Duration::from_micros(self.now.utc().timestamp_subsec_micros().into()))
     }
 }
 
@@ -173,8 +199,13 @@ enum Claim {
 }
 
 impl<'a> Walk<'a> {
-    /// Gives each backup its place. Fails with the backup whose end would have to be known.
-    fn new(backups: &[&'a Backup], rule: &Rule, now: Timestamp) -> Result<Self, &'a BackupId> {
+    /// Gives each backup its place; a window of some length began at `begin` of it. Fails with the
+    /// backup whose end would have to be known.
+    fn new(
+        backups: &[&'a Backup],
+        rule: &Rule,
+        begin: impl FnOnce(Duration) -> Timestamp,
+    ) -> Result<Self, &'a BackupId> {
         match rule.policy {
             None => Ok(Self {
                 places: backups.iter().map(|b| (*b, Place::Inside)).collect(),
@@ -185,7 +216,7 @@ impl<'a> Walk<'a> {
                 Ok(Self::redundancy(backups, count as usize))
             }
             Some(RetentionPolicy::RecoveryWindow(window)) => {
-                Self::window(backups, now - window.duration(), rule.minimum_redundancy)
+                Self::window(backups, begin(window.duration()), rule.minimum_redundancy)
             }
         }
     }
@@ -370,7 +401,8 @@ fn barman(catalog: &Catalog, rule: &Rule, facts: &Facts) -> Verdicts {
             .insert(id.clone(), unreadable(&why.message));
     }
     roots.sort_by(|one, two| two.id.cmp(&one.id));
-    let walk = Walk::new(&roots, rule, facts.now);
+    let begin = |length| facts.begin_by_clock(length).unwrap_or(facts.now - length);
+    let walk = Walk::new(&roots, rule, begin);
     match (walk, stuck(catalog, rule)) {
         (Ok(walk), None) => {
             for (backup, place, newer) in walk.ranked() {
@@ -507,7 +539,7 @@ impl<'a> Safe<'a> {
 
     fn refine_lineage(&self, good: &[&Backup], claim: Claim, verdicts: &mut Verdicts) {
         // All of them have an end, so the walk always ends.
-        let Ok(mut walk) = Walk::new(good, self.rule, self.facts.now) else {
+        let Ok(mut walk) = Walk::new(good, self.rule, |length| self.facts.now - length) else {
             return;
         };
         if claim == Claim::Retired {

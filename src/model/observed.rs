@@ -162,6 +162,22 @@ pub struct Stored {
     pub uploads: Vec<PendingUpload>,
 }
 
+impl Stored {
+    /// A destination of which nothing could be found out.
+    pub fn unknown(read_at: Timestamp, failure: &Failure) -> Self {
+        Self {
+            read_at,
+            store_time: Knowledge::Unknown(failure.clone()),
+            catalog: Knowledge::Unknown(failure.clone()),
+            identity: Knowledge::Unknown(failure.clone()),
+            attempts: Knowledge::Unknown(failure.clone()),
+            tombstones: Knowledge::Unknown(failure.clone()),
+            keep_records: Knowledge::Unknown(failure.clone()),
+            uploads: Vec::new(),
+        }
+    }
+}
+
 /// An upload that was begun and neither completed nor aborted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PendingUpload {

@@ -71,7 +71,7 @@ pub async fn observe(surroundings: &Surroundings<'_>) -> Observed {
         .map(|(name, archive)| async move {
             let stored = match archive {
                 Ok(archive) => catalog::observe(archive, &context(surroundings, name)).await,
-                Err(failure) => unopened(surroundings.clock, failure),
+                Err(failure) => Stored::unknown(surroundings.clock.now(), failure),
             };
             (name.clone(), stored)
         });
@@ -100,18 +100,5 @@ fn context(surroundings: &Surroundings<'_>, destination: &DestinationName) -> Co
         zone: entry.map_or_else(Zone::utc, |entry| entry.zone.clone()),
         clock: surroundings.clock,
         depth: surroundings.depth,
-    }
-}
-
-fn unopened(clock: Clock, failure: &Failure) -> Stored {
-    Stored {
-        read_at: clock.now(),
-        store_time: Knowledge::Unknown(failure.clone()),
-        catalog: Knowledge::Unknown(failure.clone()),
-        identity: Knowledge::Unknown(failure.clone()),
-        attempts: Knowledge::Unknown(failure.clone()),
-        tombstones: Knowledge::Unknown(failure.clone()),
-        keep_records: Knowledge::Unknown(failure.clone()),
-        uploads: Vec::new(),
     }
 }

@@ -187,13 +187,26 @@ impl Tally {
                 found.bytes += object.size;
             }
             WalFile::Segment(_) => self.listing.others += 1,
-            WalFile::Partial(_) => self.listing.partials += 1,
-            WalFile::BackupHistory(..) => self.listing.backup_histories += 1,
+            WalFile::Partial(name) if fits(name) => {
+                self.listing.partials += 1;
+                self.fragment(name);
+            }
+            WalFile::BackupHistory(name, _) if fits(name) => {
+                self.listing.backup_histories += 1;
+                self.fragment(name);
+            }
+            WalFile::Partial(_) | WalFile::BackupHistory(..) => self.listing.others += 1,
             WalFile::History(timeline) => {
                 let place = (object.key.clone(), wal.compression);
                 self.histories.insert(timeline, place);
             }
         }
+    }
+
+    /// Remembers a segment of which there is perhaps nothing else, so that it goes with its WAL.
+    fn fragment(&mut self, name: SegmentName) {
+        let fragment = (name.timeline, name.number(self.segment_size));
+        self.listing.archive.fragments.insert(fragment);
     }
 
     /// Reads the histories that were found.

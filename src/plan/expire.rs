@@ -30,7 +30,8 @@ pub(super) fn judge(scene: &Scene<'_>) -> Verdicts {
         policy: scene.entry.retention,
         minimum_redundancy: scene.entry.minimum_redundancy,
     };
-    judge::judge(catalog, &rule, &Facts::at(trust::expiry_now(scene)), SAFE)
+    let facts = Facts::at(trust::expiry_now(scene)).in_zone(&scene.entry.zone);
+    judge::judge(catalog, &rule, &facts, SAFE)
 }
 
 /// How many backups may be deleted in 24 hours, and how many were.

@@ -6,7 +6,5 @@ mod support;
 mod codec;
 mod peer;
 mod restore;
-#[path = "../stores/bed.rs"]
-mod servers;
 mod verdicts;
 mod world;

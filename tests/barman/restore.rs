@@ -18,16 +18,14 @@ use barkeep::{
 };
 use serde_json::Value;
 
-use crate::{
-    servers::Server,
-    support::{
-        backup::{
-            DIGEST, EVERY, SERVER, archives, catalog, fill, fill_tablespace, read, request,
-            start_restored, take_of,
-        },
-        bed::{bed, run},
-        cluster::Cluster,
+use crate::support::{
+    backup::{
+        DIGEST, EVERY, SERVER, archives, catalog, fill, fill_tablespace, read, request,
+        start_restored, take_of,
     },
+    bed::{bed, run},
+    cluster::Cluster,
+    s3::Server,
 };
 
 const BUCKET: &str = "backups";

@@ -17,7 +17,7 @@ use serde_json::Value;
 
 use crate::{
     peer::Peer,
-    world::{World, segment_of},
+    world::{World, segment_of, zone},
 };
 
 /// How many catalogs are compared.
@@ -69,7 +69,8 @@ struct Ours {
 }
 
 fn ours(world: &World, catalog: &Catalog, semantics: Semantics) -> Ours {
-    let verdicts = judge(catalog, &world.rule, &Facts::at(world.now), semantics);
+    let facts = Facts::at(world.now).in_zone(&zone());
+    let verdicts = judge(catalog, &world.rule, &facts, semantics);
     let going = Going {
         backups: verdicts.expired().cloned().collect(),
         wanted_by: WantedBy::Policy,

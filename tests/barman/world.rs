@@ -107,7 +107,8 @@ fn record(begin: Timestamp, first: SegmentNumber, dice: &mut Dice) -> String {
     }
     field("begin_xlog", &Lsn(first.start(size()).0 + 40));
     if over {
-        let end = begin + Duration::from_secs(60 * dice.roll(180));
+        let minutes = if dice.percent(50) { 60 } else { dice.roll(180) };
+        let end = begin + Duration::from_secs(60 * minutes);
         if !dice.percent(1) {
             field("end_time", &time(end, dice));
         }
@@ -162,7 +163,13 @@ impl World {
     }
 
     fn backup(&mut self, dice: &mut Dice) {
-        let age = dice.roll(30 * 24);
+        // Some end exactly where a window may begin.
+        let days = dice.percent(30);
+        let age = if days {
+            24 * dice.roll(30)
+        } else {
+            dice.roll(30 * 24)
+        };
         let begin = self.now - Duration::from_hours(age + 1);
         let id = match dice.roll(40) {
             0 => "lost+found".to_owned(),

@@ -39,6 +39,8 @@ pub(crate) struct Place {
     directory: TempDir,
     s3: Option<Server>,
     kind: Kind,
+    /// More keys of the destination.
+    limits: &'static str,
 }
 
 /// What the program said and how it ended.
@@ -119,6 +121,7 @@ impl Place {
             directory: directory.expect("a directory in /tmp"),
             s3,
             kind,
+            limits: "",
         };
         fs::create_dir(place.path("store")).expect("mkdir");
         bed().give(place.directory.path());
@@ -153,11 +156,17 @@ impl Place {
              compression = \"lz4\"\n\
              immediate_checkpoint = true\n\
              wal = {{ compression = \"zstd\", spool = \"{}\" }}\n\
-             [destinations.d]\n{destination}\n\
+             [destinations.d]\n{destination}\n{}\n\
              {rest}\n",
-            spool.display()
+            spool.display(),
+            self.limits
         );
         fs::write(self.config(), text).expect("write");
+    }
+
+    /// Sends this much at most, from the next configuration on.
+    pub(crate) fn limit(&mut self, limits: &'static str) {
+        self.limits = limits;
     }
 
     /// What the program and the servers find in their environment.

@@ -3,5 +3,9 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod commands;
 mod harness;
+mod interruption;
 mod main_job;
+mod plan;
+mod saved;

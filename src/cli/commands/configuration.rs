@@ -8,11 +8,22 @@ use crate::{
     model::desired::Desired,
 };
 
-/// Loads the configuration. Whatever is wrong with it has been said when this returns.
-pub(in crate::cli) fn load(path: &Path) -> Result<Desired, Error> {
+/// Whether oddities of the configuration are told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::cli) enum Warnings {
+    /// To whoever typed the command.
+    Told,
+    /// PostgreSQL, which runs a command for every segment, would fill its log with them.
+    Untold,
+}
+
+/// Loads the configuration. Whatever is wrong with it has been said when this returns; whatever is only odd, if that is wanted.
+pub(in crate::cli) fn load(path: &Path, warnings: Warnings) -> Result<Desired, Error> {
     match config::read(path, None) {
         Ok(compiled) => {
-            say(&compiled.warnings);
+            if warnings == Warnings::Told {
+                say(&compiled.warnings);
+            }
             Ok(compiled.desired)
         }
         Err(report) => {

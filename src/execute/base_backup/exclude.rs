@@ -8,7 +8,7 @@
 //! remapped tablespaces back to where they were), `backup_manifest`, `recovery.signal`, and `lost+found`, which nobody may read.
 
 use std::{
-    ffi::OsString,
+    ffi::{OsStr, OsString},
     path::{Path, PathBuf},
 };
 
@@ -161,7 +161,7 @@ impl Rules {
 
     /// Whether a link to a directory is followed, because what PostgreSQL itself keeps lies behind it.
     pub(super) fn follows(&self, relative: &Path) -> bool {
-        let first = relative.iter().next().map(|name| name.as_encoded_bytes());
+        let first = relative.iter().next().map(OsStr::as_encoded_bytes);
         match self.root {
             ArchiveRoot::Data => first.is_some_and(|name| OWN.contains(&name)),
             ArchiveRoot::Tablespace(_) => true,

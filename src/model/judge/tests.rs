@@ -86,6 +86,36 @@ fn a_window_keeps_the_backup_that_reaches_its_beginning() {
 }
 
 #[test]
+fn barman_counts_a_window_by_the_clock_on_the_wall() {
+    let rome = Zone::new(
+        "Rome",
+        jiff::tz::TimeZone::get("Europe/Rome").expect("a zone"),
+    );
+    let begin = |now: &str, days: u64| {
+        let facts = Facts::at(now.parse().expect("an instant")).in_zone(&rome);
+        let begin = facts.begin_by_clock(Duration::from_hours(24 * days));
+        begin.expect("within the calendar").to_string()
+    };
+    assert_eq!(begin("2026-11-02T12:00:00Z", 5), "2026-10-28T12:00:00Z");
+    assert_eq!(begin("2026-11-02T12:00:00Z", 14), "2026-10-19T11:00:00Z");
+    assert_eq!(begin("2026-03-30T12:00:00Z", 2), "2026-03-28T13:00:00Z");
+    // 02:30 occurs twice on one day of autumn, and not at all on one of spring.
+    assert_eq!(begin("2026-10-26T01:30:00Z", 1), "2026-10-25T00:30:00Z");
+    assert_eq!(begin("2026-03-30T00:30:00Z", 1), "2026-03-29T00:30:00Z");
+
+    // Neither an hour more nor an hour less than Barman: the smaller of the two goes.
+    let mut scene = Scene::parse("RECOVERY WINDOW OF 30 DAYS | done 1d | done 30d | done 31d");
+    let end = scene.catalog.backups[1].end_time.expect("an end");
+    scene.catalog.backups[1].end_time = Some(end - Duration::from_mins(30));
+    let gone = |zone: &Zone| {
+        let facts = scene.facts.clone().in_zone(zone);
+        let verdicts = judge(&scene.catalog, &scene.rule, &facts, SAFE);
+        verdicts.expired().count()
+    };
+    assert_eq!((gone(&Zone::utc()), gone(&rome)), (1, 0));
+}
+
+#[test]
 fn a_minimum_redundancy_adds_to_a_window() {
     let text = "RECOVERY WINDOW OF 1 DAY min 2 | done 2d keep:full | done 3d | done 4d";
     assert_eq!(

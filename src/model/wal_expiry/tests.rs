@@ -168,6 +168,12 @@ fn what_is_not_known_keeps_all_wal() {
         assert_eq!(with(text, SAFE), "", "{text}");
     }
     let mut scene = Scene::parse("REDUNDANCY 1 | done 1d | done 8d");
+    let all = scene.catalog.backups.iter().map(|backup| backup.id.clone());
+    let going = Going {
+        backups: all.collect(),
+        wanted_by: WantedBy::Person,
+    };
+    assert_eq!(spans(&scene, &going, SAFE), [], "no backup is left");
     let larger = SegmentSize::new(64 << 20).expect("a size");
     scene.catalog.backups[0].segment_size = larger;
     let verdicts = judge(&scene.catalog, &scene.rule, &scene.facts, BARMAN);

@@ -151,26 +151,23 @@ pub(super) fn configuration(data: &Path) -> Result<Files, Error> {
                 directories.push(path);
             }
         } else {
-            read_configuration(data, path, &mut files)?;
+            read_configuration(data, &path, &mut files)?;
         }
     }
     for directory in directories {
         for path in children(&directory)? {
-            read_configuration(data, path, &mut files)?;
+            read_configuration(data, &path, &mut files)?;
         }
     }
     Ok(files)
 }
 
-fn read_configuration(data: &Path, path: PathBuf, files: &mut Files) -> Result<(), Error> {
+fn read_configuration(data: &Path, path: &Path, files: &mut Files) -> Result<(), Error> {
     let is_configuration = path
         .extension()
         .is_some_and(|extension| extension == "conf");
     // Not through links: they are the original's.
-    let Some(metadata) = fs::symlink_metadata(&path)
-        .ok()
-        .filter(|_| is_configuration)
-    else {
+    let Some(metadata) = fs::symlink_metadata(path).ok().filter(|_| is_configuration) else {
         return Ok(());
     };
     let name = path.file_name().unwrap_or_default();
@@ -178,10 +175,10 @@ fn read_configuration(data: &Path, path: PathBuf, files: &mut Files) -> Result<(
     if !metadata.is_file() || metadata.len() > CONFIGURATION_BYTES_MAX || is_access {
         return Ok(());
     }
-    let content = fs::read(&path).map_err(unwritten(&path))?;
+    let content = fs::read(path).map_err(unwritten(path))?;
     // What is no UTF-8 is no file that can be changed without harm.
     if let Ok(text) = String::from_utf8(content) {
-        let relative = path.strip_prefix(data).unwrap_or(&path).to_owned();
+        let relative = path.strip_prefix(data).unwrap_or(path).to_owned();
         files.insert(relative, text);
     }
     Ok(())
