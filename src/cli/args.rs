@@ -191,6 +191,8 @@ pub struct ShowPlan {
 
 /// `reconcile`
 #[derive(Debug, Args)]
+// What changes something has the clock of now.
+#[command(mut_arg("now", |now| now.hide(true)))]
 pub struct Reconcile {
     /// Which servers.
     #[command(flatten)]

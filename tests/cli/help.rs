@@ -24,7 +24,11 @@ fn without_a_command_it_helps_and_fails() {
 
 #[test]
 fn the_version_is_data() {
-    assert_snapshot!(Scene::new().barkeep("--version"), @"");
+    assert_snapshot!(Scene::new().barkeep("--version"), @r"
+    exit 0
+    --- stdout
+    barkeep 0.1.0
+    ");
 }
 
 /// `tests/cli/help.txt` is what `--help` prints for each command.
@@ -52,7 +56,7 @@ fn every_command_helps() {
 fn man_pages_completions_and_the_schema_are_generated() {
     let scene = Scene::new();
     let man = scene.path("man");
-    assert_snapshot!(scene.barkeep("generate man man"), @"");
+    assert_snapshot!(scene.barkeep("generate man man"), @"exit 0");
     let pages = files(&man);
     assert!(pages.contains(&"barkeep.1".to_owned()), "{pages:?}");
     assert!(

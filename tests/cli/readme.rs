@@ -8,7 +8,7 @@ use barkeep::{
         load::from_texts,
     },
     model::{
-        backup::{ArchiveRoot, Backup, BackupId, BackupStatus, StoredArchive},
+        backup::{ArchiveRoot, Backup, BackupId, BackupStatus, KeepTarget, StoredArchive},
         catalog::Catalog,
         compression::Compression,
         observed::{
@@ -45,10 +45,15 @@ fn instant(text: &str) -> Timestamp {
     text.parse().expect("an instant")
 }
 
-/// The backup of a day, so many days after the first one.
-fn backup(day: u64) -> Backup {
-    let begin = instant("2026-10-19T02:00:03Z") + DAY * u32::try_from(day).expect("a month");
-    let segment = SegmentNumber(1000 + day * SEGMENTS);
+/// The segment in which the backup of a day begins, so many days after 1 October.
+fn segment(day: u32) -> SegmentNumber {
+    SegmentNumber(1000 + u64::from(day) * SEGMENTS)
+}
+
+/// The backup of a day.
+fn backup(day: u32) -> Backup {
+    let begin = instant("2026-10-01T02:00:03Z") + DAY * day;
+    let segment = segment(day);
     let size = SegmentSize::DEFAULT;
     let wal = |number: SegmentNumber| number.name(TimelineId::FIRST, size);
     Backup {
@@ -82,12 +87,20 @@ fn backup(day: u64) -> Backup {
     }
 }
 
-/// A server with a backup of every night from 19 October to 20 November.
+/// A server with a backup of every night from 31 October to 1 December. The first of October and of November are kept.
 fn observed(now: Timestamp) -> Observed {
     let mut catalog = Catalog::default();
-    catalog.backups.extend((0..=32).map(backup));
-    let last = 1000 + 32 * SEGMENTS + 12;
-    for number in 1000..=last {
+    catalog
+        .backups
+        .extend([0].into_iter().chain(30..=61).map(backup));
+    for first in [0, 2] {
+        catalog.backups[first].keep = Some(KeepTarget::Standalone);
+    }
+    let last = segment(61).0 + 12;
+    for number in [segment(0).0, segment(0).0 + 1]
+        .into_iter()
+        .chain(segment(30).0..=last)
+    {
         catalog.wal.insert(TimelineId::FIRST, SegmentNumber(number));
     }
     let stored = Stored {
@@ -103,7 +116,7 @@ fn observed(now: Timestamp) -> Observed {
         keep_records: Knowledge::Known(BTreeMap::new()),
         uploads: Vec::new(),
     };
-    let segment = SegmentNumber(last).name(TimelineId::FIRST, SegmentSize::DEFAULT);
+    let archived = SegmentNumber(last).name(TimelineId::FIRST, SegmentSize::DEFAULT);
     Observed {
         server: "orders".parse().expect("a name"),
         postgres: Knowledge::Known(ServerFacts {
@@ -117,7 +130,7 @@ fn observed(now: Timestamp) -> Observed {
             position: Lsn((last + 1) * SegmentSize::DEFAULT.bytes()),
             archiver: Archiver {
                 mode: ArchiveMode::On,
-                last_archived: Some(segment),
+                last_archived: Some(archived),
                 last_archived_at: Some(now - Duration::from_secs(41)),
                 ..Archiver::default()
             },
@@ -134,7 +147,7 @@ fn the_plan_in_the_readme_is_what_the_configuration_in_it_gives() {
     let desired = compiled(&page).desired;
     let server = desired.servers.values().next().expect("it has one");
     let location = |name: &_| desired.destinations[name].location.to_string();
-    let now = instant("2026-11-20T03:40:11Z");
+    let now = instant("2026-12-01T03:40:11Z");
     let plan = plan(server, &observed(now), &location, now);
     let plans = [plan];
     let text = format!("{}{}\n", render::Text(&plans[0]), render::Summary(&plans));

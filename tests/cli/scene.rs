@@ -110,8 +110,17 @@ impl Scene {
         self.run(&line.split_whitespace().collect::<Vec<_>>())
     }
 
+    /// A digest covers versions of objects, which a directory makes of times.
     fn plain(&self, said: &str) -> String {
-        said.replace(&self.directory.path().display().to_string(), "[DIR]")
+        const DIGITS: usize = 8;
+        let said = said.replace(&self.directory.path().display().to_string(), "[DIR]");
+        let mut parts = said.split("digest ");
+        let mut plain = parts.next().unwrap_or_default().to_owned();
+        for part in parts {
+            plain.push_str("digest [DIGEST]");
+            plain.push_str(&part[DIGITS..]);
+        }
+        plain
     }
 }
 

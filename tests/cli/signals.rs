@@ -18,7 +18,7 @@ fn silent() -> (TcpListener, Scene) {
     let store = scene.path("store");
     scene.configure(&format!(
         "version = 1\n\n[destinations.disk]\nurl = \"file://{}\"\n\n[servers.orders]\ndestination = \"disk\"\n\
-         connection = \"host=127.0.0.1 port={port} user=barkeep sslmode=disable\"\nschedule = \"0 2 * * *\"\n",
+         connection = \"host=127.0.0.1 port={port} user=barkeep sslmode=disable\"\nschedule = \"0 2 * * *\"\nretention = \"REDUNDANCY 7\"\n",
         store.display()
     ));
     (listener, scene)

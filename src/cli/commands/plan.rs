@@ -75,17 +75,13 @@ pub(super) fn read(path: &std::path::Path) -> Result<SavedPlan, Error> {
     Ok(saved)
 }
 
-/// Plans, each with its destinations, and one summary over all if there are several.
+/// Plans, each with its destinations, and one summary over all of them.
 struct Texts<'a>(&'a [Plan]);
 
 impl std::fmt::Display for Texts<'_> {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         for plan in self.0 {
             write!(formatter, "{}", render::Text(plan))?;
-        }
-        // Each plan ends with its own.
-        if self.0.len() == 1 {
-            return Ok(());
         }
         writeln!(formatter, "{}", render::Summary(self.0))
     }
