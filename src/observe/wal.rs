@@ -220,6 +220,9 @@ impl Tally {
         let histories = histories.buffer_unordered(HISTORIES_PARALLEL).try_collect();
         let found = &mut self.listing.archive;
         found.histories = histories.await?;
+        let mut fragments = std::mem::take(&mut found.fragments);
+        fragments.retain(|(timeline, segment)| !found.contains(*timeline, *segment));
+        found.fragments = fragments;
         let runs = found.runs.values().flatten();
         let segments: u64 = runs.map(crate::model::catalog::Run::segments).sum();
         self.listing.duplicates = found.objects - segments;

@@ -4,16 +4,17 @@
 //! otherwise silent for longer than a living one may be. A base backup is never resumed; it is finished only when everything it needs is
 //! stored already, which the record lists.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
-use super::{Decision, Scene, Weight};
+use super::{Decision, Scene, Weight, trust};
 use crate::model::{
     action::Action,
     backup::{Backup, BackupId, BackupStatus},
     catalog::{Catalog, WalArchive},
     condition::{Condition, Standing},
+    observed::Knowledge,
     reason::{Reason, Waiting},
-    record::{Attempt, Life, Stopped},
+    record::{ArchiveRecord, Attempt, Life, Stopped},
     wal::{SegmentName, SegmentSize},
 };
 
@@ -25,8 +26,12 @@ const FOREIGN_STALLED_AFTER: Duration = Duration::from_secs(7 * 86_400);
 
 pub(super) fn decide(scene: &Scene<'_>) -> Decision {
     let mut decision = Decision::default();
-    let Some(attempts) = scene.stored.attempts.known() else {
-        return decision;
+    let none = BTreeMap::new();
+    let attempts = match &scene.stored.attempts {
+        Knowledge::Known(attempts) => attempts,
+        Knowledge::Absent => &none,
+        // What is ours cannot be told from what is not.
+        Knowledge::Unknown(_) => return decision,
     };
     let empty = Catalog::default();
     let catalog = scene.stored.catalog.known().unwrap_or(&empty);
@@ -50,15 +55,7 @@ pub(super) fn is_dead(scene: &Scene<'_>, attempt: &Attempt, life: Life) -> bool 
     match life {
         Life::Alive => false,
         Life::Dead => true,
-        Life::Elsewhere => {
-            let store = scene
-                .stored
-                .store_time
-                .known()
-                .copied()
-                .unwrap_or(scene.now);
-            store.min(scene.now).since(attempt.alive_at) > SILENCE_MAX
-        }
+        Life::Elsewhere => trust::expiry_now(scene).since(attempt.alive_at) > SILENCE_MAX,
     }
 }
 
@@ -127,7 +124,7 @@ fn fate(backup: Option<&Backup>, stopped: Option<&Stopped>, wal: &WalArchive) ->
 
 /// Whether every archive on record is stored with the size on record.
 fn is_stored(backup: &Backup, stopped: &Stopped) -> bool {
-    let stored = |record: &crate::model::record::ArchiveRecord| {
+    let stored = |record: &ArchiveRecord| {
         backup.archives.iter().any(|archive| {
             (
                 archive.root,
@@ -156,27 +153,13 @@ fn abandon(scene: &Scene<'_>, id: &BackupId, attempt: &Attempt) -> Decision {
     let reason = Reason::DeadAttempt {
         since: attempt.alive_at,
     };
-    // Its uploads go first: once the record is gone nothing proves that they are ours.
-    for upload in scene
-        .stored
-        .uploads
-        .iter()
-        .filter(|upload| upload.backup == *id)
-    {
-        let action = Action::AbortUpload {
-            backup: id.clone(),
-            key: upload.key.clone(),
-            id: upload.id.clone(),
-        };
-        decision.step(scene, action, reason.clone(), Weight::default());
-    }
     let action = Action::AbandonAttempt { backup: id.clone() };
     decision.step(scene, action, reason, Weight::default());
     decision
 }
 
 fn of_others(scene: &Scene<'_>, backup: &Backup) -> Decision {
-    let Some(since) = backup.begin_time else {
+    let Some(since) = scene.started(backup) else {
         return Decision::default();
     };
     let (standing, what) = if scene.now.since(since) > FOREIGN_STALLED_AFTER {

@@ -4,7 +4,7 @@
 //! open. A missed instant is made up for once. What cannot be healed otherwise makes a backup due at once: segments missing from the archive
 //! for good, a cluster created anew, an upgrade to another major version. Failures back off, the first one excepted.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use super::{Decision, Scene, Weight, adopt, health, trust};
 use crate::model::{
@@ -12,7 +12,7 @@ use crate::model::{
     backup::{Backup, BackupId, BackupStatus},
     catalog::Catalog,
     condition::{Condition, Standing},
-    desired::CatchUp,
+    desired::{CatchUp, ServerState},
     reason::{Reason, Waiting},
     schedule::Schedule,
     time::Timestamp,
@@ -31,6 +31,9 @@ pub(super) fn decide(scene: &Scene<'_>) -> Decision {
     let Some(schedule) = &scene.entry.schedule else {
         return Decision::default();
     };
+    if scene.server.state == ServerState::Retired {
+        return Decision::wait(Waiting::Retired);
+    }
     let empty = Catalog::default();
     let catalog = scene.stored.catalog.known().unwrap_or(&empty);
     if let Some(waiting) = running(scene, catalog) {
@@ -44,35 +47,15 @@ pub(super) fn decide(scene: &Scene<'_>) -> Decision {
 
 /// A backup is due: take it, if that can be done here and now.
 fn start(scene: &Scene<'_>, catalog: &Catalog, due: Option<Timestamp>, reason: Reason) -> Decision {
-    if let Err(waiting) = trust::reachable(scene) {
-        // Why the server cannot be asked is a condition of its own.
-        let condition = Condition::new(Standing::Blocked, "a backup is due and cannot be taken");
-        // On another host than the server's, that is how it should be.
-        let elsewhere = matches!(waiting, Waiting::NotLocal { .. });
-        let conditions = if elsewhere {
-            Vec::new()
-        } else {
-            vec![condition]
-        };
-        return Decision {
-            conditions,
-            ..Decision::wait(waiting)
-        };
-    }
-    if let Some(waiting) = back_off(scene, catalog).or_else(|| future_id(scene, catalog)) {
-        return Decision {
-            conditions: health::of_obstacle(&waiting).into_iter().collect(),
-            ..Decision::wait(waiting)
-        };
-    }
-    if let Some(window) = &scene.entry.window
-        && !window.contains(scene.now, &scene.entry.zone)
-    {
-        return Decision::wait(Waiting::Window {
-            window: window.to_string(),
-        });
-    }
     let mut decision = Decision::default();
+    if let Some((standing, waiting)) = hindrance(scene, catalog) {
+        if let Some(standing) = standing {
+            let message = format!("a backup is due: {waiting}");
+            decision.conditions.push(Condition::new(standing, message));
+        }
+        decision.waiting.push(waiting);
+        return decision;
+    }
     let action = Action::TakeBackup {
         above: newest_id(catalog),
         due,
@@ -80,6 +63,27 @@ fn start(scene: &Scene<'_>, catalog: &Catalog, due: Option<Timestamp>, reason: R
     };
     decision.step(scene, action, reason, Weight::default());
     decision
+}
+
+/// Why a backup that is due cannot start, and how bad that is.
+fn hindrance(scene: &Scene<'_>, catalog: &Catalog) -> Option<(Option<Standing>, Waiting)> {
+    if let Err(waiting) = trust::reachable(scene) {
+        // On another host than the server's, that is how it should be.
+        let elsewhere = matches!(waiting, Waiting::NotLocal { .. });
+        return Some(((!elsewhere).then_some(Standing::Blocked), waiting));
+    }
+    if let Some(waiting) = future_id(scene, catalog) {
+        return Some((Some(Standing::Blocked), waiting));
+    }
+    if let Some(waiting) = back_off(scene, catalog) {
+        return Some((Some(Standing::Progressing), waiting));
+    }
+    let window = scene.entry.window.as_ref()?;
+    let waiting = Waiting::Window {
+        window: window.to_string(),
+    };
+    let closed = !window.contains(scene.now, &scene.entry.zone);
+    closed.then_some((Some(Standing::Progressing), waiting))
 }
 
 fn due(
@@ -108,7 +112,7 @@ fn due(
         .backups
         .iter()
         .filter(counted)
-        .filter_map(|b| started(scene, b));
+        .filter_map(|backup| scene.started(backup));
     let newest = starts.max();
     if newest.is_some_and(|start| start >= since) {
         return Err(next());
@@ -128,10 +132,18 @@ fn due(
     Ok((Some(since), reason))
 }
 
-/// Drift that only a new backup heals.
+/// Drift that only a new backup heals. It makes one backup due: while a newer one than the newest good is not good yet, or never
+/// will be, the schedule alone decides.
 fn irreparable(scene: &Scene<'_>, catalog: &Catalog) -> Option<Reason> {
     let facts = scene.postgres.known()?;
     let newest = catalog.newest_good()?;
+    let tried = |backup: &&Backup| {
+        let counts = backup.status != BackupStatus::Failed && backup.id != newest.id;
+        counts && scene.started(backup) >= scene.started(newest)
+    };
+    if catalog.backups.iter().any(|backup| tried(&backup)) {
+        return None;
+    }
     if newest
         .system_id
         .is_some_and(|system| system != facts.system_id)
@@ -140,13 +152,9 @@ fn irreparable(scene: &Scene<'_>, catalog: &Catalog) -> Option<Reason> {
             system: facts.system_id,
         });
     }
-    if newest
-        .major()
-        .is_some_and(|major| major != facts.version / 10_000)
-    {
-        return Some(Reason::NewMajor {
-            major: facts.version / 10_000,
-        });
+    let major = facts.version / 10_000;
+    if newest.major().is_some_and(|backed_up| backed_up != major) {
+        return Some(Reason::NewMajor { major });
     }
     let gap = health::gap(scene, catalog, newest, facts)?;
     Some(Reason::Gap {
@@ -157,7 +165,9 @@ fn irreparable(scene: &Scene<'_>, catalog: &Catalog) -> Option<Reason> {
 
 /// An attempt that lives: ours or somebody else's.
 fn running(scene: &Scene<'_>, catalog: &Catalog) -> Option<Waiting> {
-    let attempts = scene.stored.attempts.known()?;
+    // Which attempts are ours may be unknown; that something runs is known all the same.
+    let none = BTreeMap::new();
+    let attempts = scene.stored.attempts.known().unwrap_or(&none);
     let alive = attempts
         .iter()
         .find(|(_, (attempt, life))| !adopt::is_dead(scene, attempt, *life));
@@ -169,24 +179,17 @@ fn running(scene: &Scene<'_>, catalog: &Catalog) -> Option<Waiting> {
     }
     // A foreign attempt counts as alive for as long as one of its kind may take.
     const FOREIGN_ALIVE: Duration = Duration::from_secs(86_400);
-    let foreign = catalog.backups.iter().find(|backup| {
-        let recent = started(scene, backup).is_some_and(|at| scene.now.since(at) < FOREIGN_ALIVE);
-        backup.status == BackupStatus::Started && recent && !attempts.contains_key(&backup.id)
-    })?;
-    let since = started(scene, foreign)?;
-    Some(Waiting::ForeignAttempt {
-        backup: foreign.id.clone(),
-        since,
-    })
-}
-
-/// When a backup was started, by the clock of whoever chose its id.
-fn started(scene: &Scene<'_>, backup: &Backup) -> Option<Timestamp> {
-    let by_id = backup
-        .id
-        .local_time()
-        .and_then(|local| scene.entry.zone.instant(local));
-    by_id.or(backup.begin_time)
+    let started = catalog.backups.iter().filter(|backup| {
+        backup.status == BackupStatus::Started && !attempts.contains_key(&backup.id)
+    });
+    let mut recent = started.filter_map(|backup| {
+        let since = scene.started(backup)?;
+        (scene.now.since(since) < FOREIGN_ALIVE).then(|| Waiting::ForeignAttempt {
+            backup: backup.id.clone(),
+            since,
+        })
+    });
+    recent.next()
 }
 
 fn back_off(scene: &Scene<'_>, catalog: &Catalog) -> Option<Waiting> {
@@ -198,21 +201,15 @@ fn back_off(scene: &Scene<'_>, catalog: &Catalog) -> Option<Waiting> {
     let pause = BACK_OFF_FIRST
         .saturating_mul(2_u32.saturating_pow(doublings))
         .min(BACK_OFF_MAX);
-    let last = started(scene, in_a_row.first()?)?;
+    let last = scene.started(in_a_row.first()?)?;
     let until = last + pause;
     (scene.now < until).then_some(Waiting::BackOff { until, failures })
 }
 
 /// The newest id of a catalog that is a time: what a new id must be above.
 pub fn newest_id(catalog: &Catalog) -> Option<BackupId> {
-    let known = catalog.backups.iter().map(|backup| &backup.id);
-    let unreadable = catalog.unreadable.keys();
-    let orphans = catalog.orphans.iter().map(|orphan| &orphan.id);
     // A directory that is no backup's (`lost+found`) must not raise every later id.
-    let named = known
-        .chain(unreadable)
-        .chain(orphans)
-        .filter(|id| id.local_time().is_some());
+    let named = catalog.ids().filter(|id| id.local_time().is_some());
     named.max().cloned()
 }
 

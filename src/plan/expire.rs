@@ -3,15 +3,21 @@
 //! Deletes are ordered dependents first, then oldest first, WAL last: killed half-way, what remains is still usable. The budget trims the
 //! newest candidates; what it withholds is listed.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use super::{Budget, Decision, Scene, Step, Weight, segments_in, trust};
 use crate::model::{
     action::Action,
     backup::{Backup, BackupId, BackupStatus},
-    catalog::Catalog,
-    judge::{self, Facts, Fate, Rule, Verdicts},
+    catalog::{Catalog, Orphan},
+    condition::{Condition, Standing},
+    judge::{self, Facts, Fate, Rule, Verdict, Verdicts},
+    observed::Knowledge,
     reason::{Reason, Waiting},
+    record::Tombstone,
     recovery::{RecoveryWindow, recovery_window},
     semantics::SAFE,
     time::Timestamp,
@@ -21,8 +27,8 @@ use crate::model::{
 /// The rolling span that the budget is counted over.
 const BUDGET_SPAN: Duration = Duration::from_secs(86_400);
 
-/// The judgement on every backup.
-pub(super) fn judge(scene: &Scene<'_>) -> Verdicts {
+/// The judgement on every backup. What should be kept is protected, whether it carries its annotation yet or not.
+pub(super) fn judge(scene: &Scene<'_>, protected: BTreeMap<BackupId, Reason>) -> Verdicts {
     let Some(catalog) = scene.stored.catalog.known() else {
         return Verdicts::default();
     };
@@ -30,32 +36,36 @@ pub(super) fn judge(scene: &Scene<'_>) -> Verdicts {
         policy: scene.entry.retention,
         minimum_redundancy: scene.entry.minimum_redundancy,
     };
-    let facts = Facts::at(trust::expiry_now(scene)).in_zone(&scene.entry.zone);
+    let at = trust::expiry_now(scene);
+    let facts = Facts {
+        protected,
+        ..Facts::at(at).in_zone(&scene.entry.zone)
+    };
     judge::judge(catalog, &rule, &facts, SAFE)
 }
 
-/// How many backups may be deleted in 24 hours, and how many were.
+/// How many backups may be deleted in 24 hours, and how many were, or were begun.
 pub(super) fn budget(scene: &Scene<'_>) -> Budget {
-    let now = trust::expiry_now(scene);
-    let used = scene.stored.tombstones.known().map_or(0, |tombstones| {
-        let recent = |at: Timestamp| now.since(at) < BUDGET_SPAN;
-        tombstones
-            .iter()
-            .filter(|tombstone| recent(tombstone.at))
-            .count()
-    });
-    let present = scene
-        .stored
-        .catalog
-        .known()
-        .map_or(0, |catalog| catalog.backups.len());
+    let gone = recently_deleted(scene);
+    let backups = scene.stored.catalog.known().into_iter();
+    let present = backups.flat_map(|catalog| &catalog.backups);
+    let untouched = present.filter(|backup| !gone.contains(&backup.id)).count();
     let limits = scene.entry.deletes;
     let percent = usize::try_from(limits.percent_max).unwrap_or(usize::MAX);
-    let share = (present + used).saturating_mul(percent) / 100;
+    let share = (untouched + gone.len()).saturating_mul(percent) / 100;
     Budget {
         allowed: limits.backups_max.min(share.max(1)),
-        used,
+        used: gone.len(),
     }
+}
+
+/// The backups that the budget counts already.
+fn recently_deleted<'a>(scene: &Scene<'a>) -> BTreeSet<&'a BackupId> {
+    let now = trust::expiry_now(scene);
+    let tombstones = scene.stored.tombstones.known().into_iter().flatten();
+    // One from the future counts too: somebody's clock is wrong, perhaps ours.
+    let recent = tombstones.filter(|tombstone| now.since(tombstone.at) < BUDGET_SPAN);
+    recent.map(|tombstone| &tombstone.backup).collect()
 }
 
 pub(super) fn decide(scene: &Scene<'_>, verdicts: &Verdicts, budget: Budget) -> Decision {
@@ -63,57 +73,45 @@ pub(super) fn decide(scene: &Scene<'_>, verdicts: &Verdicts, budget: Budget) -> 
     let Some(catalog) = scene.stored.catalog.known() else {
         return decision;
     };
-    let mut left = budget.left();
-    let begun = begun(scene, catalog);
-    for backup in &begun {
-        let weight = Weight {
-            bytes: backup.stored_bytes(),
-            segments: 0,
-        };
-        decision.step(
-            scene,
-            delete(catalog, &backup.id),
-            Reason::DeleteBegun,
-            weight,
-        );
-    }
-    for (backup, reason) in candidates(scene, catalog, verdicts) {
-        if begun.contains(&backup) {
-            continue;
-        }
-        if left == 0 {
-            let waiting = Waiting::Budget {
-                backup: backup.id.clone(),
-                allowed: budget.allowed,
-            };
-            decision.waiting.push(waiting);
-            continue;
-        }
-        left -= 1;
-        let action = delete(catalog, &backup.id);
-        let weight = Weight {
-            bytes: backup.stored_bytes(),
-            segments: 0,
-        };
-        decision.step(scene, action, reason, weight);
-    }
+    backups(scene, catalog, verdicts, budget, &mut decision);
     orphans(scene, catalog, &mut decision);
     wal(scene, catalog, verdicts, &mut decision);
     decision
 }
 
-/// Backups whose deletion was begun and not ended: they are in the budget already.
-fn begun<'a>(scene: &Scene<'_>, catalog: &'a Catalog) -> Vec<&'a Backup> {
-    let Some(tombstones) = scene.stored.tombstones.known() else {
-        return Vec::new();
-    };
-    let is_begun = |backup: &&Backup| {
-        backup.keep.is_none()
-            && tombstones
-                .iter()
-                .any(|tombstone| tombstone.backup == backup.id)
-    };
-    catalog.backups.iter().filter(is_begun).collect()
+fn backups(
+    scene: &Scene<'_>,
+    catalog: &Catalog,
+    verdicts: &Verdicts,
+    budget: Budget,
+    decision: &mut Decision,
+) {
+    let counted = recently_deleted(scene);
+    let mut left = budget.left();
+    let mut withheld = 0;
+    for (backup, reason) in candidates(scene, catalog, verdicts) {
+        let free = counted.contains(&backup.id);
+        if left == 0 && !free {
+            withheld += 1;
+            decision.waiting.push(Waiting::Budget {
+                backup: backup.id.clone(),
+                allowed: budget.allowed,
+            });
+            continue;
+        }
+        left -= usize::from(!free);
+        let weight = Weight {
+            bytes: backup.stored_bytes(),
+            segments: 0,
+        };
+        let action = delete(catalog, &backup.id);
+        decision.step(scene, action, reason, weight);
+    }
+    if withheld > 0 {
+        let message = format!("{withheld} to delete when the budget allows it");
+        let condition = Condition::new(Standing::Progressing, message);
+        decision.conditions.push(condition);
+    }
 }
 
 /// The deletion of a backup as it was read.
@@ -131,64 +129,77 @@ fn candidates<'a>(
     catalog: &'a Catalog,
     verdicts: &Verdicts,
 ) -> Vec<(&'a Backup, Reason)> {
-    let expired = catalog.backups.iter().filter_map(|backup| {
+    // What an attempt left is settled before it is judged.
+    let settled = |backup: &&'a Backup| !scene.has_attempt(&backup.id);
+    let reason = |backup: &'a Backup| {
         let verdict = verdicts.get(&backup.id)?;
-        let reason = verdict.reasons.first()?.clone();
-        (verdict.fate == Fate::Expire).then_some((backup, reason))
-    });
-    let failed = catalog
+        let expired = (verdict.fate == Fate::Expire).then(|| verdict.reasons.first().cloned());
+        let reason = expired.flatten();
+        let reason = reason.or_else(|| begun(scene, catalog, backup));
+        let reason = reason.or_else(|| failed_long_ago(scene, backup, verdict));
+        Some((backup, reason?))
+    };
+    let mut candidates: Vec<_> = catalog
         .backups
         .iter()
-        .filter_map(|backup| failed_long_ago(scene, backup));
-    let mut candidates: Vec<_> = expired.chain(failed).collect();
-    candidates.sort_by(|(a, _), (b, _)| a.id.cmp(&b.id));
+        .filter(settled)
+        .filter_map(reason)
+        .collect();
     // An incremental goes before what it builds on: half-way, no chain lacks its beginning.
-    candidates.sort_by_key(|(backup, _)| std::cmp::Reverse(depth(catalog, backup)));
+    candidates.sort_by_cached_key(|(backup, _)| {
+        let depth = depth(catalog, backup);
+        (std::cmp::Reverse(depth), backup.id.clone())
+    });
     candidates
 }
 
-/// How many backups a backup builds on.
+/// A deletion that was begun and interrupted goes on. What is still whole was not begun in earnest, and is judged like any other.
+fn begun(scene: &Scene<'_>, catalog: &Catalog, backup: &Backup) -> Option<Reason> {
+    let tombstones = scene.stored.tombstones.known()?;
+    let version = catalog.versions.get(&backup.id);
+    let told = |tombstone: &Tombstone| {
+        tombstone.backup == backup.id && Some(&tombstone.epitaph.version) == version
+    };
+    let in_part = backup.status == BackupStatus::Done
+        && backup.keep.is_none()
+        && backup.missing_archive().is_some();
+    (in_part && tombstones.iter().any(told)).then_some(Reason::DeleteBegun)
+}
+
+/// How many backups a chain has up to this one.
 fn depth(catalog: &Catalog, backup: &Backup) -> usize {
     let parent = |backup: &&Backup| backup.parent.as_ref().and_then(|id| catalog.backup(id));
     // A circle cannot be followed for ever.
     std::iter::successors(Some(backup), parent)
         .take(catalog.backups.len())
         .count()
-        - 1
 }
 
-fn failed_long_ago<'a>(scene: &Scene<'_>, backup: &'a Backup) -> Option<(&'a Backup, Reason)> {
+fn failed_long_ago(scene: &Scene<'_>, backup: &Backup, verdict: &Verdict) -> Option<Reason> {
     let after = scene.entry.failed_after?;
-    let is_ours = scene.stored.attempts.known()?.contains_key(&backup.id);
-    let since = backup.end_time.or(backup.begin_time).or_else(|| {
-        backup
-            .id
-            .local_time()
-            .and_then(|local| scene.entry.zone.instant(local))
-    })?;
+    let since = backup.end_time.or_else(|| scene.started(backup))?;
     let old = trust::expiry_now(scene).since(since) > after;
-    let may_go = backup.status == BackupStatus::Failed && backup.keep.is_none() && !is_ours && old;
-    may_go.then_some((backup, Reason::FailedLongAgo { since }))
+    let judged = backup.status == BackupStatus::Failed && verdict.fate != Fate::Protect;
+    (judged && old).then_some(Reason::FailedLongAgo { since })
 }
 
+/// Objects without a `backup.info` under the id of a backup. A directory of another name is no backup's, and left alone.
 fn orphans(scene: &Scene<'_>, catalog: &Catalog, decision: &mut Decision) {
     let Some(after) = scene.entry.orphans_after else {
         return;
     };
-    let attempts = scene.stored.attempts.known();
-    for orphan in &catalog.orphans {
-        let is_ours = attempts.is_some_and(|attempts| attempts.contains_key(&orphan.id));
-        let uploads = scene
-            .stored
-            .uploads
-            .iter()
-            .filter(|upload| upload.backup == orphan.id);
-        let newest = uploads
-            .map(|upload| upload.begun_at)
-            .chain([orphan.newest])
-            .max();
-        let newest = newest.unwrap_or(orphan.newest);
-        if is_ours || trust::expiry_now(scene).since(newest) <= after {
+    let candidates = catalog.orphans.iter().filter(|orphan| {
+        let is_id = orphan.id.local_time().is_some();
+        is_id && orphan.keep.is_none() && !scene.has_attempt(&orphan.id)
+    });
+    for orphan in candidates {
+        let Some(newest) = newest_sign(scene, orphan) else {
+            let why = scene.stored.uploads.unknown().map(|f| f.message.as_str());
+            let waiting = trust::unknown("what is being uploaded", why.unwrap_or_default());
+            decision.waiting.push(waiting);
+            return;
+        };
+        if trust::expiry_now(scene).since(newest) <= after {
             continue;
         }
         let action = Action::DeleteOrphan {
@@ -199,13 +210,22 @@ fn orphans(scene: &Scene<'_>, catalog: &Catalog, decision: &mut Decision) {
             bytes: orphan.bytes,
             segments: 0,
         };
-        decision.step(
-            scene,
-            action,
-            Reason::OrphanedSince { since: newest },
-            weight,
-        );
+        let reason = Reason::OrphanedSince { since: newest };
+        decision.step(scene, action, reason, weight);
     }
+}
+
+/// When something of an orphan was last written or sent; `None` if uploads are unknown.
+fn newest_sign(scene: &Scene<'_>, orphan: &Orphan) -> Option<Timestamp> {
+    let none = Vec::new();
+    let uploads = match &scene.stored.uploads {
+        Knowledge::Known(uploads) => uploads,
+        Knowledge::Absent => &none,
+        Knowledge::Unknown(_) => return None,
+    };
+    let own = uploads.iter().filter(|upload| upload.backup == orphan.id);
+    let begun = own.map(|upload| upload.begun_at);
+    begun.chain([orphan.newest]).max()
 }
 
 /// WAL that nothing needs once the steps decided so far are done. What the budget withholds keeps its WAL.

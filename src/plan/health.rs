@@ -3,8 +3,6 @@
 //! A gap needs no second look: PostgreSQL archives in order, and the server is asked before the archive is listed. Whatever lies before the
 //! last segment that it calls archived has been acknowledged; if the listing does not show it, it is gone.
 
-use std::collections::BTreeSet;
-
 use super::{Decision, Scene, trust};
 use crate::model::{
     backup::{Backup, BackupStatus},
@@ -12,7 +10,6 @@ use crate::model::{
     condition::{Condition, Standing},
     desired::WalCheck,
     observed::{ArchiveMode, Knowledge, ServerFacts},
-    reason::Waiting,
     recovery::RecoveryWindow,
     time::{Span, Timestamp},
     timeline::{TimelineHistory, TimelineId},
@@ -27,18 +24,17 @@ pub(super) struct Gap {
 
 /// How things stand, apart from what there is to do.
 pub(super) fn assess(scene: &Scene<'_>) -> Decision {
-    let mut conditions = Vec::new();
+    let blocked = |message| Condition::new(Standing::Blocked, message);
+    let mut conditions: Vec<_> = trust::unknown_records(scene)
+        .map(|waiting| blocked(waiting.to_string()))
+        .collect();
     match &scene.stored.catalog {
-        Knowledge::Unknown(failure) => {
-            let message = format!("cannot read the catalog: {failure}");
-            conditions.push(Condition::new(Standing::Blocked, message));
-        }
-        Knowledge::Absent => {}
         Knowledge::Known(catalog) => conditions.extend(of_catalog(scene, catalog)),
+        Knowledge::Absent => conditions.extend(of_catalog(scene, &Catalog::default())),
+        Knowledge::Unknown(_) => {}
     }
     if let Knowledge::Unknown(failure) = scene.postgres {
-        let message = format!("cannot ask the server: {failure}");
-        conditions.push(Condition::new(Standing::Blocked, message));
+        conditions.push(blocked(format!("cannot ask the server: {failure}")));
     }
     Decision {
         conditions,
@@ -105,26 +101,23 @@ fn of_wal(scene: &Scene<'_>, catalog: &Catalog, facts: &ServerFacts) -> Vec<Cond
 }
 
 /// The age of the oldest complete segment that is not readable in the destination, where it is above the objective.
+///
+/// Which segments wait is known where the server's files are here; elsewhere only that the archiver fails, and since when.
 fn lag(scene: &Scene<'_>, facts: &ServerFacts) -> Option<String> {
     let max = scene.entry.wal.max_lag?;
-    let oldest = facts.archiver.oldest_ready?;
-    let age = scene.now.since(facts.archiver.oldest_ready_at?);
-    (age > max).then(|| {
-        format!(
-            "WAL {oldest} waits for {}, more than {}",
-            Span(age),
-            Span(max)
-        )
-    })
-}
-
-/// What stands against adding anything, where nothing else has said so: another cluster in the prefix, an id from the future.
-pub(super) fn of_obstacle(waiting: &Waiting) -> Option<Condition> {
-    let obstacle = matches!(
-        waiting,
-        Waiting::ForeignSystem { .. } | Waiting::FutureId { .. }
-    );
-    obstacle.then(|| Condition::new(Standing::Blocked, waiting.to_string()))
+    let archiver = &facts.archiver;
+    let over = |since: Timestamp| Some(scene.now.since(since)).filter(|age| *age > max);
+    if let (Some(oldest), Some(since)) = (archiver.oldest_ready, archiver.oldest_ready_at) {
+        let (age, max) = (Span(over(since)?), Span(max));
+        return Some(format!("WAL {oldest} waits for {age}, more than {max}"));
+    }
+    let failed = archiver.last_failed.as_ref()?;
+    let since = archiver.last_archived_at?;
+    let fails = archiver.last_failed_at.is_some_and(|at| at > since);
+    let age = Span(over(since).filter(|_| fails)?);
+    Some(format!(
+        "archiving {failed} fails, the last success was {age} ago"
+    ))
 }
 
 /// When the last segment of a window was archived, if it is the one that the server archived last.
@@ -152,33 +145,28 @@ pub(super) fn gap(
     let size = facts.segment_size;
     let begin = newest.begin_wal?;
     history.left_at(begin.timeline)?;
-    let mut segment = begin.number(size);
+    let mut next = begin.number(size);
     let last = last.number(size);
-    let mut missing = BTreeSet::new();
-    while segment <= last {
-        let timeline = history.timeline_of(segment, size);
-        match catalog.wal.contiguous_until(timeline, segment) {
-            // Contiguous here, but the ancestry may leave the timeline earlier.
-            Some(until) => segment = until.min(last_on(&history, timeline, until, size)).next(),
-            None => {
-                missing.insert(segment);
-                segment = segment.next();
-            }
+    let mut first = None;
+    let mut segments = 0;
+    while next <= last {
+        let timeline = history.timeline_of(next, size);
+        let end = last_on(&history, timeline, last, size).min(last);
+        if let Some(until) = catalog.wal.contiguous_until(timeline, next) {
+            next = until.min(end).next();
+            continue;
         }
-        if missing.len() > MISSING_MAX {
-            break;
-        }
+        let present = catalog.wal.next_run(timeline, next);
+        let until = present
+            .map_or(end, |run| SegmentNumber(run.first.0 - 1))
+            .min(end);
+        first = first.or(Some(next.name(timeline, size)));
+        segments += until.0 - next.0 + 1;
+        next = until.next();
     }
-    let first = *missing.first()?;
-    let timeline = history.timeline_of(first, size);
-    Some(Gap {
-        first: first.name(timeline, size),
-        segments: u64::try_from(missing.len()).unwrap_or(u64::MAX),
-    })
+    let first = first?;
+    Some(Gap { first, segments })
 }
-
-/// A gap is counted no further: 16 GiB of missing WAL are not looked at one by one.
-const MISSING_MAX: usize = 1024;
 
 /// The last segment that is read from a timeline along a history.
 fn last_on(
