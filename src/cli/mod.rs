@@ -1,5 +1,6 @@
 //! The command line: parse, call, render. Nothing is decided here.
 //!
+//! [`args`] is what can be typed, one file in `commands` is one command, `output` alone writes, [`mod@reference`] is the documentation.
 //! Data goes to standard output, talk to standard error. How the program ends is one table, [`exit`]; `wal-archive` and
 //! `wal-restore` speak PostgreSQL's codes instead, because PostgreSQL is who asks.
 
@@ -20,6 +21,7 @@ use crate::{
 
 pub mod args;
 pub mod exit;
+pub mod reference;
 
 mod bars;
 mod commands;

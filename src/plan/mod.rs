@@ -6,13 +6,13 @@
 //!
 //! What holds of every plan, whatever the deciders say, is checked by [`guard`], which knows nothing of them.
 
-use std::collections::BTreeMap;
+use std::{borrow::Cow, collections::BTreeMap};
 
 use serde::{Deserialize, Serialize};
 
 use crate::model::{
     action::{Action, Effect, WalSpan},
-    backup::BackupId,
+    backup::{BackupId, KeepTarget},
     compression::Compression,
     condition::{Condition, Standing},
     desired::{Entry, Mode, Server, ServerState},
@@ -134,6 +134,7 @@ impl Plan {
 }
 
 /// One server in one destination: what every decider looks at.
+#[derive(Clone, Copy)]
 struct Scene<'a> {
     server: &'a Server,
     entry: &'a Entry,
@@ -216,7 +217,6 @@ pub fn plan(
 
 /// The deciders, in their order. Deletes come last.
 fn decide(scene: &Scene<'_>, location: String) -> (Vec<Step>, Target) {
-    let verdicts = expire::judge(scene);
     let mut decision = health::assess(scene);
     match trust::additive(scene) {
         Ok(()) => {
@@ -234,6 +234,12 @@ fn decide(scene: &Scene<'_>, location: String) -> (Vec<Step>, Target) {
             decision.waiting.push(waiting);
         }
     }
+    let kept = with_keeps(scene.stored, &decision.steps);
+    let scene = &Scene {
+        stored: &kept,
+        ..*scene
+    };
+    let verdicts = expire::judge(scene);
     let budget = expire::budget(scene);
     match trust::destructive(scene) {
         Ok(()) => decision.extend(expire::decide(scene, &verdicts, budget)),
@@ -254,6 +260,21 @@ fn decide(scene: &Scene<'_>, location: String) -> (Vec<Step>, Target) {
         budget,
     };
     (decision.steps, target)
+}
+
+/// The catalog as it is when the keeps of this plan are set, so that no plan keeps and deletes one backup. Until a keep is really
+/// there, whatever its target, the backup holds all of its WAL.
+fn with_keeps<'a>(stored: &'a Stored, steps: &[Step]) -> Cow<'a, Stored> {
+    let mut kept = Cow::Borrowed(stored);
+    for step in steps {
+        if let Action::SetKeep { backup, .. } = &step.action
+            && let Knowledge::Known(catalog) = &mut kept.to_mut().catalog
+            && let Some(backup) = catalog.backups.iter_mut().find(|known| known.id == *backup)
+        {
+            backup.keep = Some(KeepTarget::Full);
+        }
+    }
+    kept
 }
 
 /// What the deciders said, worst first; what nobody complained about has converged.

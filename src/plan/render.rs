@@ -286,11 +286,6 @@ impl fmt::Display for Summary<'_> {
 }
 
 impl Summary<'_> {
-    /// Whether there is nothing to do, and nothing in the way.
-    pub fn is_empty(&self) -> bool {
-        self.counts().iter().all(|(count, _)| *count == 0)
-    }
-
     fn counts(&self) -> [(u64, String); 9] {
         let left_over = |action: &Action| {
             matches!(

@@ -75,7 +75,7 @@ pub(super) fn read(path: &std::path::Path) -> Result<SavedPlan, Error> {
     Ok(saved)
 }
 
-/// Several plans, each with its destinations, and one summary over all of them.
+/// Plans, each with its destinations, and one summary over all of them.
 struct Texts<'a>(&'a [Plan]);
 
 impl std::fmt::Display for Texts<'_> {

@@ -233,12 +233,7 @@ impl Told {
                 text = format!("{text}, {count} {word}");
             }
         }
-        let summary = Summary(plans);
-        if summary.is_empty() {
-            format!("{text}. Nothing left to do.")
-        } else {
-            format!("{text}. Left: {summary}")
-        }
+        format!("{text}. Left: {}", Summary(plans))
     }
 }
 
