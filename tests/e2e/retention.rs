@@ -138,7 +138,7 @@ async fn failed_backups_and_orphans_go_when_they_are_old_enough() {
         bed().give(&directory);
     }
     // The first day of 2026.
-    let old = SystemTime::UNIX_EPOCH + Duration::from_secs(1_767_225_600);
+    let old = SystemTime::UNIX_EPOCH + Duration::from_hours(490_896);
     let file = File::options()
         .write(true)
         .open(scene.place.file(orphans[0]).join("data.tar"));
