@@ -45,7 +45,7 @@ fn apply(stored: &mut Stored, action: &Action, taken: Option<Backup>, now: Times
         }
         Action::AbandonAttempt { backup } => {
             with(catalog, backup, |backup| {
-                backup.status = BackupStatus::Failed
+                backup.status = BackupStatus::Failed;
             });
             forget_attempt(stored, backup);
         }

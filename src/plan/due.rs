@@ -19,13 +19,16 @@ use crate::model::{
 };
 
 /// How late an instant may be answered under `catch_up = "skip"`.
-const SKIP_AFTER: Duration = Duration::from_secs(3600);
+const SKIP_AFTER: Duration = Duration::from_hours(1);
 
 /// The pause after the second failure in a row; it doubles with each further one.
-const BACK_OFF_FIRST: Duration = Duration::from_secs(5 * 60);
+const BACK_OFF_FIRST: Duration = Duration::from_mins(5);
 
 /// The longest pause.
-const BACK_OFF_MAX: Duration = Duration::from_secs(6 * 3600);
+const BACK_OFF_MAX: Duration = Duration::from_hours(6);
+
+/// A foreign attempt counts as alive for as long as one of its kind may take.
+const FOREIGN_ALIVE: Duration = Duration::from_hours(24);
 
 pub(super) fn decide(scene: &Scene<'_>) -> Decision {
     let Some(schedule) = &scene.entry.schedule else {
@@ -167,8 +170,6 @@ fn running(scene: &Scene<'_>, catalog: &Catalog) -> Option<Waiting> {
             since: attempt.started_at,
         });
     }
-    // A foreign attempt counts as alive for as long as one of its kind may take.
-    const FOREIGN_ALIVE: Duration = Duration::from_secs(86_400);
     let foreign = catalog.backups.iter().find(|backup| {
         let recent = started(scene, backup).is_some_and(|at| scene.now.since(at) < FOREIGN_ALIVE);
         backup.status == BackupStatus::Started && recent && !attempts.contains_key(&backup.id)

@@ -19,7 +19,7 @@ use crate::model::{
 };
 
 /// The rolling span that the budget is counted over.
-const BUDGET_SPAN: Duration = Duration::from_secs(86_400);
+const BUDGET_SPAN: Duration = Duration::from_hours(24);
 
 /// The judgement on every backup.
 pub(super) fn judge(scene: &Scene<'_>) -> Verdicts {
