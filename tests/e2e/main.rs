@@ -4,8 +4,15 @@
 mod support;
 
 mod commands;
+mod damage;
 mod harness;
+mod healing;
+mod identity;
 mod interruption;
 mod main_job;
 mod plan;
+mod restore;
+mod retention;
 mod saved;
+mod standby;
+mod wal;

@@ -2,7 +2,7 @@
 //!
 //! What PostgreSQL throws away or makes anew at its start is left out, but the directories that it expects stay, empty. The rules
 //! are Barman's with its slips mended: temporary relations are recognised, an excluded directory is left out with all that is
-//! below it, a tablespace that lies inside PGDATA is stored once. `docs/quirks.md` has the whole table.
+//! below it, a tablespace that lies inside PGDATA is stored once. `docs/base-backup.md` tells people.
 //!
 //! Left out beyond Barman, because a restore must not find them: `backup_label`, `tablespace_map` (with it PostgreSQL would put
 //! remapped tablespaces back to where they were), `backup_manifest`, `recovery.signal`, and `lost+found`, which nobody may read.

@@ -6,7 +6,7 @@ use std::{
     fs, io,
     os::unix::{
         ffi::OsStrExt as _,
-        fs::{DirBuilderExt as _, symlink},
+        fs::{DirBuilderExt as _, PermissionsExt as _, symlink},
     },
     path::{Path, PathBuf},
 };
@@ -71,6 +71,7 @@ pub(super) fn finish(
                 source,
             })?;
     }
+    close_to_others(directory)?;
     release(
         request,
         directory,
@@ -87,6 +88,18 @@ pub(super) fn finish(
         links: outward_links(layout, &extraction.extracted),
         memory: extraction.memory,
     })
+}
+
+/// A server refuses a data directory that others may look into; an archive need not say what its root may.
+fn close_to_others(directory: &Path) -> Result<(), Error> {
+    const ALLOWED: u32 = 0o750;
+    let metadata = fs::metadata(directory).map_err(unwritten(directory))?;
+    let mut permissions = metadata.permissions();
+    if permissions.mode() & 0o777 & !ALLOWED == 0 {
+        return Ok(());
+    }
+    permissions.set_mode(0o700);
+    fs::set_permissions(directory, permissions).map_err(unwritten(directory))
 }
 
 /// Gives the last files their names, when everything else is safe.

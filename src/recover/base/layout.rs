@@ -131,7 +131,7 @@ fn check_empty(path: &Path) -> Result<(), Error> {
         Err(error) => return Err(unwritten(path)(error)),
     };
     if path.join(MARKER).exists() {
-        return Err(Error::Interrupt(path.to_owned()));
+        return Err(Error::Unfinished(path.to_owned()));
     }
     match entries.next() {
         None => Ok(()),

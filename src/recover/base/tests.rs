@@ -262,7 +262,7 @@ async fn half_a_restore_cannot_start_and_is_never_taken_for_a_whole() {
     assert!(!bed.path("data/global/pg_control").exists());
     assert!(!bed.path("data/backup_label").exists());
     let again = bed.restore(&bed.request()).await.expect_err("refused");
-    assert!(matches!(again, Error::Interrupt(_)), "{again}");
+    assert!(matches!(again, Error::Unfinished(_)), "{again}");
 }
 
 #[tokio::test]
