@@ -155,7 +155,9 @@ async fn what_is_not_there_is_told_from_what_cannot_be_reached() {
         &["delete", "main", "latest"],
         &["reconcile", "--once"],
     ];
-    let running: Vec<_> = commands.map(|arguments| scene.place.start(arguments)).into();
+    let running: Vec<_> = commands
+        .map(|arguments| scene.place.start(arguments))
+        .into();
     for running in running {
         running.end().exits(UNREACHABLE);
     }

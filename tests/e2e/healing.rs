@@ -15,7 +15,9 @@ async fn wal_that_is_gone_for_good_makes_a_backup_due() {
     };
     scene.run(&["reconcile", "--once"]).exits(0);
     for _ in 0..3 {
-        scene.cluster.sql("CREATE TEMP TABLE t AS SELECT generate_series(1, 1000)");
+        scene
+            .cluster
+            .sql("CREATE TEMP TABLE t AS SELECT generate_series(1, 1000)");
         scene.archive_all().await;
     }
     scene.run(&["status"]).exits(0);
@@ -41,7 +43,10 @@ async fn archiving_that_is_off_or_fails_is_told() {
     scene.cluster.configure(&[("archive_mode", "off")]);
     scene.cluster.stop(Stop::Fast);
     scene.cluster.start();
-    scene.run(&["status"]).exits(OBJECTIVE_MISSED).says("archive_mode is off");
+    scene
+        .run(&["status"])
+        .exits(OBJECTIVE_MISSED)
+        .says("archive_mode is off");
     scene.run(&["check"]).exits(1).says("archive_mode");
 }
 

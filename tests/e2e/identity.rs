@@ -31,7 +31,11 @@ async fn another_cluster_in_the_same_prefix_is_blocked_and_writes_nothing() {
     let segment = other.sql("SELECT pg_walfile_name(pg_switch_wal())");
     let path = text(&other.pgdata().join("pg_wal").join(segment));
     scene.run(&["wal-archive", "main", &path]).exits(1);
-    scene.run(&["plan"]).exits(0).says("! blocked").says("belongs to");
+    scene
+        .run(&["plan"])
+        .exits(0)
+        .says("! blocked")
+        .says("belongs to");
     scene.run(&["status"]).exits(REFUSED).says("blocked");
     scene.run(&["check"]).exits(REFUSED);
     scene.run(&["backup", "main"]).exits(REFUSED);

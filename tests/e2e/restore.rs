@@ -23,7 +23,8 @@ async fn a_recovery_stops_where_it_was_told() {
     sql("INSERT INTO t VALUES (3)");
     let lsn = sql("SELECT pg_current_wal_insert_lsn()");
     sql("INSERT INTO t VALUES (4)");
-    let time = sql("SELECT to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS.US')");
+    let time =
+        sql("SELECT to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS.US')");
     sql("INSERT INTO t VALUES (5)");
     scene.archive_all().await;
     scene.run(&["backup", "main"]).exits(0);
@@ -45,7 +46,14 @@ async fn a_recovery_stops_where_it_was_told() {
     assert_eq!(copy.sql("SELECT count(*) FROM t"), "4");
     let nowhere = text(&scene.place.path("nowhere"));
     scene
-        .run(&["restore", "main", "latest", &nowhere, "--target-time", &time])
+        .run(&[
+            "restore",
+            "main",
+            "latest",
+            &nowhere,
+            "--target-time",
+            &time,
+        ])
         .exits(3)
         .says("auto");
 }
@@ -60,7 +68,10 @@ async fn what_is_there_is_never_restored_over() {
     fs::create_dir(&full).expect("mkdir");
     fs::write(full.join("mine"), "precious").expect("written");
     bed().give(&full);
-    scene.run(&["restore", "main", "latest", &text(&full)]).exits(4).says("not empty");
+    scene
+        .run(&["restore", "main", "latest", &text(&full)])
+        .exits(4)
+        .says("not empty");
     assert_eq!(fs::read_dir(&full).expect("a directory").count(), 1);
     let pgdata = text(&scene.cluster.pgdata());
     scene.run(&["restore", "main", "latest", &pgdata]).exits(4);
@@ -68,9 +79,31 @@ async fn what_is_there_is_never_restored_over() {
 
     let nowhere = scene.place.path("nowhere");
     let to = text(&nowhere);
-    scene.run(&["restore", "main", "20200101T000000", &to]).exits(1);
-    scene.run(&["restore", "main", "latest", &to, "--tablespace", "none:/tmp/x"]).exits(3);
-    scene.run(&["restore", "main", "latest", &to, "--target-time", "noon"]).exits(3);
-    scene.run(&["restore", "main", "auto", &to, "--target-time", "2001-01-01 00:00:00"]).exits(1);
+    scene
+        .run(&["restore", "main", "20200101T000000", &to])
+        .exits(1);
+    scene
+        .run(&[
+            "restore",
+            "main",
+            "latest",
+            &to,
+            "--tablespace",
+            "none:/tmp/x",
+        ])
+        .exits(3);
+    scene
+        .run(&["restore", "main", "latest", &to, "--target-time", "noon"])
+        .exits(3);
+    scene
+        .run(&[
+            "restore",
+            "main",
+            "auto",
+            &to,
+            "--target-time",
+            "2001-01-01 00:00:00",
+        ])
+        .exits(1);
     assert!(!nowhere.exists());
 }

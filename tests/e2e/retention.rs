@@ -15,7 +15,9 @@ use crate::{
 /// Takes backups, each with a row and WAL of its own, and gives their ids and first segments.
 async fn take(scene: &Scene, count: usize) -> Vec<(String, String)> {
     for number in 1..=count {
-        scene.cluster.sql(&format!("INSERT INTO t VALUES ({number})"));
+        scene
+            .cluster
+            .sql(&format!("INSERT INTO t VALUES ({number})"));
         scene.run(&["backup", "main"]).exits(0);
         scene.archive_all().await;
     }
@@ -36,7 +38,9 @@ fn scene(kind: Kind, settings: &str) -> Option<Scene> {
 fn wal(scene: &Scene) -> Vec<String> {
     let keys = scene.place.keys("main/wals/").into_iter();
     let name = |key: String| key.rsplit('/').next().expect("a name").to_owned();
-    keys.map(name).filter(|name| !name.contains("history")).collect()
+    keys.map(name)
+        .filter(|name| !name.contains("history"))
+        .collect()
 }
 
 #[tokio::test]
@@ -47,17 +51,30 @@ async fn the_oldest_goes_with_its_wal_and_the_rest_restores() {
     let taken = take(&scene, 3).await;
     let (oldest, first) = (&taken[0].0, &taken[1].1);
     assert!(wal(&scene).iter().any(|name| name < first));
-    scene.run(&["plan"]).exits(0).says(&format!("{oldest} ")).says("1 to delete (budget 1)");
-    scene.run(&["reconcile", "--once"]).exits(0).says("Left: Nothing to do.");
+    scene
+        .run(&["plan"])
+        .exits(0)
+        .says(&format!("{oldest} "))
+        .says("1 to delete (budget 1)");
+    scene
+        .run(&["reconcile", "--once"])
+        .exits(0)
+        .says("Left: Nothing to do.");
 
     let left: Vec<_> = taken[1..].iter().map(|(id, _)| id.clone()).collect();
     assert_eq!(scene.place.ids("main", "DONE"), left);
     assert_eq!(scene.place.keys(&format!("main/base/{oldest}")), [""; 0]);
-    let stale: Vec<_> = wal(&scene).into_iter().filter(|name| name < first).collect();
+    let stale: Vec<_> = wal(&scene)
+        .into_iter()
+        .filter(|name| name < first)
+        .collect();
     assert_eq!(stale, [""; 0], "before {first}");
     scene.run(&["plan", "--detailed-exitcode"]).exits(0);
     let copy = scene.restore(&[], "oldest").await;
-    assert_eq!(copy.sql("SELECT array_agg(id ORDER BY id) FROM t"), "{1,2,3}");
+    assert_eq!(
+        copy.sql("SELECT array_agg(id ORDER BY id) FROM t"),
+        "{1,2,3}"
+    );
     let copy = scene.restore(&["--target-immediate"], "oldest").await;
     assert_eq!(copy.sql("SELECT array_agg(id ORDER BY id) FROM t"), "{1,2}");
 }
@@ -72,7 +89,10 @@ async fn the_budget_leaves_the_rest_waiting() {
     // A quarter of four.
     scene.run(&["reconcile", "--once"]).exits(0);
     assert_eq!(scene.place.ids("main", "DONE"), ids[1..]);
-    scene.run(&["plan"]).exits(0).says("the delete budget of 1 is used up");
+    scene
+        .run(&["plan"])
+        .exits(0)
+        .says("the delete budget of 1 is used up");
     scene.run(&["reconcile", "--once"]).exits(0);
     assert_eq!(scene.place.ids("main", "DONE"), ids[1..]);
     // What waits keeps its WAL.
@@ -99,7 +119,10 @@ async fn failed_backups_and_orphans_go_when_they_are_old_enough() {
     bed().give(&secret);
     set_mode(&secret, 0o000);
     let error = scene.run(&["backup", "main"]).exits(1);
-    assert!(error.stderr.contains(&secret.display().to_string()), "{error}");
+    assert!(
+        error.stderr.contains(&secret.display().to_string()),
+        "{error}"
+    );
     let failed = scene.place.backups("main");
     assert_eq!(failed[0]["status"], "FAILED");
     let why = failed[0]["error"].as_str().expect("why");
@@ -116,14 +139,24 @@ async fn failed_backups_and_orphans_go_when_they_are_old_enough() {
     }
     // The first day of 2026.
     let old = SystemTime::UNIX_EPOCH + Duration::from_secs(1_767_225_600);
-    let file = File::options().write(true).open(scene.place.file(orphans[0]).join("data.tar"));
+    let file = File::options()
+        .write(true)
+        .open(scene.place.file(orphans[0]).join("data.tar"));
     let file = file.expect("the orphan");
-    file.set_times(FileTimes::new().set_modified(old)).expect("older");
+    file.set_times(FileTimes::new().set_modified(old))
+        .expect("older");
 
     scene.run(&["reconcile", "--once"]).exits(0);
     assert_eq!(scene.place.keys(orphans[0]), [""; 0]);
-    assert_eq!(scene.place.keys(orphans[1]), [format!("{}/data.tar", orphans[1])]);
-    assert_eq!(scene.place.ids("main", "FAILED").len(), 1, "younger than a week");
+    assert_eq!(
+        scene.place.keys(orphans[1]),
+        [format!("{}/data.tar", orphans[1])]
+    );
+    assert_eq!(
+        scene.place.ids("main", "FAILED").len(),
+        1,
+        "younger than a week"
+    );
     scene.configure(&format!("schedule = \"none\"\n{settings}\"1s\" }}"));
     until("the failed backup to be old", async || {
         scene.run(&["reconcile", "--once"]).exits(0);
@@ -142,15 +175,32 @@ async fn declared_keeps_are_set_and_hold_what_the_policy_would_delete() {
     };
     scene.run(&["backup", "main", "--name", "before"]).exits(0);
     let taken = take(&scene, 3).await;
-    scene.run(&["plan"]).exits(0).says("~ keep").says("1 to keep");
-    scene.run(&["reconcile", "--once"]).exits(0).says("Left: Nothing to do.");
+    scene
+        .run(&["plan"])
+        .exits(0)
+        .says("~ keep")
+        .says("1 to keep");
+    scene
+        .run(&["reconcile", "--once"])
+        .exits(0)
+        .says("Left: Nothing to do.");
     let left = scene.place.ids("main", "DONE");
     assert_eq!(left, [taken[0].0.clone(), taken[3].0.clone()]);
-    scene.run(&["explain", "main", "before"]).exits(0).says("standalone").says("audit");
+    scene
+        .run(&["explain", "main", "before"])
+        .exits(0)
+        .says("standalone")
+        .says("audit");
     // Its own WAL stays, what follows goes, up to what the newest needs.
     let wal = wal(&scene);
-    assert!(wal.iter().any(|name| name.starts_with(&taken[0].1)), "{wal:?}");
-    assert!(!wal.iter().any(|name| name.starts_with(&taken[2].1)), "{wal:?}");
+    assert!(
+        wal.iter().any(|name| name.starts_with(&taken[0].1)),
+        "{wal:?}"
+    );
+    assert!(
+        !wal.iter().any(|name| name.starts_with(&taken[2].1)),
+        "{wal:?}"
+    );
     let copy = scene.restore(&["--target-immediate"], "before").await;
     assert_eq!(copy.sql("SELECT count(*) FROM t"), "0");
 }
@@ -165,11 +215,17 @@ async fn a_mode_withholds_what_it_does_not_allow() {
     let before = scene.place.frozen();
     let due = "schedule = \"0 2 * * *\"\nretention = { redundancy = 1 }\nmode = ";
     scene.configure(&format!("{due}\"observe\""));
-    scene.run(&["plan", "--now", "2100-01-01T03:00:00Z"]).exits(0).says("would");
+    scene
+        .run(&["plan", "--now", "2100-01-01T03:00:00Z"])
+        .exits(0)
+        .says("would");
     scene.run(&["reconcile", "--once"]).exits(0);
     assert_eq!(scene.place.frozen(), before);
     scene.configure(&format!("{due}\"additive\""));
-    scene.run(&["plan", "--now", "2100-01-01T03:00:00Z"]).exits(0).says("+ backup");
+    scene
+        .run(&["plan", "--now", "2100-01-01T03:00:00Z"])
+        .exits(0)
+        .says("+ backup");
     scene.run(&["reconcile", "--once"]).exits(0);
     assert_eq!(scene.place.ids("main", "DONE").len(), taken.len());
 }

@@ -20,7 +20,9 @@ async fn a_standby_is_backed_up(major: u32) {
     let Some(mut scene) = Scene::new(major, Kind::Directory, POLICY) else {
         return;
     };
-    scene.cluster.sql("CREATE TABLE t AS SELECT generate_series(1, 1000) AS id");
+    scene
+        .cluster
+        .sql("CREATE TABLE t AS SELECT generate_series(1, 1000) AS id");
     let mut standby = scene.cluster.standby();
     standby.surround(&scene.place.environment());
     standby.start();
@@ -39,7 +41,9 @@ async fn a_standby_is_backed_up(major: u32) {
     scene.run(&["plan", "--detailed-exitcode"]).exits(0);
     scene.run(&["status"]).exits(0).says("converged");
 
-    scene.cluster.sql("INSERT INTO t SELECT generate_series(1001, 1500)");
+    scene
+        .cluster
+        .sql("INSERT INTO t SELECT generate_series(1001, 1500)");
     scene.archive_all().await;
     let copy = scene.restore(&[], "latest").await;
     assert_eq!(copy.sql("SELECT count(*) FROM t"), "1500");
@@ -49,7 +53,10 @@ async fn a_standby_is_backed_up(major: u32) {
 async fn caught_up(primary: &Cluster, standby: &Cluster) {
     let position = primary.sql("SELECT pg_current_wal_lsn()");
     let sql = format!("SELECT pg_last_wal_replay_lsn() >= '{position}'");
-    until("the standby", async || (standby.sql(&sql) == "t").then_some(())).await;
+    until("the standby", async || {
+        (standby.sql(&sql) == "t").then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -64,7 +71,10 @@ async fn on_another_host_a_due_backup_waits_and_that_is_no_failure() {
         assert_eq!(plan["plans"][0]["steps"], json!([]));
         let waiting = &plan["plans"][0]["targets"]["d"]["waiting"][0];
         assert_eq!(waiting["waiting"], "not-local", "{plan}");
-        scene.run(&["plan", "--detailed-exitcode"]).exits(0).says("waiting");
+        scene
+            .run(&["plan", "--detailed-exitcode"])
+            .exits(0)
+            .says("waiting");
         scene.run(&["reconcile", "--once"]).exits(0);
         scene.run(&["status"]).exits(0);
         assert_eq!(scene.place.keys("main/base/"), [""; 0]);

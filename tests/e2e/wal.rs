@@ -47,7 +47,10 @@ async fn under_load_everything_arrives_and_a_recovery_reads_it_ahead() {
 
     let copy = scene.restore(&[], "latest").await;
     assert_eq!(copy.sql(digest), expected);
-    assert_eq!(copy.sql("SHOW restore_command").contains("wal-restore"), true);
+    assert_eq!(
+        copy.sql("SHOW restore_command").contains("wal-restore"),
+        true
+    );
 }
 
 #[tokio::test]
@@ -55,7 +58,9 @@ async fn a_segment_with_other_content_is_refused_loudly_and_the_first_stays() {
     let Some(scene) = Scene::new(17, Kind::Directory, POLICY) else {
         return;
     };
-    scene.cluster.sql("CREATE TABLE t AS SELECT generate_series(1, 1000) AS id");
+    scene
+        .cluster
+        .sql("CREATE TABLE t AS SELECT generate_series(1, 1000) AS id");
     let segment = scene.cluster.sql("SELECT pg_walfile_name(pg_switch_wal())");
     archived(&scene.cluster, &segment).await;
     let original = fs::read(scene.cluster.pgdata().join("pg_wal").join(&segment)).expect("it");
@@ -72,7 +77,10 @@ async fn a_segment_with_other_content_is_refused_loudly_and_the_first_stays() {
     let mut changed = original.clone();
     changed[100_000] ^= 1;
     let ran = archive(&changed).exits(1);
-    assert!(ran.stderr.contains(&segment) && ran.stderr.starts_with("error: "), "{ran}");
+    assert!(
+        ran.stderr.contains(&segment) && ran.stderr.starts_with("error: "),
+        "{ran}"
+    );
     assert_eq!(stored(), before);
     assert_eq!(scene.place.keys("main/barkeep/conflicts/").len(), 1);
 
@@ -87,15 +95,26 @@ async fn a_standby_from_the_archive_follows_is_promoted_and_archives_its_timelin
     let Some(scene) = Scene::new(17, Kind::Directory, POLICY) else {
         return;
     };
-    scene.cluster.sql("CREATE TABLE t AS SELECT generate_series(1, 1000) AS id");
+    scene
+        .cluster
+        .sql("CREATE TABLE t AS SELECT generate_series(1, 1000) AS id");
     scene.run(&["backup", "main"]).exits(0);
     let mut standby = Cluster::empty(17).expect("this version is here");
     let directory = text(&standby.pgdata());
-    let restore = ["restore", "main", "latest", &directory, "--standby", "--keep-archiving"];
+    let restore = [
+        "restore",
+        "main",
+        "latest",
+        &directory,
+        "--standby",
+        "--keep-archiving",
+    ];
     scene.run(&restore).exits(0);
     standby.surround(&scene.place.environment());
     standby.start();
-    scene.cluster.sql("INSERT INTO t SELECT generate_series(1001, 2000)");
+    scene
+        .cluster
+        .sql("INSERT INTO t SELECT generate_series(1001, 2000)");
     scene.archive_all().await;
     until("the standby to follow", async || {
         (standby.sql("SELECT count(*) FROM t") == "2000").then_some(())
@@ -110,22 +129,34 @@ async fn a_standby_from_the_archive_follows_is_promoted_and_archives_its_timelin
     standby.sql("INSERT INTO t SELECT generate_series(2001, 2500)");
     let last = standby.sql("SELECT pg_walfile_name(pg_switch_wal())");
     archived(&standby, &last).await;
-    let timelines: Vec<_> = segments(&scene.place).iter().map(|name| name[..8].to_owned()).collect();
-    assert!(timelines.contains(&"00000001".to_owned()) && timelines.contains(&"00000002".to_owned()));
+    let timelines: Vec<_> = segments(&scene.place)
+        .iter()
+        .map(|name| name[..8].to_owned())
+        .collect();
+    assert!(
+        timelines.contains(&"00000001".to_owned()) && timelines.contains(&"00000002".to_owned())
+    );
     assert_eq!(scene.place.keys("main/wals/00000002.history").len(), 1);
 
     let connection = standby.conninfo(ROLE);
-    scene.place.configure(&format!("[servers.main]\nconnection = \"{connection}\"\n{POLICY}"));
+    scene.place.configure(&format!(
+        "[servers.main]\nconnection = \"{connection}\"\n{POLICY}"
+    ));
     scene.run(&["backup", "main"]).exits(0);
     // What lies before the first backup goes.
     scene.run(&["reconcile", "--once"]).exits(0);
     scene.run(&["status"]).exits(0).says("converged");
     let backups = scene.place.backups("main");
-    assert_eq!((&backups[0]["timeline"], &backups[1]["timeline"]), (&1.into(), &2.into()));
+    assert_eq!(
+        (&backups[0]["timeline"], &backups[1]["timeline"]),
+        (&1.into(), &2.into())
+    );
     let last = standby.sql("SELECT pg_walfile_name(pg_switch_wal())");
     archived(&standby, &last).await;
     // From the first backup over the change of timelines.
-    let copy = scene.restore(&["--target-timeline", "latest"], "oldest").await;
+    let copy = scene
+        .restore(&["--target-timeline", "latest"], "oldest")
+        .await;
     assert_eq!(copy.sql("SELECT count(*), max(id) FROM t"), "2500|2500");
     let copy = scene.restore(&["--target-timeline", "1"], "oldest").await;
     assert_eq!(copy.sql("SELECT count(*), min(id) FROM t"), "2001|0");
@@ -141,9 +172,13 @@ async fn absence_ends_a_recovery_and_an_outage_does_not() {
     let to = text(&scene.place.path("RECOVERYXLOG"));
     let missing = "0000000100000000000000FF";
     scene.run(&["wal-restore", "main", missing, &to]).exits(1);
-    scene.run(&["wal-restore", "main", "00000009.history", &to]).exits(1);
+    scene
+        .run(&["wal-restore", "main", "00000009.history", &to])
+        .exits(1);
     assert!(!Path::new(&to).exists());
-    scene.run(&["wal-restore", "nobody", missing, &to]).exits(255);
+    scene
+        .run(&["wal-restore", "nobody", missing, &to])
+        .exits(255);
 
     *scene.place.s3() = None;
     // A minute each, at the same time.
