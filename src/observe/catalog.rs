@@ -95,8 +95,8 @@ fn inferred(
     read_at: Timestamp,
 ) -> Knowledge<Identity> {
     let newest = || {
-        let backups = catalog.known()?.backups.iter().rev();
-        backups.filter_map(|backup| backup.system_id).next()
+        let mut backups = catalog.known()?.backups.iter().rev();
+        backups.find_map(|backup| backup.system_id)
     };
     match (pinned, newest()) {
         (Knowledge::Absent, Some(system_id)) => Knowledge::Known(Identity {

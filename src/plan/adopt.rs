@@ -19,10 +19,10 @@ use crate::model::{
 };
 
 /// How long an attempt elsewhere may be silent and still count as alive. Living ones sign every minute.
-pub(super) const SILENCE_MAX: Duration = Duration::from_secs(10 * 60);
+pub(super) const SILENCE_MAX: Duration = Duration::from_mins(10);
 
 /// After how long somebody else's STARTED backup is a matter for people.
-const FOREIGN_STALLED_AFTER: Duration = Duration::from_secs(7 * 86_400);
+const FOREIGN_STALLED_AFTER: Duration = Duration::from_hours(7 * 24);
 
 pub(super) fn decide(scene: &Scene<'_>) -> Decision {
     let mut decision = Decision::default();

@@ -25,7 +25,7 @@ use crate::model::{
 };
 
 /// The rolling span that the budget is counted over.
-const BUDGET_SPAN: Duration = Duration::from_secs(86_400);
+const BUDGET_SPAN: Duration = Duration::from_hours(24);
 
 /// The judgement on every backup. What should be kept is protected, whether it carries its annotation yet or not.
 pub(super) fn judge(scene: &Scene<'_>, protected: BTreeMap<BackupId, Reason>) -> Verdicts {

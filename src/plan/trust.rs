@@ -14,10 +14,10 @@ use crate::model::{
 };
 
 /// How far the clocks of host, store and PostgreSQL may lie apart.
-pub(super) const SKEW_MAX: Duration = Duration::from_secs(5 * 60);
+pub(super) const SKEW_MAX: Duration = Duration::from_mins(5);
 
 /// How old an observation may be that something is deleted from.
-pub(super) const OBSERVATION_AGE_MAX: Duration = Duration::from_secs(5 * 60);
+pub(super) const OBSERVATION_AGE_MAX: Duration = Duration::from_mins(5);
 
 /// Whether something may be added: the catalog was read, and it belongs to the cluster.
 pub(super) fn additive(scene: &Scene<'_>) -> Result<(), Waiting> {
