@@ -34,7 +34,7 @@ use crate::{
 const READS_MAX: usize = 16;
 
 /// How far back the record of deletes is read in any case: what the budget counts, and an hour in which clocks may disagree.
-const RECENT: Duration = Duration::from_secs(25 * 3600);
+const RECENT: Duration = Duration::from_hours(25);
 
 /// Reads a catalog.
 pub async fn observe(archive: &Archive, context: &Context) -> Stored {

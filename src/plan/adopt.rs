@@ -180,3 +180,84 @@ fn of_others(scene: &Scene<'_>, backup: &Backup) -> Decision {
         ..Decision::wait(waiting)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::plan::testing::{stands, steps, waits};
+
+    #[test]
+    fn a_living_attempt_is_left_alone() {
+        for life in ["alive", "elsewhere", "elsewhere silent:9m"] {
+            let text = format!("schedule=@hourly | done 1d | started 2h | attempt 2h {life}");
+            assert_eq!(steps(&text), "", "{life}");
+            assert_eq!(waits(&text), "2h runs since 2026-11-20T09:00:00Z", "{life}");
+            assert_eq!(stands(&text), "progressing: backup 2h is running", "{life}");
+        }
+    }
+
+    #[test]
+    fn a_dead_attempt_is_abandoned_before_anything_new_begins() {
+        let abandoned = "abandon 2h: its attempt died after 2026-11-20T12:00:00Z";
+        let text = "schedule=@hourly | done 1d | started 2h | attempt 2h dead";
+        assert_eq!(steps(text), abandoned);
+        let silent = "| started 2h | attempt 2h elsewhere silent:11m";
+        assert_eq!(
+            steps(silent),
+            "abandon 2h: its attempt died after 2026-11-20T11:49:00Z"
+        );
+    }
+
+    #[test]
+    fn a_record_without_a_backup_is_forgotten() {
+        let id = "20261120T110000";
+        let expected = format!("abandon {id}: its attempt died after 2026-11-20T12:00:00Z");
+        assert_eq!(steps(&format!("| done 1d | attempt {id} dead")), expected);
+        assert_eq!(steps(&format!("| attempt {id} dead | nothing")), expected);
+    }
+
+    #[test]
+    fn what_is_all_stored_is_finished() {
+        let text = "| done 1d | waiting_for_wals 2h | attempt 2h dead stopped";
+        let last = "WAL up to 0000000100000003000000E9 has arrived";
+        assert_eq!(steps(text), format!("finish 2h: {last}"));
+        let text = "| done 2h | attempt 2h dead stopped";
+        assert_eq!(
+            steps(text),
+            format!("finish 2h: {last}"),
+            "killed before it forgot"
+        );
+    }
+
+    #[test]
+    fn what_lacks_wal_waits_and_what_lacks_an_archive_is_abandoned() {
+        let text = "| waiting_for_wals 2h | wal 1:900-1000 | attempt 2h dead stopped";
+        assert_eq!(steps(text), "");
+        assert_eq!(
+            waits(text),
+            "WAL 0000000100000003000000E9 is not archived yet"
+        );
+        let text = "| waiting_for_wals 2h empty: | attempt 2h dead stopped";
+        assert_eq!(
+            steps(text),
+            "abandon 2h: its attempt died after 2026-11-20T12:00:00Z"
+        );
+    }
+
+    #[test]
+    fn what_others_started_is_never_touched() {
+        let text = "| done 1d | started 2h";
+        assert_eq!(steps(text), "");
+        assert_eq!(
+            stands(text),
+            "progressing: backup 2h was started by another program"
+        );
+        let text = "| done 1d | waiting_for_wals 8d";
+        assert_eq!(steps(text), "");
+        assert_eq!(
+            stands(text),
+            "stalled: backup 8d has not ended for 7 days; `barkeep delete` it if it is dead"
+        );
+        // Nobody knows whose it is.
+        assert_eq!(steps("| started 2h | attempt 2h dead | lose attempts"), "");
+    }
+}

@@ -287,3 +287,170 @@ pub(super) fn windows(
     };
     (of(catalog), of(&remaining(catalog, steps)))
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::plan::testing::{World, stands, steps, waits};
+
+    #[test]
+    fn the_oldest_goes_first_and_wal_last() {
+        assert_eq!(
+            steps("retention=2x | done 1d | done 8d | done 15d | done 22d"),
+            "delete 22d: outside REDUNDANCY 2; 2 newer are good\n\
+             delete 15d: outside REDUNDANCY 2; 2 newer are good\n\
+             delete WAL of 919: no retained backup needs it"
+        );
+        assert_eq!(
+            steps("retention=2x | done 1d | done 8d | wal 1:920-1010"),
+            ""
+        );
+    }
+
+    #[test]
+    fn the_budget_trims_the_newest() {
+        let text = "retention=1x budget=2/100 | done 1d | done 8d | done 9d | done 10d";
+        assert_eq!(
+            steps(text),
+            "delete 10d: outside REDUNDANCY 1; 1 newer is good\n\
+             delete 9d: outside REDUNDANCY 1; 1 newer is good\n\
+             delete WAL of 919: no retained backup needs it"
+        );
+        assert_eq!(waits(text), "8d: the delete budget of 2 is used up");
+        assert!(stands(text).contains("progressing: 1 to delete when the budget allows it"));
+    }
+
+    #[test]
+    fn the_budget_is_a_share_but_always_one() {
+        let budget = |text: &str| {
+            let plan = World::parse(text).plan();
+            let budget = plan.targets.values().next().expect("one").budget;
+            (budget.allowed, budget.used)
+        };
+        let ten: String = (1..11).fold(String::new(), |text, day| format!("{text} | done {day}d"));
+        assert_eq!(budget(&format!("budget=5/25 {ten}")), (2, 0));
+        assert_eq!(budget(&format!("budget=5/9 {ten}")), (1, 0));
+        assert_eq!(budget(&format!("budget=0/50 {ten}")), (0, 0));
+        assert_eq!(
+            budget(&format!(
+                "budget=9/50 {ten} | tombstone 2h of:x | tombstone 23h of:y"
+            )),
+            (6, 2)
+        );
+        assert_eq!(
+            budget(&format!("budget=9/50 {ten} | tombstone 25h of:x")),
+            (5, 0)
+        );
+        let twice = "tombstone 2h of:1d | tombstone 1h of:1d | tombstone -1h of:x";
+        assert_eq!(
+            budget(&format!("budget=9/50 {ten} | {twice}")),
+            (5, 2),
+            "each backup once"
+        );
+        // The store's clock is an hour behind: by it, the day is not over.
+        assert_eq!(
+            budget(&format!(
+                "budget=9/50 {ten} | store 1h | tombstone 24h of:x"
+            )),
+            (5, 1)
+        );
+    }
+
+    #[test]
+    fn what_was_announced_is_not_charged_again() {
+        let text = "retention=1x budget=1/100 | done 1d | done 8d | done 9d | tombstone 1h of:8d";
+        assert!(steps(text).starts_with("delete 8d: outside"));
+        assert_eq!(waits(text), "9d: the delete budget of 1 is used up");
+    }
+
+    #[test]
+    fn a_delete_that_was_begun_goes_on() {
+        let text = "retention=9x | done 1d | done 8d empty: | tombstone 3d of:8d";
+        assert_eq!(steps(text), "delete 8d: its deletion was interrupted");
+        let whole = text.replace(" empty:", "");
+        assert_eq!(steps(&whole), "", "what is whole is judged like any other");
+        let another = text.replace("of:8d", "of:8d version:other");
+        assert_eq!(steps(&another), "", "it came back under an old id");
+        let kept = text.replace("empty:", "empty: keep:full");
+        assert_eq!(steps(&kept), "");
+    }
+
+    #[test]
+    fn what_failed_long_ago_goes() {
+        let text = "failed=7d | done 1d | failed 8d | failed 6d | done 9d empty:";
+        assert_eq!(steps(text), "delete 8d: failed, begun 2026-11-12T12:00:00Z");
+        assert_eq!(
+            steps("| done 1d | failed 80d"),
+            "",
+            "unless nobody says when"
+        );
+        assert_eq!(steps("failed=7d | done 1d | failed 8d keep:full"), "");
+        assert!(
+            steps("failed=7d | done 1d | failed 8d | attempt 8d dead").starts_with("abandon 8d")
+        );
+        assert_eq!(
+            steps("failed=7d | done 1d | failed 8d | attempt 8d alive"),
+            ""
+        );
+    }
+
+    #[test]
+    fn orphans_go_when_nobody_has_touched_them_for_long() {
+        let text = "orphans=14d | done 1d | orphan 20d | orphan 13d";
+        let gone = "delete orphan 20d: no backup.info, untouched since 2026-10-31T12:00:00Z";
+        assert_eq!(steps(text), gone);
+        assert_eq!(
+            steps(&format!("{text} | upload 15d of:20d")),
+            gone.replace("10-31", "11-05")
+        );
+        for more in [
+            "upload 3d of:20d",
+            "attempt 20d alive",
+            "lose uploads",
+            "store 7d",
+        ] {
+            assert_eq!(steps(&format!("{text} | {more}")), "", "{more}");
+        }
+        assert_eq!(steps("orphans=14d | done 1d | orphan 20d keep"), "");
+        assert_eq!(
+            steps("orphans=14d | done 1d | orphan 20d named:lost+found"),
+            ""
+        );
+        assert_eq!(steps("| done 1d | orphan 20d"), "");
+    }
+
+    #[test]
+    fn expiry_is_judged_by_the_earlier_clock() {
+        let mut world = World::parse("retention=7d | done 6d | done 8d | done 9d");
+        assert_eq!(world.plan().steps.len(), 2, "a backup and its WAL");
+        world.now = world.now + std::time::Duration::from_hours(24 * 300);
+        assert_eq!(world.plan().steps.len(), 2, "no more than by the store's");
+    }
+
+    #[test]
+    fn one_attempt_or_deletes() {
+        let text = "schedule=0_2_*_*_* retention=1x rule=month:12 | done 2d | done 9d";
+        assert_eq!(
+            steps(text),
+            "keep 9d: first of the month, kept 12 months\n\
+             backup: due since 2026-11-20T02:00:00Z (0 2 * * *), last good ended 2026-11-18T12:00:00Z"
+        );
+        let text = "schedule=0_2_*_*_* retention=1x | done 2d | done 9d";
+        assert_eq!(waits(text), "the rest follows when the backup is done");
+        let plan = World::parse(text).plan();
+        let target = plan.targets.values().next().expect("one");
+        assert_eq!(target.window, target.window_after, "nothing is gone yet");
+    }
+
+    #[test]
+    fn a_mode_withholds_and_says_so() {
+        let text = "mode=additive schedule=0_2_*_*_* retention=1x | done 2d | done 9d";
+        assert!(steps(text).starts_with("backup: due"));
+        assert_eq!(
+            waits(text),
+            "mode is additive: would delete 9d\nmode is additive: would delete WAL"
+        );
+        let text = text.replace("additive", "observe");
+        assert_eq!(steps(&text), "");
+        assert_eq!(stands(&text), "blocked: mode is observe: 3 withheld");
+    }
+}

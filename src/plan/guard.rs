@@ -474,3 +474,6 @@ fn is_whole(catalog: &Catalog, backup: &Backup) -> bool {
     }
     backup.missing_archive().is_none()
 }
+
+#[cfg(test)]
+mod tests;

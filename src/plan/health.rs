@@ -186,3 +186,144 @@ fn history(catalog: &Catalog, facts: &ServerFacts) -> TimelineHistory {
     let own = facts.history.clone();
     own.unwrap_or_else(|| catalog.wal.history(facts.timeline))
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::plan::testing::{stands, steps};
+
+    #[test]
+    fn all_is_well() {
+        assert_eq!(stands("| done 1d"), "converged: nothing to do");
+        assert_eq!(stands("| nothing"), "converged: nothing to do");
+    }
+
+    #[test]
+    fn what_is_damaged_unreadable_or_from_the_future_is_told() {
+        assert_eq!(
+            stands("| done 1d | done 2d empty:"),
+            "stalled: backup 2d is damaged: archive `data` is missing or empty"
+        );
+        assert_eq!(
+            stands("| done 1d | unreadable 2d"),
+            "stalled: backup.info of 2d is unreadable: nonsense"
+        );
+        assert_eq!(
+            stands("| done 1d | done -1h"),
+            "stalled: backup -1h ends in the future"
+        );
+    }
+
+    #[test]
+    fn segments_that_were_archived_and_are_gone_are_a_gap() {
+        let gap = |text: &str| stands(text).lines().next().unwrap_or_default().to_owned();
+        let lost = "| wal 1:900-1002 1:1005-1007 1:1009-1010 | done 9h";
+        assert_eq!(
+            gap(lost),
+            "stalled: WAL gap of 3 from 0000000100000003000000EB"
+        );
+        let healed = format!("{lost} | done 1h begin:1009");
+        assert_eq!(gap(&healed), "converged: nothing to do");
+        let running = "| wal 1:900-1005 | done 9h | postgres archived:1005";
+        assert_eq!(
+            gap(running),
+            "converged: nothing to do",
+            "the rest is not archived yet"
+        );
+        let unchecked = format!("check=off {lost}");
+        assert_eq!(gap(&unchecked), "converged: nothing to do");
+        let far = "| wal 1:900-1002 1:900000-900001 | done 9h | postgres archived:900001";
+        assert_eq!(
+            gap(far),
+            "stalled: WAL gap of 898997 from 0000000100000003000000EB"
+        );
+    }
+
+    #[test]
+    fn a_gap_is_looked_for_along_the_ancestry() {
+        let gap = |text: &str| stands(text).lines().next().unwrap_or_default().to_owned();
+        let promoted = "| wal 1:900-1004 2:1004-1010 | history 2:1@1004 | done 9h | postgres tl:2 archived:1010";
+        assert_eq!(gap(promoted), "converged: nothing to do");
+        let lost = promoted.replace("1:900-1004", "1:900-1001");
+        assert_eq!(
+            gap(&lost),
+            "stalled: WAL gap of 2 from 0000000100000003000000EA"
+        );
+        let lost = promoted.replace("2:1004-1010", "2:1005-1010");
+        assert_eq!(
+            gap(&lost),
+            "stalled: WAL gap of 1 from 0000000200000003000000EC"
+        );
+        // The old primary went on for a while: nobody needs that.
+        let beyond = promoted.replace("1:900-1004", "1:900-1004 1:1007-1008");
+        assert_eq!(gap(&beyond), "converged: nothing to do");
+        // Where the new timeline comes from is not archived yet.
+        let unknown = "| wal 1:900-1004 2:1004-1010 | done 9h | postgres tl:2 archived:1010";
+        assert_eq!(gap(unknown), "converged: nothing to do");
+        let of_old = "| wal 1:900-1002 1:1005-1010 | done 9h | postgres archived:1010 tl:2";
+        assert_eq!(
+            gap(of_old),
+            "converged: nothing to do",
+            "archived before the promotion"
+        );
+    }
+
+    #[test]
+    fn lag_is_the_age_of_the_oldest_segment_that_waits() {
+        let ready = "lag=5m | done 1d | postgres ready:20m";
+        assert_eq!(
+            stands(ready),
+            "stalled: WAL 0000000100000003000000F3 waits for 20m, more than 5m"
+        );
+        assert_eq!(
+            stands(&ready.replace("lag=5m", "lag=1h")),
+            "converged: nothing to do"
+        );
+        assert_eq!(
+            stands(&ready.replace("lag=5m", "")),
+            "converged: nothing to do"
+        );
+        assert_eq!(
+            stands("lag=5m | done 1d | postgres failing:2h"),
+            "stalled: archiving 0000000100000003000000F3 fails, the last success was 2h ago"
+        );
+        let standby = "lag=5m | done 1d | postgres standby ready:20m";
+        assert_eq!(
+            stands(standby),
+            "converged: nothing to do",
+            "its primary archives"
+        );
+        assert_eq!(
+            stands("| done 1d | postgres off"),
+            "stalled: archive_mode is off: no WAL is archived"
+        );
+    }
+
+    #[test]
+    fn what_is_unknown_blocks() {
+        assert_eq!(
+            stands("| done 1d | lose catalog"),
+            "blocked: the catalog is unknown: no answer"
+        );
+        assert_eq!(
+            stands("| done 1d | lose destination"),
+            "blocked: the catalog is unknown: it was not looked at"
+        );
+        assert_eq!(
+            stands("| done 1d | postgres sys:2"),
+            "blocked: the prefix belongs to system 1, found 2"
+        );
+        let old = "retention=1x | done 1d | done 9d";
+        for lost in [
+            "attempts",
+            "tombstones",
+            "keeps",
+            "clock",
+            "identity",
+            "server",
+        ] {
+            let text = format!("{old} | lose {lost}");
+            assert!(stands(&text).starts_with("blocked: "), "{lost}");
+            assert_eq!(steps(&text), "", "{lost}");
+        }
+    }
+}

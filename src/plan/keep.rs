@@ -231,3 +231,125 @@ fn release(scene: &Scene<'_>, catalog: &Catalog, wanted: &Wanted, decision: &mut
         decision.step(scene, action, reason, Weight::default());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::plan::testing::{steps, waits};
+
+    #[test]
+    fn what_is_declared_is_kept_and_protected_at_once() {
+        let text = "retention=1x | done 1d | done 8d | declare 8d full | wal 1:920-1010";
+        assert_eq!(steps(text), "keep 8d: declared");
+        let text = "retention=1x | done 1d | done 8d name:v17 | done 9d | declare v17 full | wal 1:910-1010";
+        assert_eq!(
+            steps(text),
+            "keep 8d: declared\n\
+             delete 9d: outside REDUNDANCY 1; 1 newer is good\n\
+             delete WAL of 10: no retained backup needs it"
+        );
+        let text = "| done 1d | done 8d keep:full | declare 8d standalone";
+        assert_eq!(steps(text), "", "a full keep holds more");
+    }
+
+    #[test]
+    fn what_may_be_meant_is_protected() {
+        let text = "retention=1x | done 1d | done 8d name:a | done 9d name:a | declare a full | wal 1:910-1010";
+        assert_eq!(steps(text), "");
+        assert_eq!(waits(text), "several backups named `a`");
+        assert_eq!(waits("| done 1d | declare b full"), "no backup `b`");
+        let text = "failed=1d | done 1d | failed 8d | declare 8d full";
+        assert_eq!(
+            steps(text),
+            "",
+            "what failed cannot be kept, but it is not deleted either"
+        );
+    }
+
+    #[test]
+    fn a_declared_keep_ends() {
+        let text = "retention=1x | done 1d | done 8d | declare 8d full until:1h";
+        assert!(steps(text).starts_with("delete 8d: outside"));
+    }
+
+    #[test]
+    fn the_first_good_backup_of_every_period_is_kept() {
+        let text = "retention=1x rule=month:12 | done 1d | done 18d empty: | done 19d | done 21d | done 420d";
+        let expected = "keep 21d: first of the month, kept 12 months\n\
+                        keep 19d: first of the month, kept 12 months\n\
+                        delete 420d: outside REDUNDANCY 1; 1 newer is good\n\
+                        delete WAL of 789: no retained backup needs it";
+        assert_eq!(steps(text), expected);
+    }
+
+    #[test]
+    fn the_first_of_a_period_is_never_moved() {
+        // The one of the 19th day ago was finished only after that of the 18th had been kept.
+        let text = "rule=month:12 | done 1d | done 18d keep:standalone | done 19d \
+                    | record 18d standalone until:2027-11-01T00:00:00Z";
+        assert_eq!(steps(text), "");
+        let by_others = text.replace("| record", "| done 400d | record 400d full | declare");
+        let by_others = by_others.split("| declare").next().expect("text");
+        assert_eq!(
+            steps(by_others),
+            "keep 19d: first of the month, kept 12 months"
+        );
+    }
+
+    #[test]
+    fn the_strongest_wish_counts() {
+        let text = "rule=month:12 rule=week:4:full | done 3d";
+        assert_eq!(steps(text), "keep 3d: first of the week, kept 4 weeks");
+    }
+
+    #[test]
+    fn a_keep_of_ours_is_released_when_it_ends() {
+        let text = "| done 1d | done 8d keep:full | record 8d full until:1h";
+        assert_eq!(steps(text), "release 8d: kept until 2026-11-20T11:00:00Z");
+        let stay = [
+            ("until:1h", "", "for ever"),
+            ("until:1h", "until:-1h", "not ended"),
+            (
+                "record 8d full",
+                "record 8d standalone",
+                "somebody else set it",
+            ),
+            (
+                "record 8d full until:1h",
+                "postgres archived:1010",
+                "a person's",
+            ),
+            (
+                "until:1h",
+                "until:1h | declare 8d standalone",
+                "still wanted",
+            ),
+            ("until:1h", "until:1h | lose tombstones", "nothing is known"),
+            (
+                "until:1h",
+                "until:3m | store 4m",
+                "the store's clock has not reached it",
+            ),
+        ];
+        for (from, to, why) in stay {
+            assert_eq!(steps(&text.replace(from, to)), "", "{why}");
+        }
+    }
+
+    #[test]
+    fn a_persons_keep_is_widened_for_ever() {
+        let mut world = crate::plan::testing::World::parse(
+            "rule=month:12:full | done 1d | done 8d keep:standalone | declare 8d full until:-9d",
+        );
+        let until = |world: &crate::plan::testing::World| {
+            let plan = world.plan();
+            let action = &plan.steps.first().expect("a step").action;
+            let crate::model::action::Action::SetKeep { until, .. } = action else {
+                panic!("not a keep");
+            };
+            until.is_some()
+        };
+        assert!(!until(&world), "it must not be released one day");
+        world.fact("record 8d standalone until:1d");
+        assert!(until(&world), "ours ends");
+    }
+}

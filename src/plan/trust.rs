@@ -132,3 +132,46 @@ pub(super) fn unknown(what: &str, why: &str) -> Waiting {
         why: why.to_owned(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::plan::testing::{stands, steps, waits};
+
+    #[test]
+    fn clocks_that_disagree_stop_deletes() {
+        let text = "retention=1x | done 1d | done 9d";
+        assert!(steps(text).starts_with("delete 9d"));
+        for clock in [
+            "store 6m",
+            "store -6m",
+            "postgres clock:6m",
+            "postgres clock:-6m",
+        ] {
+            let text = format!("{text} | {clock}");
+            assert_eq!(steps(&text), "", "{clock}");
+            assert_eq!(waits(&text), "clocks disagree by 6m", "{clock}");
+            assert_eq!(
+                stands(&text),
+                "stalled: clocks disagree by 6m; no deletes",
+                "{clock}"
+            );
+        }
+        assert!(steps(&format!("{text} | store 4m")).starts_with("delete 9d"));
+    }
+
+    #[test]
+    fn what_cannot_be_understood_stops_deletes_but_not_backups() {
+        let text = "schedule=@hourly retention=1x | done 1d | done 9d | unreadable 3d";
+        assert!(steps(text).starts_with("backup: due"));
+        let text = text.replace("schedule=@hourly", "");
+        assert_eq!(steps(&text), "");
+        assert_eq!(waits(&text), "backup 3d is unknown: nonsense");
+    }
+
+    #[test]
+    fn another_cluster_stops_everything() {
+        let text = "schedule=@hourly retention=1x | done 1d | done 9d | identity 2";
+        assert_eq!(steps(text), "");
+        assert_eq!(waits(text), "the prefix belongs to system 2, found 1");
+    }
+}
