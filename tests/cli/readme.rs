@@ -115,7 +115,7 @@ fn observed(now: Timestamp) -> Observed {
         attempts: Knowledge::Known(BTreeMap::new()),
         tombstones: Knowledge::Known(Vec::new()),
         keep_records: Knowledge::Known(BTreeMap::new()),
-        uploads: Vec::new(),
+        uploads: Knowledge::Known(Vec::new()),
     };
     let archived = SegmentNumber(last).name(TimelineId::FIRST, SegmentSize::DEFAULT);
     Observed {
