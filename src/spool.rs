@@ -9,6 +9,7 @@
 //! appear under their names only whole and durable.
 
 use std::{
+    fmt::Write as _,
     fs, io,
     io::Write as _,
     os::unix::fs::{DirBuilderExt as _, MetadataExt as _},
@@ -128,9 +129,12 @@ impl Spool {
             digest.update(part.as_bytes());
         }
         let digest = digest.finalize();
-        let hex: String = digest[..12].iter().map(|b| format!("{b:02x}")).collect();
+        let mut name = format!("{purpose}-");
+        for byte in &digest[..12] {
+            write!(name, "{byte:02x}").expect("a text takes everything");
+        }
         Folder {
-            path: self.root.join(format!("{purpose}-{hex}")),
+            path: self.root.join(name),
         }
     }
 }

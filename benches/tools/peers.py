@@ -155,8 +155,6 @@ addressing_style = "path"
 [defaults]
 destination = "sink"
 method = "files"
-connection = "host={bed.socket} user=postgres dbname=postgres"
-pgdata = "{bed.pgdata}"
 jobs = {bed.cores}
 immediate_checkpoint = true
 """)
@@ -168,8 +166,11 @@ immediate_checkpoint = true
         self.add_server("backup-gzip", 'compression = { codec = "gzip", level = 6 }')
 
     def add_server(self, name, *lines):
+        own = [f'connection = "host={self.bed.socket} user=postgres dbname=postgres"']
+        if not any(line.startswith("pgdata") for line in lines):
+            own.append(f'pgdata = "{self.bed.pgdata}"')
         with open(self.config, "a") as file:
-            file.write("\n".join(["", f"[servers.{name}]", *lines, ""]))
+            file.write("\n".join(["", f"[servers.{name}]", *own, *lines, ""]))
         self.servers.append(name)
 
     def command(self, *arguments):

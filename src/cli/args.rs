@@ -16,7 +16,8 @@ use crate::model::{
     name = "barkeep",
     version,
     max_term_width = 100,
-    disable_help_subcommand = true
+    disable_help_subcommand = true,
+    after_help = "Documentation: docs/ beside the program, beginning with docs/commands.md"
 )]
 pub struct Arguments {
     /// Options that every command takes.
@@ -63,36 +64,79 @@ pub enum Format {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Check the configuration, without contacting anything
+    ///
+    /// Reads the file, what it includes, and the time zones that it names; no secret. All errors and warnings are shown at once, each
+    /// with its place. Ends with 3 if there is an error.
     Validate(Validate),
     /// Show what reconcile would do, and why; changes nothing
+    ///
+    /// Each line begins with a sign: `+` adds, `~` keeps or releases, `-` deletes, `!` is blocked or stalled, `.` waits. Ends with 0 when
+    /// the plan is made, with 8 where a catalog or a server cannot be reached: the rest is planned all the same.
     Plan(Plan),
     /// Show a plan that was saved with `plan --out`
+    ///
+    /// Contacts nothing. Ends with 10 if the file was changed since it was saved.
     ShowPlan(ShowPlan),
     /// Make true what the configuration says
+    ///
+    /// Observes, plans, has a guard check the plan, executes it and looks again, until nothing is left to do. Backups that it starts are
+    /// waited for. What fails is left to the next run. It is safe to run twice at once, and to kill. One line at the end says what was
+    /// done and what is left.
     Reconcile(Reconcile),
     /// Show how each server stands
+    ///
+    /// One line for each server and destination, and below it whatever is not as it should be. Ends with 6 if an objective is missed: WAL
+    /// that lags or is missing, a damaged backup.
     Status(Select),
     /// Show every rule and reference that holds one backup
+    ///
+    /// In each destination that has it: its status, the verdict of the retention with all its reasons, who keeps it, what builds on it and
+    /// what is planned for it.
     Explain(Explain),
     /// List backups
+    ///
+    /// Those that barkeep made and those that Barman made. The servers themselves are not asked.
     List(List),
     /// Show one backup
     Show(Show),
     /// Take a backup now, whatever the schedule says
+    ///
+    /// It counts for the schedule like any other. Ends with 9 if data pages were damaged when they were read.
     Backup(Backup),
     /// Set or release the keep of a backup
+    ///
+    /// A kept backup stays whatever the retention says: `full` with all WAL since, so that every later instant can be reached from it, or
+    /// `standalone` with only the WAL that makes it consistent. A keep with `--until` is released when that has passed; any other by
+    /// nobody but a person.
     Keep(Keep),
     /// Delete one backup by name
+    ///
+    /// Ends with 4 for a backup that is kept or needed by another, and if fewer good ones than `minimum_redundancy` would be left. Its WAL
+    /// goes with the next `reconcile`, if nothing else needs it.
     Delete(Delete),
     /// Restore a backup into a directory
+    ///
+    /// The settings for recovery are written, so that PostgreSQL can be started right away. Archiving is off in the restored cluster unless
+    /// asked otherwise. Without a target, recovery goes on to the end of the archive.
     Restore(Restore),
     /// Archive one WAL file: for `archive_command`
+    ///
+    /// Ends with 0 when the file is durable in every destination of the server, also if it was there before with the same content;
+    /// otherwise with 1, and PostgreSQL asks again.
     WalArchive(WalArchive),
     /// Fetch one WAL file: for `restore_command`
+    ///
+    /// Ends with 0 when the file is there, and with 1 if every destination has proved that it lacks it, which ends a recovery. If that
+    /// cannot be told, it ends with 255 after a minute of trying, which stops a recovery instead of ending it too early; or with 1 on a
+    /// standby, which streams meanwhile and asks again.
     WalRestore(WalRestore),
     /// Check that servers and destinations can be reached and used
+    ///
+    /// Says for each what was looked at, what was found, and what mends it.
     Check(Select),
     /// Print the configuration as it is understood
+    ///
+    /// With all layers merged: no includes, policies or defaults. What is printed is a configuration itself.
     ShowConfig(ShowConfig),
     /// Print man pages, completions or the JSON Schema
     Generate(Generate),
@@ -108,7 +152,7 @@ pub struct Select {
     #[arg(long, value_name = "KEY=VALUE", value_parser = label)]
     pub select: Vec<(String, String)>,
     /// Take this instant as the present, such as 2026-11-20T22:40:11Z
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", value_parser = instant)]
     pub now: Option<Timestamp>,
 }
 
@@ -147,6 +191,8 @@ pub struct ShowPlan {
 
 /// `reconcile`
 #[derive(Debug, Args)]
+// What changes something has the clock of now.
+#[command(mut_arg("now", |now| now.hide(true)))]
 pub struct Reconcile {
     /// Which servers.
     #[command(flatten)]
@@ -167,7 +213,7 @@ pub struct Explain {
     /// The backup: id, name, or a shortcut such as `latest`
     pub backup: String,
     /// Take this instant as the present
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", value_parser = instant)]
     pub now: Option<Timestamp>,
 }
 
@@ -224,7 +270,7 @@ pub struct Keep {
     #[arg(long, value_name = "TEXT")]
     pub reason: Option<String>,
     /// Until when it is kept
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", value_parser = instant)]
     pub until: Option<Timestamp>,
     /// In this destination, if the server has several
     #[arg(long, value_name = "NAME")]
@@ -386,6 +432,11 @@ fn label(text: &str) -> Result<(String, String), String> {
         Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
         _ => Err("write KEY=VALUE".to_owned()),
     }
+}
+
+fn instant(text: &str) -> Result<Timestamp, String> {
+    let wrong = |_| "write an instant such as 2026-11-20T22:40:11Z".to_owned();
+    text.parse().map_err(wrong)
 }
 
 fn tablespace(text: &str) -> Result<(String, PathBuf), String> {

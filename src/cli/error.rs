@@ -4,9 +4,12 @@ use std::{io, path::PathBuf};
 
 use super::exit::Exit;
 use crate::{
-    failure::Failure,
+    failure::{Failure, Kind},
     model::names::{DestinationName, ServerName},
 };
+
+/// What to do when something cannot be reached.
+pub(super) const CHECK: &str = "`barkeep check` says what can be reached, and what mends it";
 
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
@@ -29,6 +32,16 @@ pub(super) enum Error {
         server: ServerName,
         /// The destination.
         destination: DestinationName,
+        /// Those that it uses.
+        known: Vec<String>,
+    },
+    /// A destination that the configuration does not know.
+    #[error("there is no destination `{destination}` in the configuration")]
+    UnknownDestination {
+        /// Its name.
+        destination: DestinationName,
+        /// Those that there are.
+        known: Vec<String>,
     },
     /// Several destinations, and none chosen.
     #[error("`{server}` has several destinations")]
@@ -51,6 +64,8 @@ pub(super) enum Error {
         doing: String,
         /// Why it failed.
         source: Failure,
+        /// What to do next.
+        hint: Option<String>,
     },
     /// A file could not be read or written.
     #[error("cannot {doing} `{path}`")]
@@ -79,7 +94,22 @@ impl Error {
         Self::Failed {
             doing: doing.into(),
             source,
+            hint: None,
         }
+    }
+
+    /// A saved plan that no longer fits.
+    pub(super) fn stale(doing: impl Into<String>, source: Failure) -> Self {
+        Self::failed(doing, source).hinted("make a new one with `barkeep plan --out FILE`")
+    }
+
+    /// Says what to do next.
+    #[must_use]
+    pub(super) fn hinted(mut self, text: impl Into<String>) -> Self {
+        if let Self::Failed { hint, .. } = &mut self {
+            *hint = Some(text.into());
+        }
+        self
     }
 
     /// How the program ends because of it.
@@ -88,6 +118,7 @@ impl Error {
             Self::Configuration
             | Self::NoSuchServer { .. }
             | Self::NoSuchDestination { .. }
+            | Self::UnknownDestination { .. }
             | Self::WhichDestination { .. }
             | Self::NothingSelected
             | Self::Usage(_) => Exit::Usage,
@@ -99,18 +130,29 @@ impl Error {
     /// What to do next.
     pub(super) fn hint(&self) -> Option<String> {
         match self {
-            Self::NoSuchServer { known, .. } if known.is_empty() => {
-                Some("the configuration declares no server".to_owned())
+            Self::NoSuchServer { known, .. }
+            | Self::NoSuchDestination { known, .. }
+            | Self::UnknownDestination { known, .. }
+                if known.is_empty() =>
+            {
+                Some("the configuration declares none at all".to_owned())
             }
-            Self::NoSuchServer { known, .. } => Some(format!("it has {}", known.join(", "))),
+            Self::NoSuchServer { known, .. }
+            | Self::NoSuchDestination { known, .. }
+            | Self::UnknownDestination { known, .. } => {
+                Some(format!("there is {}", known.join(", ")))
+            }
             Self::WhichDestination { known, .. } => Some(format!(
                 "add `--destination` with one of {}",
                 known.join(", ")
             )),
-            Self::NoSuchDestination { .. } => {
-                Some("`barkeep show-config` prints the destinations of each server".to_owned())
-            }
             Self::Configuration => Some("`barkeep validate` shows all that is wrong".to_owned()),
+            Self::Failed {
+                hint: Some(hint), ..
+            } => Some(hint.clone()),
+            Self::Failed { source, .. } if source.kind == Kind::Unreachable => {
+                Some(CHECK.to_owned())
+            }
             _ => None,
         }
     }

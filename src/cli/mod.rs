@@ -1,11 +1,12 @@
 //! The command line: parse, call, render. Nothing is decided here.
 //!
+//! [`args`] is what can be typed, one file in `commands` is one command, `output` alone writes, [`mod@reference`] is the documentation.
 //! Data goes to standard output, talk to standard error. How the program ends is one table, [`exit`]; `wal-archive` and
 //! `wal-restore` speak PostgreSQL's codes instead, because PostgreSQL is who asks.
 
 use std::{path::PathBuf, process::ExitCode, sync::Arc};
 
-use clap::Parser as _;
+use clap::{CommandFactory as _, Parser as _, error::ErrorKind};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -20,6 +21,7 @@ use crate::{
 
 pub mod args;
 pub mod exit;
+pub mod reference;
 
 mod bars;
 mod commands;
@@ -28,8 +30,11 @@ mod log;
 mod output;
 mod selection;
 mod signals;
+mod standing;
+mod table;
 
 use args::{Arguments, Command};
+use commands::configuration::Warnings;
 use error::Error;
 use exit::Exit;
 use output::Output;
@@ -39,13 +44,14 @@ struct Session {
     config: PathBuf,
     output: Output,
     verbosity: log::Verbosity,
+    warnings: Warnings,
     cancel: CancellationToken,
 }
 
 impl Session {
     /// Loads the configuration and opens its destinations. `now` fixes the clock.
     async fn ports(&self, now: Option<Timestamp>) -> Result<Ports, Error> {
-        let desired = commands::configuration::load(&self.config)?;
+        let desired = commands::configuration::load(&self.config, self.warnings)?;
         let clock = now.map_or(Clock::System, Clock::Fixed);
         Ok(Ports::open(desired, clock, self.cancel.clone(), self.progress()).await)
     }
@@ -58,13 +64,13 @@ impl Session {
             Arc::new(Unwatched)
         }
     }
+}
 
-    /// Tells an error with its causes and, where there is one, what to do next.
-    fn complain(&self, error: &Error) {
-        output::talk(&format!("error: {}", chain(error)));
-        if let Some(hint) = error.hint() {
-            output::talk(&format!("hint: {hint}"));
-        }
+/// Tells an error with its causes and, where there is one, what to do next.
+fn complain(error: &Error) {
+    output::talk(&format!("error: {}", chain(error)));
+    if let Some(hint) = error.hint() {
+        output::talk(&format!("hint: {hint}"));
     }
 }
 
@@ -76,15 +82,21 @@ pub fn main(arguments: impl IntoIterator<Item = std::ffi::OsString>) -> ExitCode
     }
 }
 
-/// Help and version are data and a success; anything else is a usage error.
+/// Help and version are data and a success; anything else is a usage error, and whoever types nothing at all is helped.
 fn usage(error: &clap::Error) -> ExitCode {
-    let text = error.render();
+    let lost = error.kind() == ErrorKind::MissingSubcommand;
+    let text = if lost {
+        Arguments::command().render_help()
+    } else {
+        error.render()
+    };
     if error.use_stderr() {
-        output::talk(&if output::wants_colour() {
+        let text = if output::wants_colour() {
             text.ansi().to_string()
         } else {
             text.to_string()
-        });
+        };
+        output::talk(&text.trim_end());
         return Exit::Usage.into();
     }
     let written = output::data(&text.to_string());
@@ -94,7 +106,12 @@ fn usage(error: &clap::Error) -> ExitCode {
 fn run(arguments: Arguments) -> ExitCode {
     let verbosity = log::Verbosity::new(arguments.global.verbose, arguments.global.quiet);
     log::start(verbosity);
+    let warnings = match arguments.command {
+        Command::WalArchive(_) | Command::WalRestore(_) => Warnings::Untold,
+        _ => Warnings::Told,
+    };
     let session = Session {
+        warnings,
         config: arguments.global.config,
         output: Output::new(arguments.global.format),
         verbosity,
@@ -114,14 +131,17 @@ fn run(arguments: Arguments) -> ExitCode {
     let runtime = match runtime {
         Ok(runtime) => runtime,
         Err(error) => {
-            session.complain(&Error::Usage(format!("cannot start the runtime: {error}")));
+            complain(&Error::Usage(format!("cannot start the runtime: {error}")));
             return Exit::Failed.into();
         }
     };
-    runtime.block_on(signals::watched(
+    let ended = runtime.block_on(signals::watched(
         &session.cancel,
         dispatch(arguments.command, &session),
-    ))
+    ));
+    // Whoever was told twice to stop does not wait for threads that still read or compress.
+    runtime.shutdown_background();
+    ended
 }
 
 async fn dispatch(command: Command, session: &Session) -> ExitCode {
@@ -147,7 +167,7 @@ async fn dispatch(command: Command, session: &Session) -> ExitCode {
     match result {
         Ok(exit) => exit.into(),
         Err(error) => {
-            session.complain(&error);
+            complain(&error);
             error.exit().into()
         }
     }

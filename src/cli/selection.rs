@@ -1,6 +1,9 @@
 //! Which servers, destinations and backups a command line means.
 
-use super::{args::Select, error::Error};
+use super::{
+    args::Select,
+    error::{CHECK, Error},
+};
 use crate::{
     failure::{Failure, Kind},
     model::{
@@ -49,6 +52,18 @@ pub(super) fn server<'a>(desired: &'a Desired, name: &ServerName) -> Result<&'a 
     })
 }
 
+/// Checks that a destination is configured.
+pub(super) fn destination(desired: &Desired, name: &DestinationName) -> Result<(), Error> {
+    if desired.destinations.contains_key(name) {
+        return Ok(());
+    }
+    let known = desired.destinations.keys().map(ToString::to_string);
+    Err(Error::UnknownDestination {
+        destination: name.clone(),
+        known: known.collect(),
+    })
+}
+
 /// The entry of a server that a command is about: the one named, or the only one.
 pub(super) fn entry<'a>(
     server: &'a Server,
@@ -58,16 +73,19 @@ pub(super) fn entry<'a>(
         (Some(name), _) => server.entry(name).ok_or_else(|| Error::NoSuchDestination {
             server: server.name.clone(),
             destination: name.clone(),
+            known: destinations(server),
         }),
         (None, [only]) => Ok(only),
-        (None, entries) => Err(Error::WhichDestination {
+        (None, _) => Err(Error::WhichDestination {
             server: server.name.clone(),
-            known: entries
-                .iter()
-                .map(|entry| entry.destination.to_string())
-                .collect(),
+            known: destinations(server),
         }),
     }
+}
+
+fn destinations(server: &Server) -> Vec<String> {
+    let entries = server.entries.iter();
+    entries.map(|entry| entry.destination.to_string()).collect()
 }
 
 /// The catalog that was read in a destination.
@@ -87,7 +105,9 @@ pub(super) fn catalog<'a>(
         .map(|stored| &stored.catalog)
     {
         Some(Knowledge::Known(catalog)) => Ok(catalog),
-        Some(Knowledge::Unknown(failure)) => Err(Error::failed(doing(), failure.clone())),
+        Some(Knowledge::Unknown(failure)) => {
+            Err(Error::failed(doing(), failure.clone()).hinted(CHECK))
+        }
         Some(Knowledge::Absent) | None => Err(Error::failed(
             doing(),
             Failure::new(Kind::NotFound, "there is nothing in it"),
@@ -97,11 +117,12 @@ pub(super) fn catalog<'a>(
 
 /// The backup that a text means: an id, a name, or a shortcut.
 pub(super) fn backup<'a>(catalog: &'a Catalog, text: &str) -> Result<&'a Backup, Error> {
-    let doing = || format!("cannot find backup `{text}`");
-    let id = recovery::resolve(catalog, text)
-        .map_err(|error| Error::failed(doing(), Failure::of(error.kind(), &error)))?;
-    let unknown = || Failure::new(Kind::NotFound, "it is not in the catalog");
-    catalog
-        .backup(&id)
-        .ok_or_else(|| Error::failed(doing(), unknown()))
+    let found = recovery::resolve(catalog, text).map_err(|error| {
+        Error::failed("cannot find the backup", Failure::of(error.kind(), &error))
+            .hinted("`barkeep list` shows all; an id, a name, `latest` and `oldest` are understood")
+    })?;
+    catalog.backup(&found).ok_or_else(|| {
+        let unknown = Failure::new(Kind::NotFound, "it is not in the catalog");
+        Error::failed(format!("cannot find backup `{text}`"), unknown)
+    })
 }

@@ -203,6 +203,7 @@ impl Reader {
                 Component::Normal(name) if is_pattern(&name.to_string_lossy()) => {
                     self.matching(base, &name.to_string_lossy())
                 }
+                Component::ParentDir => vec![above(base)],
                 component => vec![base.join(component)],
             };
             found = found.iter().flat_map(step).collect();
@@ -226,7 +227,7 @@ impl Reader {
         let listed = fs::read_dir(here).into_iter().flatten().flatten();
         let mut names: BTreeSet<_> = listed.map(|entry| entry.file_name()).collect();
         if let Some(staged) = &self.staged
-            && staged.place.parent() == Some(&plain(here))
+            && staged.place.parent() == here.canonicalize().ok().as_deref()
         {
             names.extend(staged.place.file_name().map(ToOwned::to_owned));
         }
@@ -239,9 +240,31 @@ impl Reader {
     }
 }
 
-/// A path that can be compared: absolute, without `.`.
+/// A path that can be compared, also of a file that does not exist yet.
 fn plain(path: &Path) -> PathBuf {
-    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
+    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let resolved = absolute
+        .parent()
+        .and_then(|parent| parent.canonicalize().ok());
+    match (resolved, absolute.file_name()) {
+        (Some(parent), Some(name)) => parent.join(name),
+        _ => absolute,
+    }
+}
+
+/// The directory above another, spelled without `..` where that is the same.
+fn above(directory: &Path) -> PathBuf {
+    let named = matches!(
+        directory.components().next_back(),
+        Some(Component::Normal(_))
+    );
+    match directory
+        .parent()
+        .filter(|_| named && !directory.is_symlink())
+    {
+        Some(parent) => parent.to_owned(),
+        None => directory.join(".."),
+    }
 }
 
 fn is_pattern(text: &str) -> bool {

@@ -44,7 +44,20 @@ pub fn validate(path: &Path, staged: Option<&Staged>) -> Report {
     }
 }
 
-/// What `barkeep show-config` prints: the configuration as it holds, layers merged, as TOML.
-pub fn show(path: &Path, origins: Origins) -> Result<String, Report> {
-    read(path, None).map(|compiled| origin::show(&compiled.merged, origins))
+/// What `barkeep show-config` prints.
+#[derive(Clone, Debug)]
+pub struct Shown {
+    /// The configuration as it holds, layers merged, as TOML.
+    pub text: String,
+    /// Where each of its values came from; none if nobody asked.
+    pub origins: Option<Vec<origin::Leaf>>,
+}
+
+/// The configuration as it holds, layers merged.
+pub fn show(path: &Path, origins: Origins) -> Result<Shown, Report> {
+    let compiled = read(path, None)?;
+    Ok(Shown {
+        text: origin::show(&compiled.merged, origins),
+        origins: (origins == Origins::Shown).then(|| origin::leaves(&compiled.merged)),
+    })
 }

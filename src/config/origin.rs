@@ -5,6 +5,8 @@
 
 use std::fmt::Write;
 
+use serde::Serialize;
+
 use super::{
     compile::{Merged, MergedServer},
     source::{Sources, Span},
@@ -31,55 +33,86 @@ const INLINE: [&str; 5] = [
 /// The width to which leaves with origins are padded.
 const LEAF_WIDTH: usize = 60;
 
+/// One value, and where it came from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Leaf {
+    /// The table that it stands in: `servers.orders.backups[0]`.
+    pub table: String,
+    /// Its key, dotted where tables lie in tables.
+    pub key: String,
+    /// `built in`, or a file and its line.
+    pub origin: String,
+}
+
 /// Prints what holds, as TOML.
 pub fn show(merged: &Merged, origins: Origins) -> String {
+    page(merged, origins).text
+}
+
+/// Every value that holds, with where it came from.
+pub fn leaves(merged: &Merged) -> Vec<Leaf> {
+    page(merged, Origins::Hidden).leaves
+}
+
+fn page(merged: &Merged, origins: Origins) -> Page<'_> {
     let mut page = Page {
         sources: &merged.sources,
         origins,
+        table: String::new(),
         text: "version = 1\n".to_owned(),
+        leaves: Vec::new(),
     };
     for (name, destination) in &merged.destinations {
-        page.header(&format!("[destinations.{}]", key(name)));
-        page.table("", destination);
+        page.header(&format!("destinations.{}", key(name)), None);
+        page.values("", destination);
     }
     for (name, server) in &merged.servers {
         page.server(&key(name), server);
     }
-    page.text
+    page
 }
 
 struct Page<'a> {
     sources: &'a Sources,
     origins: Origins,
+    table: String,
     text: String,
+    leaves: Vec<Leaf>,
 }
 
 impl Page<'_> {
     fn server(&mut self, name: &str, merged: &MergedServer) {
-        self.header(&format!("[servers.{name}]"));
+        self.header(&format!("servers.{name}"), None);
         let own = super::merge::without(&merged.server, &["backups", "policy"]);
-        self.table("", &own);
-        for keep in &merged.keeps {
-            self.header(&format!("[[servers.{name}.keep]]"));
-            self.table("", keep);
+        self.values("", &own);
+        for (index, keep) in merged.keeps.iter().enumerate() {
+            self.header(&format!("servers.{name}.keep"), Some(index));
+            self.values("", keep);
         }
-        for entry in &merged.entries {
-            self.header(&format!("[[servers.{name}.backups]]"));
+        for (index, entry) in merged.entries.iter().enumerate() {
+            self.header(&format!("servers.{name}.backups"), Some(index));
             // The policy's settings are printed in full, so naming it would only say them twice.
-            self.table("", &super::merge::without(entry, &["policy"]));
+            self.values("", &super::merge::without(entry, &["policy"]));
         }
     }
 
-    fn header(&mut self, header: &str) {
+    /// Begins a table, or the next one of a list of tables.
+    fn header(&mut self, table: &str, index: Option<usize>) {
+        let header = match index {
+            None => format!("[{table}]"),
+            Some(_) => format!("[[{table}]]"),
+        };
+        let index = index.map(|index| format!("[{index}]")).unwrap_or_default();
+        self.table = format!("{table}{index}");
         let _ = write!(self.text, "\n{header}\n");
     }
 
-    fn table(&mut self, prefix: &str, node: &Node) {
+    fn values(&mut self, prefix: &str, node: &Node) {
         for (name, item) in node.table().into_iter().flatten() {
             let path = format!("{prefix}{}", key(name));
             match item.node.table() {
                 Some(_) if !INLINE.contains(&name.as_str()) => {
-                    self.table(&format!("{path}."), &item.node);
+                    self.values(&format!("{path}."), &item.node);
                 }
                 _ => self.leaf(&path, &item.node, &item.key),
             }
@@ -87,6 +120,11 @@ impl Page<'_> {
     }
 
     fn leaf(&mut self, path: &str, node: &Node, at: &Span) {
+        self.leaves.push(Leaf {
+            table: self.table.clone(),
+            key: path.to_owned(),
+            origin: self.origin(at),
+        });
         let leaf = format!("{path} = {}", value(node));
         let _ = match self.origins {
             Origins::Hidden => writeln!(self.text, "{leaf}"),

@@ -17,44 +17,32 @@
 //! There is no state but the arguments, so a server can hold everything warm. Memory: one file, compressed, per segment under way
 //! (at most [`Backlog::parallel`]); of files above 64 MiB, two parts.
 
-use std::{
-    io,
-    num::NonZeroUsize,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{num::NonZeroUsize, path::Path, time::Duration};
 
 use futures_util::future::join_all;
 use tokio::task;
 
 use crate::{
-    failure::{Failure, Kind},
-    format::{
-        self,
-        wal_header::{self, ContentCheck},
-    },
-    model::{
-        self,
-        compression::Codec,
-        names::DestinationName,
-        time::Timestamp,
-        wal::{SystemId, WalFile},
-    },
+    failure::Kind,
+    format::wal_header::ContentCheck,
+    model::{compression::Codec, names::DestinationName, time::Timestamp, wal::WalFile},
     spool::Spool,
-    store::{self, Archive, Key, Tags},
+    store::{Archive, Tags},
 };
 
 mod backlog;
 mod deliver;
+mod error;
 mod identity;
 mod prepare;
 #[cfg(test)]
 mod tests;
 
+pub use error::{Error, Warning};
 pub use identity::{WalArchiveCheck, check_wal_archive};
 
 use deliver::Delivery;
-use prepare::Prepared;
+use prepare::{Prepared, Purpose};
 
 /// A destination of WAL.
 #[derive(Clone, Debug)]
@@ -215,166 +203,6 @@ pub enum How {
     FirstKept,
 }
 
-/// What went not quite as it should, and did not stop the file.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Warning {
-    /// The segment is of a PostgreSQL that is not known here.
-    UnknownMagic(u16),
-    /// The first `.partial` of this name stays; this one, which differs, was put aside if records are kept.
-    PartialDiffers {
-        /// Where.
-        destination: DestinationName,
-        /// The one that stays.
-        first: Key,
-        /// Where this one was put.
-        aside: Option<Key>,
-    },
-    /// The destination cannot refuse to overwrite; that nothing was there had to do.
-    Unconditional(DestinationName),
-    /// A destination that is not required lacks the file.
-    Optional {
-        /// Which.
-        destination: DestinationName,
-        /// Why.
-        failure: Failure,
-    },
-    /// Archiving ahead stopped.
-    Ahead {
-        /// At which file.
-        file: WalFile,
-        /// Why.
-        failure: Failure,
-    },
-    /// The local cache cannot be used.
-    Spool(Failure),
-}
-
-/// Why a file was not archived.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// The file's name is none that PostgreSQL archives.
-    #[error("cannot archive `{path}`")]
-    Name {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: model::wal::Error,
-    },
-    /// No destination is required, so success would mean nothing.
-    #[error("no destination requires `{file}`")]
-    NoTarget {
-        /// The file.
-        file: WalFile,
-    },
-    /// The file cannot be read or compressed.
-    #[error("cannot read `{path}`")]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
-    /// The file is not the segment that its name says.
-    #[error("cannot archive `{path}`, which is not what its name says")]
-    Header {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: wal_header::Error,
-    },
-    /// The file is no history.
-    #[error("cannot archive `{path}`, which is not what its name says")]
-    History {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: format::history::Error,
-    },
-    /// The destination holds WAL of another cluster.
-    #[error(
-        "`{server}` in `{destination}` belongs to the system identifier {pinned}, not to {found}"
-    )]
-    Foreign {
-        /// The destination.
-        destination: DestinationName,
-        /// The server.
-        server: String,
-        /// Whose WAL is there.
-        pinned: SystemId,
-        /// Whose file this is.
-        found: SystemId,
-    },
-    /// The identity that is pinned cannot be understood.
-    #[error("cannot tell which cluster `{server}` in `{destination}` belongs to")]
-    Identity {
-        /// The destination.
-        destination: DestinationName,
-        /// The server.
-        server: String,
-        /// Why.
-        #[source]
-        source: store::ArchiveError,
-    },
-    /// The name is taken by other content.
-    #[error("`{existing}` in `{destination}` holds other content than `{file}`{}", aside(ours.as_ref()))]
-    Conflict {
-        /// The destination.
-        destination: DestinationName,
-        /// The file.
-        file: WalFile,
-        /// What is there.
-        existing: Key,
-        /// Where this file was put aside, if records are kept.
-        ours: Option<Key>,
-    },
-    /// The destination did not do what it was asked.
-    #[error("cannot archive `{file}` to `{destination}`")]
-    Store {
-        /// The destination.
-        destination: DestinationName,
-        /// The file.
-        file: WalFile,
-        /// Why.
-        #[source]
-        source: store::Error,
-    },
-    /// An optional destination took too long.
-    #[error("`{destination}` did not take `{file}` in time")]
-    Slow {
-        /// The destination.
-        destination: DestinationName,
-        /// The file.
-        file: WalFile,
-    },
-}
-
-fn aside(ours: Option<&Key>) -> String {
-    ours.map(|key| format!(", which was put aside as `{key}`"))
-        .unwrap_or_default()
-}
-
-impl Error {
-    /// The class of the failure.
-    pub fn kind(&self) -> Kind {
-        match self {
-            Self::Name { .. } | Self::NoTarget { .. } => Kind::Usage,
-            Self::Read { .. } => Kind::Failed,
-            Self::Header { .. } | Self::History { .. } => Kind::Verification,
-            Self::Foreign { .. } | Self::Identity { .. } | Self::Conflict { .. } => Kind::Refused,
-            Self::Store { source, .. } => source.kind(),
-            Self::Slow { .. } => Kind::Unreachable,
-        }
-    }
-
-    fn failure(&self) -> Failure {
-        Failure::of(self.kind(), self)
-    }
-}
-
 /// Archives one file, and what waits after it.
 ///
 /// `path` is the file in `pg_wal`, best absolute: markers belong to its directory.
@@ -397,7 +225,7 @@ pub async fn archive_wal(
             warnings,
         });
     }
-    let one = archive_one(path, file, targets, options).await?;
+    let one = archive_one((path, file), Purpose::Asked, targets, options).await?;
     let ahead = backlog::archive_ahead(path, &one, targets, options).await;
     warnings.extend(one.warnings);
     warnings.extend(ahead.warnings);
@@ -426,15 +254,15 @@ struct One {
 }
 
 async fn archive_one(
-    path: &Path,
-    file: WalFile,
+    (path, file): (&Path, WalFile),
+    purpose: Purpose,
     targets: &[ArchiveTarget],
     options: &ArchiveOptions,
 ) -> Result<One, Error> {
     // What is asked of the destinations before anything is sent overlaps with reading and compressing.
     let preparing = {
         let (path, options) = (path.to_owned(), options.clone());
-        blocking(move || prepare::prepare(&path, file, &options))
+        blocking(move || prepare::prepare(&path, file, purpose, &options))
     };
     let looking = targets
         .iter()

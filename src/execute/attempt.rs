@@ -141,7 +141,7 @@ impl fmt::Display for Taken {
             size(self.bytes),
             size(stored)
         )?;
-        if let base_backup::TakenState::WaitingForWals(first) = &self.state {
+        if let Some(first) = self.state.waiting_for() {
             write!(formatter, ", waiting for WAL {first}")?;
         }
         if self.is_damaged() {

@@ -13,8 +13,11 @@ mod archive;
 mod arrival;
 mod attempt;
 mod copy;
+mod describe;
+mod dimensions;
 mod error;
 mod exclude;
+mod findings;
 mod last;
 mod leftover;
 mod queue;
@@ -31,26 +34,24 @@ use tracing::Instrument as _;
 
 pub use self::{
     arrival::WalArrival,
-    copy::{Memory, Warning},
+    dimensions::Memory,
     error::Error,
+    findings::Warning,
     leftover::{Finished, abandon_attempt, finish_backup},
     server::{Postgres, Server},
 };
 use self::{
     arrival::{Needed, Patience},
     attempt::{Claim, Running},
-    copy::{Copy, CopyPorts, Findings, Order},
+    copy::{Copy, CopyPorts, Order},
     exclude::Rules,
+    findings::Findings,
     walk::Tree,
 };
 use crate::{
     clock::Clock,
     failure::chain,
-    format::{
-        backup_info::{self, BackupInfo, Settings},
-        keys::OwnObject,
-        python::Value,
-    },
+    format::{backup_info::BackupInfo, keys::OwnObject},
     model::{
         backup::{ArchiveRoot, BackupId, BackupStatus},
         compression::{Codec, Level},
@@ -158,6 +159,16 @@ pub enum TakenState {
     WaitingForWals(SegmentName),
 }
 
+impl TakenState {
+    /// The segment that it waits for, if it is not complete.
+    pub fn waiting_for(&self) -> Option<SegmentName> {
+        match self {
+            Self::Done => None,
+            Self::WaitingForWals(first) => Some(*first),
+        }
+    }
+}
+
 /// Where the time went.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Times {
@@ -174,7 +185,8 @@ pub async fn take_backup(request: &BackupRequest, ports: &mut Ports) -> Result<T
     let (server, destination) = (&request.server, &request.destination);
     let span = tracing::info_span!("backup", %server, %destination);
     let taken = async {
-        let taken = prepare_and_take(request, ports).await;
+        // One heap allocation per backup, instead of a future that every caller has to carry.
+        let taken = Box::pin(prepare_and_take(request, ports)).await;
         ports.postgres.close().await;
         taken
     };
@@ -275,7 +287,7 @@ impl Backup<'_> {
             bytes,
             memory,
         } = copied;
-        self.times.copy = began.elapsed() - self.times.start;
+        self.times.copy = began.elapsed().saturating_sub(self.times.start);
         self.ports.progress.report(Event::Checking);
         leftover::check_archives(&self.ports.catalog, running.id(), &archives).await?;
         self.record_damage(running.id(), &findings).await?;
@@ -507,82 +519,6 @@ impl Backup<'_> {
             let error = chain(&error);
             tracing::warn!(backup = %id, error, "cannot switch WAL on the primary");
         }
-    }
-
-    fn started(&self, start: &BackupStart) -> backup_info::Started {
-        let on = |is_on: bool| if is_on { "on" } else { "off" }.to_owned();
-        let facts = &self.facts;
-        backup_info::Started {
-            server_name: None,
-            version: facts.version,
-            system_id: Some(facts.system_id),
-            segment_size: facts.segment_size,
-            pgdata: facts.data_directory.clone(),
-            tablespaces: facts.tablespaces.clone(),
-            time: start.time,
-            lsn: start.lsn,
-            timeline: start.timeline,
-            settings: Settings {
-                config_file: facts.config_file.clone(),
-                hba_file: facts.hba_file.clone(),
-                ident_file: facts.ident_file.clone(),
-                included_files: facts.included_files.clone(),
-                data_checksums: Some(on(facts.data_checksums)),
-                summarize_wal: facts.summarize_wal.map(on),
-                cluster_size: facts.cluster_size,
-            },
-        }
-    }
-
-    fn ended(&self, stop: &BackupStop) -> backup_info::Stopped {
-        backup_info::Stopped {
-            time: stop.time,
-            lsn: stop.lsn,
-            timeline: stop.timeline,
-            backup_label: stop.backup_label.clone(),
-            copy_stats: Some(self.copy_stats()),
-        }
-    }
-
-    /// The keys that Barman writes. Archives are built side by side, so each took as long as all.
-    fn copy_stats(&self) -> Value {
-        let text = |text: &str| Value::Str(text.to_owned());
-        let seconds = |span: Duration| {
-            let micros = (span.as_secs_f64() * 1e6).round() / 1e6;
-            Value::Float(micros)
-        };
-        let spaces = self
-            .facts
-            .tablespaces
-            .iter()
-            .map(|space| space.oid.to_string());
-        let items: Vec<_> = spaces.chain(["data".to_owned()]).collect();
-        let each = |value: &Value| {
-            let pair = |item: &String| (text(item), value.clone());
-            Value::Dict(items.iter().map(pair).collect())
-        };
-        let (total, copy) = (
-            seconds(self.times.start + self.times.copy),
-            seconds(self.times.copy),
-        );
-        let workers = i128::try_from(self.request.files.jobs.get()).unwrap_or(i128::MAX);
-        Value::Dict(vec![
-            (text("total_time"), total),
-            (text("number_of_workers"), Value::Int(workers)),
-            (text("analysis_time"), Value::Int(0)),
-            (text("analysis_time_per_item"), each(&Value::Int(0))),
-            (text("copy_time_per_item"), each(&copy)),
-            (text("serialized_copy_time_per_item"), each(&copy)),
-            (text("copy_time"), copy.clone()),
-            (text("serialized_copy_time"), copy),
-        ])
-    }
-
-    fn unstored_settings(&self) -> Vec<Warning> {
-        let facts = &self.facts;
-        let outside = |path: &&PathBuf| !path.starts_with(&facts.data_directory);
-        let included = facts.included_files.iter().filter(outside);
-        included.cloned().map(Warning::IncludedFile).collect()
     }
 
     /// What was stopped by the operator is no failure of whatever noticed first.

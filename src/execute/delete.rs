@@ -23,7 +23,7 @@ use crate::{
         timeline::TimelineId,
         wal::{SegmentName, SegmentNumber, SegmentSize, WalFile},
     },
-    store::{Archive, Key, Meaning, ObjectMeta, PutMode, StoreExt as _},
+    store::{Archive, Error as StoreError, Key, Meaning, ObjectMeta, PutMode, StoreExt as _},
 };
 
 /// How many backups are looked at again at once.
@@ -89,15 +89,26 @@ async fn check(archive: &Archive, doomed: &Doomed) -> Result<Vec<Key>, Error> {
     for meta in &objects {
         match archive.parse(&meta.key) {
             Some(ObjectKey::Base(_, BaseObject::Keep)) => return Err(Error::Kept(id.clone())),
-            Some(ObjectKey::Base(_, BaseObject::Info)) => version = Some(&meta.version.0),
+            Some(ObjectKey::Base(_, BaseObject::Info)) => {
+                version = Some(told(archive, meta).await.map_err(failed)?);
+            }
             _ => data.push(meta.key.clone()),
         }
     }
     // Where all is gone, somebody else has done it.
-    if !objects.is_empty() && version != Some(&doomed.epitaph.version) {
+    if !objects.is_empty() && version.as_ref() != Some(&doomed.epitaph.version) {
         return Err(Error::Changed(id.clone()));
     }
     Ok(data)
+}
+
+/// The version of a listed object. Some stores tell none in a listing, and are asked for it.
+async fn told(archive: &Archive, meta: &ObjectMeta) -> Result<String, StoreError> {
+    if meta.version.is_told() {
+        return Ok(meta.version.0.clone());
+    }
+    let head = archive.store().head(&meta.key).await?;
+    Ok(head.meta.version.0)
 }
 
 /// Writes down what is about to go. Without that nothing goes.
@@ -295,7 +306,9 @@ async fn wal_of(
         segment.is_some_and(|segment| {
             let number = segment.number(size);
             let holds = |span: &&WalSpan| span.run.first <= number && number <= span.run.last;
-            spans.iter().any(holds)
+            // A name that this segment size does not allow has the number of another segment.
+            let exact = number.name(timeline, size) == segment;
+            exact && spans.iter().any(holds)
         })
     };
     let doomed = objects.try_filter(|meta| std::future::ready(goes(meta)));

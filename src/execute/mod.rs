@@ -299,6 +299,11 @@ async fn finish(archive: &Archive, backup: &BackupId) -> Result<(), Error> {
     }
 }
 
+/// Releases the keep of a backup, whoever set it.
+pub async fn release_keep(archive: &Archive, backup: &BackupId) -> Result<(), Error> {
+    keep::release(archive, backup).await
+}
+
 /// Sets a keep that somebody asked for by name.
 pub async fn set_keep(archive: &Archive, record: &KeepRecord) -> Result<(), Error> {
     keep::set(archive, record).await

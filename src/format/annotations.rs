@@ -1,8 +1,9 @@
 //! The keep annotation: one small object beside a backup that says it must stay.
 //!
-//! Its content is `full` or `standalone`, without a line end. Barman takes the first line as it is, and protects all WAL of a
-//! backup whose annotation says anything but `standalone`. So does barkeep, also where the object is empty: somebody meant to
-//! keep that backup. (Barman's retention ignores an empty one; its delete of a single backup does not.)
+//! Its content is `full` or `standalone`, without a line end. Barman takes the first line as it is,
+//! and protects all WAL of a backup whose annotation says anything but `standalone`. So does
+//! barkeep, also where the object is empty: somebody meant to keep that backup. (Barman's retention
+//! ignores an empty one; its delete of a single backup does not.)
 
 use crate::model::backup::KeepTarget;
 

@@ -1,8 +1,9 @@
 //! Timeline histories and backup history files: PostgreSQL's own small texts in the WAL archive.
 //!
-//! A timeline history (`0000000A.history`) has one line per ancestor: its number, where it was left, why. PostgreSQL skips
-//! blank lines and lines beginning with `#`, separates by any white space, and wants ancestors ascending and below the timeline
-//! itself. A backup history file (`….00000028.backup`) has `NAME: value` lines, of which only the two positions matter here.
+//! A timeline history (`0000000A.history`) has one line per ancestor: its number, where it was
+//! left, why. PostgreSQL skips blank lines and lines beginning with `#`, separates by any white
+//! space, and wants ancestors ascending and below the timeline itself. A backup history file
+//! (`….00000028.backup`) has `NAME: value` lines, of which only the two positions matter here.
 //! Format: PostgreSQL's `timeline.c` and `xlogbackup.c`.
 
 use crate::{
@@ -202,7 +203,7 @@ mod tests {
     fn a_backup_history_file_tells_both_positions() {
         let text = "START WAL LOCATION: 0/3000028 (file 000000010000000000000003)\n\
                     STOP WAL LOCATION: 0/3000100 (file 000000010000000000000003)\n\
-                    CHECKPOINT LOCATION: 0/3000060\nLABEL: Barman backup cloud x\nSTOP TIMELINE: 1\n";
+                    CHECKPOINT LOCATION: 0/3000060\nLABEL: Barman backup cloud x\n";
         let history = BackupHistory::parse(text.as_bytes()).expect("a backup history");
         assert_eq!(history.stop, Lsn(0x0300_0100));
         assert_eq!(history.start_wal.to_string(), "000000010000000000000003");

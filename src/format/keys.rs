@@ -1,11 +1,13 @@
 //! Object keys and what they name, in both directions.
 //!
-//! A key here is relative to the server's directory: `base/20261120T234333/data.tar.lz4`, `wals/0000000100000000/…`. What
-//! belongs to the destination (bucket, prefix, the server's name) is joined in front by the store.
+//! A key here is relative to the server's directory: `base/20261120T234333/data.tar.lz4`,
+//! `wals/0000000100000000/…`. What belongs to the destination (bucket, prefix, the server's name)
+//! is joined in front by the store.
 //!
-//! Reading is total and never guesses: what is not spelled exactly as Barman or barkeep spells it is `Other`, so rendering what
-//! was read always gives the same key. `data_0001.tar` is an archive, `database.tar` is not; `1638.tar` does not belong to the
-//! tablespace 16384. Layout: Barman 3.19's cloud catalog; WAL directories are the first 16 digits of the segment in upper case.
+//! Reading is total and never guesses: what is not spelled exactly as Barman or barkeep spells it
+//! is `Other`, so rendering what was read always gives the same key. `data_0001.tar` is an archive,
+//! `database.tar` is not; `1638.tar` does not belong to the tablespace 16384. Layout: Barman 3.19's
+//! cloud catalog; WAL directories are the first 16 digits of the segment in upper case.
 
 use std::fmt;
 
@@ -148,7 +150,8 @@ pub fn wal_directory(segment: SegmentName) -> String {
 
 /// The key of a WAL file without any compression's extension.
 ///
-/// As a prefix it lists the file under every extension, and also the partial and backup history files of the same segment.
+/// As a prefix it lists the file under every extension, and also the partial and backup history
+/// files of the same segment.
 pub fn wal_stem(file: WalFile) -> String {
     match file.segment() {
         Some(segment) => format!("{}{file}", wal_directory(segment)),

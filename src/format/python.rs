@@ -1,11 +1,12 @@
 //! The little of Python's literals that `backup.info` is written in.
 //!
-//! [`Value::parse`] reads what Python's `ast.literal_eval` reads, as far as any Barman writes it: strings of either quote,
-//! numbers, `None`, booleans, tuples, lists, dictionaries. `Display` writes what Python 3's `repr` writes: single quotes unless
-//! the text holds one and no double quote, the shortest digits that read back as the same number.
+//! [`Value::parse`] reads what Python's `ast.literal_eval` reads, as far as any Barman writes it:
+//! strings of either quote, numbers, `None`, booleans, tuples, lists, dictionaries. `Display`
+//! writes what Python 3's `repr` writes: single quotes unless the text holds one and no double
+//! quote, the shortest digits that read back as the same number.
 //!
-//! Which characters count as printable follows the Unicode version of the Rust library; Python escapes what is unassigned in
-//! its own. Either form reads back as the same text.
+//! Which characters count as printable follows the Unicode version of the Rust library; Python
+//! escapes what is unassigned in its own. Either form reads back as the same text.
 
 use std::fmt::{self, Write as _};
 
@@ -144,12 +145,14 @@ fn write_str(formatter: &mut fmt::Formatter<'_>, text: &str) -> fmt::Result {
     formatter.write_char(quote)
 }
 
-/// Whether Python calls a character printable: not of the Unicode categories for control, format, unassigned and separators.
+/// Whether Python calls a character printable: not of the Unicode categories for control, format,
+/// unassigned and separators.
 fn is_printable(character: char) -> bool {
     if character.is_ascii() {
         return matches!(character, ' '..='~');
     }
-    // The library's debug form escapes exactly those, and at the beginning of a text combining marks too.
+    // The library's debug form escapes exactly those, and at the beginning of a text combining
+    // marks too.
     let mut text = [0; 5];
     text[0] = b'a';
     let end = 1 + character.encode_utf8(&mut text[1..]).len();

@@ -1,8 +1,9 @@
 //! barkeep's own objects as JSON.
 //!
-//! Each carries `format`, the version of its layout, and `min_reader`, the oldest version whose reader does no harm with it. A
-//! reader that is too old says so by [`Error::Later`], and whoever asked goes on without acting on it. Fields that this
-//! version does not know are skipped, which is what `min_reader` allows.
+//! Each carries `format`, the version of its layout, and `min_reader`, the oldest version whose
+//! reader does no harm with it. A reader that is too old says so by [`Error::Later`], and whoever
+//! asked goes on without acting on it. Fields that this version does not know are skipped, which is
+//! what `min_reader` allows.
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
@@ -130,7 +131,8 @@ mod tests {
         let text = render(&identity());
         assert_eq!(
             text,
-            "{\n  \"format\": 1,\n  \"min_reader\": 1,\n  \"system_id\": \"7710387505871624418\",\n  \
+            "{\n  \"format\": 1,\n  \"min_reader\": 1,\n  \
+             \"system_id\": \"7710387505871624418\",\n  \
              \"pinned_at\": \"2026-11-20T22:43:33Z\"\n}\n"
         );
         assert_eq!(

@@ -215,6 +215,9 @@ pub struct Backup {
     pub archives: Vec<StoredArchive>,
     /// What went wrong, for a failed one.
     pub error: Option<String>,
+    /// Fields of its record that this program does not know: perhaps a later program's.
+    #[serde(default)]
+    pub unknown_fields: Vec<String>,
 }
 
 impl Backup {

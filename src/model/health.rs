@@ -19,6 +19,12 @@ impl Catalog {
         backup.status == BackupStatus::Done && self.damage(backup).is_none()
     }
 
+    /// The newest backup that a restore can rely on.
+    pub fn newest_good(&self) -> Option<&Backup> {
+        let good = self.backups.iter().filter(|backup| self.is_good(backup));
+        good.max_by_key(|backup| (backup.end_time, &backup.id))
+    }
+
     /// What is missing from a backup that says it is complete; `None` for a good one.
     ///
     /// The answer means nothing for a backup that is not [`BackupStatus::Done`].

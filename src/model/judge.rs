@@ -21,6 +21,7 @@ use std::{
     time::Duration,
 };
 
+use chrono::TimeDelta;
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -31,6 +32,7 @@ use super::{
     semantics::{Counts, Order, Semantics},
     time::Timestamp,
     wal::SystemId,
+    zone::Zone,
 };
 
 /// How far a backup's end may lie ahead of the clock before it counts as one from the future.
@@ -50,15 +52,39 @@ pub struct Rule {
 pub struct Facts {
     /// The present: for whatever expires, the earlier of our clock and the store's.
     pub now: Timestamp,
+    /// The zone in whose clock Barman counts a window: that of the host that it runs on. A window of
+    /// days that ends after a change of the clocks began at the same hour, not as many hours ago.
+    pub zone: Zone,
     /// Backups that must stay for reasons that no catalog shows: declared keeps, holds, locks.
     pub protected: BTreeMap<BackupId, Reason>,
 }
 
 impl Facts {
-    /// Nothing but the present.
+    /// Nothing but the present, in UTC.
     pub fn at(now: Timestamp) -> Self {
-        let protected = BTreeMap::new();
-        Self { now, protected }
+        Self {
+            now,
+            zone: Zone::utc(),
+            protected: BTreeMap::new(),
+        }
+    }
+
+    /// The same in another zone.
+    #[must_use]
+    pub fn in_zone(mut self, zone: &Zone) -> Self {
+        self.zone = zone.clone();
+        self
+    }
+
+    /// When a window of this length began by the clock of the zone, as Python computes it.
+    fn begin_by_clock(&self, length: Duration) -> Option<Timestamp> {
+        let length = TimeDelta::from_std(length).ok()?;
+        let local = self.zone.local(self.now).checked_sub_signed(length)?;
+        let begin = self.zone.instant(local)?;
+        // A local time that the clocks skipped is taken as if they had been set forward already.
+        let skipped = self.zone.local(begin) - local;
+        let begin = begin - skipped.to_std().unwrap_or_default();
+        Some(begin + Duration::from_micros(self.now.utc().timestamp_subsec_micros().into()))
     }
 }
 
@@ -173,8 +199,13 @@ enum Claim {
 }
 
 impl<'a> Walk<'a> {
-    /// Gives each backup its place. Fails with the backup whose end would have to be known.
-    fn new(backups: &[&'a Backup], rule: &Rule, now: Timestamp) -> Result<Self, &'a BackupId> {
+    /// Gives each backup its place; a window of some length began at `begin` of it. Fails with the
+    /// backup whose end would have to be known.
+    fn new(
+        backups: &[&'a Backup],
+        rule: &Rule,
+        begin: impl FnOnce(Duration) -> Timestamp,
+    ) -> Result<Self, &'a BackupId> {
         match rule.policy {
             None => Ok(Self {
                 places: backups.iter().map(|b| (*b, Place::Inside)).collect(),
@@ -185,7 +216,7 @@ impl<'a> Walk<'a> {
                 Ok(Self::redundancy(backups, count as usize))
             }
             Some(RetentionPolicy::RecoveryWindow(window)) => {
-                Self::window(backups, now - window.duration(), rule.minimum_redundancy)
+                Self::window(backups, begin(window.duration()), rule.minimum_redundancy)
             }
         }
     }
@@ -356,13 +387,22 @@ fn barman(catalog: &Catalog, rule: &Rule, facts: &Facts) -> Verdicts {
         };
         verdicts.backups.insert(backup.id.clone(), verdict);
     }
+    for backup in catalog
+        .backups
+        .iter()
+        .filter(|b| !b.unknown_fields.is_empty())
+    {
+        let why = format!("unknown fields: {}", backup.unknown_fields.join(", "));
+        verdicts.backups.insert(backup.id.clone(), unreadable(&why));
+    }
     for (id, why) in &catalog.unreadable {
         verdicts
             .backups
             .insert(id.clone(), unreadable(&why.message));
     }
     roots.sort_by(|one, two| two.id.cmp(&one.id));
-    let walk = Walk::new(&roots, rule, facts.now);
+    let begin = |length| facts.begin_by_clock(length).unwrap_or(facts.now - length);
+    let walk = Walk::new(&roots, rule, begin);
     match (walk, stuck(catalog, rule)) {
         (Ok(walk), None) => {
             for (backup, place, newer) in walk.ranked() {
@@ -372,7 +412,9 @@ fn barman(catalog: &Catalog, rule: &Rule, facts: &Facts) -> Verdicts {
             verdicts.horizon = walk.horizon.cloned();
         }
         (Err(because), _) | (Ok(_), Some(because)) => {
-            for backup in roots.iter().filter(|backup| backup.keep.is_none()) {
+            let judged =
+                |backup: &&&Backup| backup.keep.is_none() && backup.unknown_fields.is_empty();
+            for backup in roots.iter().filter(judged) {
                 verdicts
                     .backups
                     .insert(backup.id.clone(), unjudged(backup, because));
@@ -382,18 +424,19 @@ fn barman(catalog: &Catalog, rule: &Rule, facts: &Facts) -> Verdicts {
     verdicts
 }
 
-/// The backup because of which Barman stops before it deletes anything: one that it cannot read, or
-/// one with recorded incrementals, for which its cloud commands lack a function.
+/// The backup because of which Barman stops before it deletes anything: one that it cannot read,
+/// one with fields that it does not know, or one with recorded incrementals, for which its cloud
+/// commands lack a function.
 fn stuck<'a>(catalog: &'a Catalog, rule: &Rule) -> Option<&'a BackupId> {
     rule.policy?;
-    let parents = catalog.backups.iter().filter(|backup| {
-        let recorded = !backup.children.is_empty();
-        recorded && backup.parent.is_none()
+    let strange = catalog.backups.iter().filter(|backup| {
+        let parent = !backup.children.is_empty() && backup.parent.is_none();
+        parent || !backup.unknown_fields.is_empty()
     });
     let mut stuck = catalog
         .unreadable
         .keys()
-        .chain(parents.map(|backup| &backup.id));
+        .chain(strange.map(|backup| &backup.id));
     stuck.next()
 }
 
@@ -439,7 +482,8 @@ type Lineages<'a> = BTreeMap<LineageKey, Vec<&'a Backup>>;
 impl<'a> Safe<'a> {
     fn refine(&self, verdicts: &mut Verdicts) {
         for backup in &self.catalog.backups {
-            if let Some(verdict) = self.fault(backup) {
+            let understood = backup.unknown_fields.is_empty();
+            if let Some(verdict) = self.fault(backup).filter(|_| understood) {
                 verdicts.backups.insert(backup.id.clone(), verdict);
             }
         }
@@ -482,8 +526,9 @@ impl<'a> Safe<'a> {
     fn lineages(&self) -> Lineages<'a> {
         let mut lineages = Lineages::new();
         for backup in &self.catalog.backups {
-            let counts = backup.status == BackupStatus::Done && backup.parent.is_none();
-            if counts && self.fault(backup).is_none() {
+            let whole = backup.status == BackupStatus::Done && backup.parent.is_none();
+            let understood = backup.unknown_fields.is_empty();
+            if whole && understood && self.fault(backup).is_none() {
                 lineages.entry(key(backup)).or_default().push(backup);
             }
         }
@@ -495,7 +540,7 @@ impl<'a> Safe<'a> {
 
     fn refine_lineage(&self, good: &[&Backup], claim: Claim, verdicts: &mut Verdicts) {
         // All of them have an end, so the walk always ends.
-        let Ok(mut walk) = Walk::new(good, self.rule, self.facts.now) else {
+        let Ok(mut walk) = Walk::new(good, self.rule, |length| self.facts.now - length) else {
             return;
         };
         if claim == Claim::Retired {

@@ -1,4 +1,8 @@
 //! Values and laws: what backups, WAL, policies and plans *are*. No I/O, no async, no clock, no logging.
+//!
+//! [`desired`] and [`observed`] are the two sides of the loop; [`judge`] and [`wal_expiry`] say what may go between them, [`schedule`] when
+//! something is due, [`recovery`] what can be reached; [`action`], [`reason`] and [`condition`] are the words of a plan. Whatever can be
+//! held here is valid: texts are parsed once, on the way in.
 
 pub mod action;
 pub mod backup;

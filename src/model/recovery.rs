@@ -1,10 +1,10 @@
 //! What can be restored, and from which backup.
 //!
-//! A [`RecoveryWindow`] says which instants are reachable: from the end of a good backup to the last
-//! segment that follows it without a gap. [`select`] finds the backup to restore for a target: the
-//! newest good one that ended before the target and whose timeline the target's timeline
-//! descends from, at a point after the backup's end. [`resolve`] understands what people call a backup.
-//! Unlike Barman's `auto`, nothing but a good backup is ever chosen.
+//! A [`RecoveryWindow`] says which instants are reachable: from the end of a good backup to the
+//! last segment that follows it without a gap. [`select`] finds the backup to restore for a target:
+//! the newest good one that ended before the target and whose timeline the target's timeline
+//! descends from, at a point after the backup's end. [`resolve`] understands what people call a
+//! backup. Unlike Barman's `auto`, nothing but a good backup is ever chosen.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -146,8 +146,9 @@ impl fmt::Display for Ids<'_> {
 
 /// Finds the backup that a text means, as Barman does: an id, a shortcut or a name.
 ///
-/// An id is believed without looking. `first`, `oldest`, `last` and `latest` skip running backups, not
-/// failed ones; `last-failed` is the last failed one. A shortcut that finds nothing is tried as a name.
+/// An id is believed without looking. `first`, `oldest`, `last` and `latest` skip running backups,
+/// not failed ones; `last-failed` is the last failed one. A shortcut that finds nothing is tried as
+/// a name.
 pub fn resolve(catalog: &Catalog, text: &str) -> Result<BackupId, ResolveError> {
     if is_id(text) {
         return Ok(BackupId::new(text));

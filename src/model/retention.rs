@@ -1,7 +1,6 @@
-//! Retention: how long backups stay, and the judgement on each of them.
+//! Retention: how long backups stay. The judgement on each of them is in `judge`.
 //!
-//! The grammar is Barman's; a month has 31 days. What differs between Barman's judgement and the safer one is one value,
-//! [`Semantics`], and nothing else in the program asks which of the two is at work.
+//! The grammar is Barman's: any case, any white space, singular or plural. A month has 31 days.
 
 use std::{fmt, str::FromStr, time::Duration};
 
@@ -113,5 +112,53 @@ impl FromStr for RetentionPolicy {
             }
             _ => Err(error()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn policies_are_read_as_barman_reads_them() {
+        let read = |text: &str| {
+            let policy = text.parse::<RetentionPolicy>();
+            policy.map_or_else(|error| error.to_string(), |policy| policy.to_string())
+        };
+        for (text, policy) in [
+            ("REDUNDANCY 2", "REDUNDANCY 2"),
+            (" redundancy\t0 ", "REDUNDANCY 0"),
+            ("recovery  window of 1 day", "RECOVERY WINDOW OF 1 DAYS"),
+            ("Recovery Window Of 4 Weeks", "RECOVERY WINDOW OF 4 WEEKS"),
+            (
+                "RECOVERY WINDOW OF 12 MONTH",
+                "RECOVERY WINDOW OF 12 MONTHS",
+            ),
+        ] {
+            assert_eq!(read(text), policy);
+        }
+        for text in [
+            "",
+            "main",
+            "REDUNDANCY",
+            "REDUNDANCY -1",
+            "REDUNDANCY +1",
+            "REDUNDANCY 1 2",
+            "RECOVERY WINDOW OF 1 YEAR",
+            "RECOVERY WINDOW OF 1 DAYSS",
+            "RECOVERYWINDOW OF 1 DAY",
+        ] {
+            assert!(text.parse::<RetentionPolicy>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_month_has_31_days() {
+        let days = |text: &str| match text.parse() {
+            Ok(RetentionPolicy::RecoveryWindow(window)) => window.duration().as_secs() / 86_400,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(days("RECOVERY WINDOW OF 2 MONTHS"), 62);
+        assert_eq!(days("RECOVERY WINDOW OF 3 WEEKS"), 21);
     }
 }

@@ -44,22 +44,6 @@ impl Runs {
             .any(|run| run.first <= segment && segment <= run.last)
     }
 
-    /// Adds a run.
-    pub fn insert(&mut self, mut new: Run) {
-        let touches = |run: &Run| {
-            run.first.0 <= new.last.0.saturating_add(1)
-                && new.first.0 <= run.last.0.saturating_add(1)
-        };
-        let (joined, mut apart): (Vec<_>, Vec<_>) = self.0.drain(..).partition(touches);
-        for run in joined {
-            new.first = new.first.min(run.first);
-            new.last = new.last.max(run.last);
-        }
-        apart.push(new);
-        apart.sort_unstable();
-        self.0 = apart;
-    }
-
     /// Takes a run out.
     pub fn remove(&mut self, gone: Run) {
         let rest = |run: Run| {
@@ -78,9 +62,7 @@ impl Runs {
 
     /// Adds all of another set.
     pub fn extend(&mut self, other: &Self) {
-        for run in other.iter() {
-            self.insert(run);
-        }
+        *self = self.iter().chain(other.iter()).collect();
     }
 
     /// What is in both.
@@ -99,12 +81,20 @@ impl Runs {
 }
 
 impl FromIterator<Run> for Runs {
+    /// Takes runs in any order; those that overlap or touch become one.
     fn from_iter<T: IntoIterator<Item = Run>>(runs: T) -> Self {
-        let mut all = Self::default();
+        let mut runs: Vec<Run> = runs.into_iter().collect();
+        runs.sort_unstable();
+        let mut joined: Vec<Run> = Vec::new();
         for run in runs {
-            all.insert(run);
+            match joined.last_mut() {
+                Some(last) if run.first.0 <= last.last.0.saturating_add(1) => {
+                    last.last = last.last.max(run.last);
+                }
+                _ => joined.push(run),
+            }
         }
-        all
+        Self(joined)
     }
 }
 

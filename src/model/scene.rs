@@ -2,8 +2,9 @@
 //!
 //! `REDUNDANCY 2 min 1 | done 1d | failed 3d | done 8d keep:full tl:2`: a policy, then backups by
 //! their age. A backup takes an hour and needs two segments, ten more each day; day 0 begins with
-//! segment 1000. Unless a scene says otherwise (`wal 1:900-1010 2:1000-1010`), the archive holds the
-//! segments 1 to 1010 of every timeline that is mentioned. `history 2:1@1005` is a timeline's history.
+//! segment 1000. Unless a scene says otherwise (`wal 1:900-1010 2:1000-1010`), the archive holds
+//! the segments 1 to 1010 of every timeline that is mentioned. `history 2:1@1005` is a timeline's
+//! history.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -151,6 +152,7 @@ impl Scene {
                 ("empty", _) => backup.archives.clear(),
                 ("noend", _) => backup.end_time = None,
                 ("nowal", _) => backup.begin_wal = None,
+                ("later", field) => backup.unknown_fields.push(field.to_owned()),
                 ("protected", _) => {
                     self.facts
                         .protected
@@ -255,6 +257,7 @@ pub(crate) fn young(status: &str, age: &str) -> Backup {
             bytes: 1,
         }],
         error: None,
+        unknown_fields: Vec::new(),
     };
     place(
         &mut backup,
@@ -289,7 +292,9 @@ pub(crate) fn scenes() -> impl Strategy<Value = String> {
     ];
     let status = prop_oneof![
         8 => Just("done"),
-        1 => prop::sample::select(vec!["started", "failed", "waiting_for_wals", "empty", "unreadable"]),
+        1 => prop::sample::select(vec![
+            "started", "failed", "waiting_for_wals", "empty", "unreadable",
+        ]),
     ];
     let word = prop_oneof![
         6 => Just(String::new()),

@@ -24,7 +24,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{
     action::WalSpan,
     backup::{Backup, BackupId, BackupStatus, KeepTarget},
-    catalog::{Catalog, Run},
+    catalog::{Catalog, Run, WalArchive},
     judge::{Verdicts, WalNeed},
     runs::Runs,
     semantics::{Semantics, WalRule},
@@ -59,52 +59,48 @@ pub fn wal_expiry(
     going: &Going,
     semantics: Semantics,
 ) -> Vec<WalSpan> {
-    let mut archive: Archive = BTreeMap::new();
-    for (timeline, runs) in &catalog.wal.runs {
-        archive
-            .entry(*timeline)
-            .or_default()
-            .extend(&runs.iter().copied().collect());
-    }
-    for (timeline, segment) in &catalog.wal.fragments {
-        let run = Run {
-            first: *segment,
-            last: *segment,
-        };
-        archive.entry(*timeline).or_default().insert(run);
-    }
     if !is_one_size(catalog) {
         return Vec::new();
     }
-    let expiring = match semantics.wal {
+    let archive = present(&catalog.wal);
+    let may_go = match semantics.wal {
         WalRule::WithBackups => barman_run(catalog, &archive, going),
         WalRule::Unneeded => {
             let unneeded = Unneeded::new(catalog, verdicts, going);
-            let removable = removable(catalog, verdicts, &archive);
-            intersection(&removable, |timeline| unneeded.of(timeline))
+            let mut may_go = removable(catalog, verdicts, &archive);
+            for (timeline, runs) in &mut may_go {
+                *runs = runs.intersection(&unneeded.of(*timeline));
+            }
+            may_go
         }
     };
-    let spans = expiring.iter().flat_map(|(timeline, runs)| {
-        let timeline = *timeline;
-        runs.iter().map(move |run| WalSpan { timeline, run })
+    let span = |timeline: TimelineId| move |run| WalSpan { timeline, run };
+    let spans = archive.iter().filter_map(|(timeline, there)| {
+        let goes = there.intersection(may_go.get(timeline)?);
+        Some(goes.iter().map(span(*timeline)).collect::<Vec<_>>())
     });
-    spans.collect()
+    spans.flatten().collect()
 }
 
-/// Segments per timeline.
+/// Sets of segments, for the timelines of the archive.
 type Archive = BTreeMap<TimelineId, Runs>;
 
-/// What is in the archive and in the set given for its timeline.
-fn intersection(archive: &Archive, set: impl Fn(TimelineId) -> Runs) -> Archive {
-    let both = archive
-        .iter()
-        .map(|(timeline, runs)| (*timeline, runs.intersection(&set(*timeline))));
-    both.filter(|(_, runs)| !runs.is_empty()).collect()
+/// What is there, whole or as fragments.
+fn present(wal: &WalArchive) -> Archive {
+    let mut runs: BTreeMap<TimelineId, Vec<Run>> = wal.runs.clone();
+    for (timeline, segment) in &wal.fragments {
+        let (first, last) = (*segment, *segment);
+        runs.entry(*timeline).or_default().push(Run { first, last });
+    }
+    let sets = runs.into_iter();
+    sets.map(|(timeline, runs)| (timeline, runs.into_iter().collect()))
+        .collect()
 }
 
-fn add(all: &mut Archive, more: &Archive) {
-    for (timeline, runs) in more {
-        all.entry(*timeline).or_default().extend(runs);
+/// Adds a set for each timeline of the archive.
+fn add(all: &mut Archive, archive: &Archive, set: impl Fn(TimelineId) -> Runs) {
+    for timeline in archive.keys() {
+        all.entry(*timeline).or_default().extend(&set(*timeline));
     }
 }
 
@@ -114,7 +110,7 @@ fn is_one_size(catalog: &Catalog) -> bool {
     backups.all(|backup| backup.segment_size == catalog.segment_size())
 }
 
-/// Barman's run: one cycle per deleted backup, smallest id first.
+/// What Barman's run removes where it is there: one cycle per deleted backup, smallest id first.
 fn barman_run(catalog: &Catalog, archive: &Archive, going: &Going) -> Archive {
     let mut backups: Vec<&Backup> = catalog.backups.iter().collect();
     backups.sort_by(|one, two| one.id.cmp(&two.id));
@@ -127,16 +123,12 @@ fn barman_run(catalog: &Catalog, archive: &Archive, going: &Going) -> Archive {
         if let Some(spared) = spared(below, going.wanted_by) {
             let above = backups[index + 1..].iter().find(|backup| is_copied(backup));
             let until = above.unwrap_or(&backups[index]);
-            let others = backups.iter().filter(|backup| backup.id != *id);
-            let Some(cycle) = Cycle::new(until, others.copied(), spared) else {
+            let Some(cycle) = Cycle::new(until, &backups, spared) else {
                 // Barman fails on a backup without its WAL recorded, and its run ends.
                 return gone;
             };
             let size = catalog.segment_size();
-            add(
-                &mut gone,
-                &intersection(archive, |t| cycle.removes(t, size)),
-            );
+            add(&mut gone, archive, |timeline| cycle.removes(timeline, size));
         }
         backups.remove(index);
     }
@@ -149,7 +141,8 @@ fn is_copied(backup: &Backup) -> bool {
     matches!(status, BackupStatus::Done | BackupStatus::WaitingForWals)
 }
 
-/// The standalone backups below a deleted one, whose WAL a cycle spares; `None` if there is no cycle.
+/// The standalone backups below a deleted one, whose WAL a cycle spares; `None` if there is no
+/// cycle.
 fn spared<'a>(below: &[&'a Backup], wanted_by: WantedBy) -> Option<Vec<&'a Backup>> {
     let copied: Vec<_> = below.iter().copied().filter(|b| is_copied(b)).collect();
     let standalone = copied
@@ -169,12 +162,11 @@ struct Cycle {
 
 impl Cycle {
     /// `None` where Barman would fail: a backup involved does not record its WAL.
-    fn new<'a>(
-        until: &Backup,
-        others: impl Iterator<Item = &'a Backup>,
-        spared: Vec<&Backup>,
-    ) -> Option<Self> {
-        let mut protected: BTreeSet<_> = others.map(|backup| backup.timeline).collect();
+    ///
+    /// All timelines with a backup are protected, also that of the deleted one: Barman means to
+    /// leave it out, but compares two readings of it.
+    fn new(until: &Backup, backups: &[&Backup], spared: Vec<&Backup>) -> Option<Self> {
+        let mut protected: BTreeSet<_> = backups.iter().map(|backup| backup.timeline).collect();
         protected.remove(&until.timeline);
         let ranges = spared
             .into_iter()
@@ -231,13 +223,12 @@ fn removable(catalog: &Catalog, verdicts: &Verdicts, archive: &Archive) -> Archi
             break;
         };
         if is_copied(until)
-            && let Some(cycle) = Cycle::new(until, backups.iter().copied(), spared)
+            && let Some(cycle) = Cycle::new(until, &backups, spared)
         {
             let size = catalog.segment_size();
-            add(
-                &mut removable,
-                &intersection(archive, |t| cycle.removes(t, size)),
-            );
+            add(&mut removable, archive, |timeline| {
+                cycle.removes(timeline, size)
+            });
         }
     }
     removable

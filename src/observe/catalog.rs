@@ -12,7 +12,7 @@ use super::{Context, Depth};
 use crate::{
     actor,
     clock::Clock,
-    failure::Failure,
+    failure::{Failure, Kind},
     format::{
         annotations,
         keys::{self, BaseObject, ObjectKey, OwnObject},
@@ -44,6 +44,13 @@ pub async fn observe(archive: &Archive, context: &Context) -> Stored {
         Clock::System => knowledge(archive.store().time().await.map_err(ArchiveError::from)),
         fixed @ Clock::Fixed(_) => Knowledge::Known(fixed.now()),
     };
+    // Each question to a destination that does not answer takes as long as all tries of it.
+    if let Some(failure) = store_time
+        .unknown()
+        .filter(|failure| failure.kind == Kind::Unreachable)
+    {
+        return Stored::unknown(read_at, failure);
+    }
     let (catalog, own, uploads) =
         futures_util::join!(backups(archive, context), own(archive), pending(archive));
     let own = match own {

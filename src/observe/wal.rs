@@ -186,14 +186,16 @@ impl Tally {
                 found.objects += 1;
                 found.bytes += object.size;
             }
-            WalFile::Segment(_) => self.listing.others += 1,
-            WalFile::Partial(name) => {
+            WalFile::Partial(name) if fits(name) => {
                 self.listing.partials += 1;
                 self.fragment(name);
             }
-            WalFile::BackupHistory(name, _) => {
+            WalFile::BackupHistory(name, _) if fits(name) => {
                 self.listing.backup_histories += 1;
                 self.fragment(name);
+            }
+            WalFile::Segment(_) | WalFile::Partial(_) | WalFile::BackupHistory(..) => {
+                self.listing.others += 1;
             }
             WalFile::History(timeline) => {
                 let place = (object.key.clone(), wal.compression);
@@ -202,15 +204,13 @@ impl Tally {
         }
     }
 
+    /// Remembers a segment of which there is perhaps nothing else, so that it goes with its WAL.
     fn fragment(&mut self, name: SegmentName) {
-        if u64::from(name.segment) < self.segment_size.segments_per_log() {
-            let number = name.number(self.segment_size);
-            let found = &mut self.listing.archive;
-            found.fragments.insert((name.timeline, number));
-        }
+        let fragment = (name.timeline, name.number(self.segment_size));
+        self.listing.archive.fragments.insert(fragment);
     }
 
-    /// Reads the histories that were found, and forgets the fragments of segments that are there as a whole.
+    /// Reads the histories that were found.
     async fn finish(mut self, archive: &Archive) -> Result<Listing, Error> {
         self.listing.requests += self.histories.len() as u64;
         let read = async |(timeline, (key, compression))| {

@@ -11,7 +11,7 @@ use futures_util::{Stream, StreamExt as _};
 use tokio::{sync::mpsc, task};
 
 /// How many chunks wait between the two: enough that neither side waits for the other's every step.
-const CHUNKS: usize = 4;
+const CHUNKS: usize = 2;
 
 /// Runs `work` on what the stream yields and returns what it returns.
 ///

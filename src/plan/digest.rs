@@ -4,8 +4,9 @@ use sha2::{Digest as _, Sha256};
 
 use super::{Plan, Step};
 use crate::model::{
+    catalog::Catalog,
     names::DestinationName,
-    observed::{Knowledge, Stored},
+    observed::{Knowledge, ServerFacts, Stored},
 };
 
 impl Plan {
@@ -24,20 +25,31 @@ fn shape(step: &Step) -> impl serde::Serialize {
     (&step.destination, &step.action, &step.reasons)
 }
 
-/// The fingerprint of what a plan rests on: all of `base/` with its keeps and versions, and the timelines, but not every new segment.
-pub(super) fn fingerprint(destination: &DestinationName, stored: &Stored) -> String {
-    let catalog = match &stored.catalog {
-        Knowledge::Known(catalog) => canonical(&(
+/// The fingerprint of what a plan's destructive steps rest on: backups with their statuses, keeps, and timelines, but not every new segment.
+pub(super) fn fingerprint(
+    destination: &DestinationName,
+    stored: &Stored,
+    postgres: &Knowledge<ServerFacts>,
+) -> String {
+    let of = |catalog: &Catalog| {
+        canonical(&(
             &catalog.backups,
             &catalog.versions,
             catalog.unreadable.keys().collect::<Vec<_>>(),
             &catalog.orphans,
             catalog.wal.histories.keys().collect::<Vec<_>>(),
-        )),
-        Knowledge::Absent => b"absent".to_vec(),
+        ))
+    };
+    let catalog = match &stored.catalog {
+        Knowledge::Known(catalog) => of(catalog),
+        // The first WAL may arrive between plan and application like any other.
+        Knowledge::Absent => of(&Catalog::default()),
         Knowledge::Unknown(_) => b"unknown".to_vec(),
     };
-    let identity = canonical(&stored.identity.known());
+    // A prefix that belongs to nobody yet is pinned by the server's first WAL. When does not matter.
+    let pinned = stored.identity.known().map(|identity| identity.system_id);
+    let identity = pinned.or_else(|| postgres.known().map(|facts| facts.system_id));
+    let identity = canonical(&identity);
     short(&[destination.as_str().as_bytes(), &catalog, &identity].concat())
 }
 

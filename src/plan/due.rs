@@ -126,7 +126,7 @@ fn due(
     {
         return Err(Waiting::NextDue { at: start + half });
     }
-    let last_good = health::newest_good(catalog).and_then(|backup| backup.end_time);
+    let last_good = catalog.newest_good().and_then(|backup| backup.end_time);
     let reason = Reason::Due {
         since,
         schedule: schedule.to_string(),
@@ -139,7 +139,7 @@ fn due(
 /// will be, the schedule alone decides.
 fn irreparable(scene: &Scene<'_>, catalog: &Catalog) -> Option<Reason> {
     let facts = scene.postgres.known()?;
-    let newest = health::newest_good(catalog)?;
+    let newest = catalog.newest_good()?;
     let tried = |backup: &&Backup| {
         let counts = backup.status != BackupStatus::Failed && backup.id != newest.id;
         counts && scene.started(backup) >= scene.started(newest)

@@ -36,9 +36,10 @@ pub(super) fn judge(scene: &Scene<'_>, protected: BTreeMap<BackupId, Reason>) ->
         policy: scene.entry.retention,
         minimum_redundancy: scene.entry.minimum_redundancy,
     };
+    let at = trust::expiry_now(scene);
     let facts = Facts {
-        now: trust::expiry_now(scene),
         protected,
+        ..Facts::at(at).in_zone(&scene.entry.zone)
     };
     judge::judge(catalog, &rule, &facts, SAFE)
 }

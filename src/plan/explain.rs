@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use serde::Serialize;
+
 use super::Plan;
 use crate::model::{
     backup::{Backup, BackupId},
@@ -13,6 +15,7 @@ use crate::model::{
 };
 
 /// What is known of one backup in one destination, and what the plan makes of it.
+#[derive(Serialize)]
 pub struct Explanation<'a> {
     /// Where.
     pub destination: &'a DestinationName,

@@ -231,7 +231,7 @@ impl Inspection<'_> {
             violations.extend(self.on_backup(stored, catalog, id));
         }
         for step in self.steps {
-            violations.extend(self.on_orphan(stored, catalog, &step.action));
+            violations.extend(on_orphan(stored, catalog, &step.action));
             violations.extend(self.on_release(stored, &step.action));
         }
         violations.extend(self.on_redundancy(catalog));
@@ -245,7 +245,7 @@ impl Inspection<'_> {
         violations.extend(unknown(stored.identity.unknown().is_some(), "the identity"));
         violations.extend(unknown(
             stored.attempts.unknown().is_some(),
-            "the attempts on record",
+            "the record of attempts",
         ));
         if self.asked == Asked::ByPolicy {
             let silent = self.observed.postgres.unknown().is_some();
@@ -329,29 +329,6 @@ impl Inspection<'_> {
         violations
     }
 
-    fn on_orphan(&self, stored: &Stored, catalog: &Catalog, action: &Action) -> Option<Violation> {
-        let Action::DeleteOrphan { backup, newest } = action else {
-            return None;
-        };
-        let mut orphans = catalog.orphans.iter();
-        let orphan = orphans.find(|orphan| orphan.id == *backup);
-        let untouched = orphan.is_some_and(|o| o.keep.is_none() && o.newest <= *newest);
-        let named = catalog.backup(backup).is_some() || catalog.unreadable.contains_key(backup);
-        let attempted = stored
-            .attempts
-            .known()
-            .is_some_and(|all| all.contains_key(backup));
-        let sending = match &stored.uploads {
-            Knowledge::Known(uploads) => uploads
-                .iter()
-                .any(|upload| upload.backup == *backup && upload.begun_at > *newest),
-            Knowledge::Absent => false,
-            Knowledge::Unknown(_) => true,
-        };
-        let is_orphan = untouched && !named && !attempted && !sending;
-        (!is_orphan).then(|| Violation::NotOrphaned(backup.clone()))
-    }
-
     fn on_release(&self, stored: &Stored, action: &Action) -> Option<Violation> {
         let Action::ReleaseKeep { backup } = action else {
             return None;
@@ -421,6 +398,30 @@ impl Inspection<'_> {
         );
         violations
     }
+}
+
+/// Whether what is deleted as an orphan is one: unnamed, unkept, and nothing younger than what was judged.
+fn on_orphan(stored: &Stored, catalog: &Catalog, action: &Action) -> Option<Violation> {
+    let Action::DeleteOrphan { backup, newest } = action else {
+        return None;
+    };
+    let mut orphans = catalog.orphans.iter();
+    let orphan = orphans.find(|orphan| orphan.id == *backup);
+    let untouched = orphan.is_some_and(|o| o.keep.is_none() && o.newest <= *newest);
+    let named = catalog.backup(backup).is_some() || catalog.unreadable.contains_key(backup);
+    let attempted = stored
+        .attempts
+        .known()
+        .is_some_and(|all| all.contains_key(backup));
+    let sending = match &stored.uploads {
+        Knowledge::Known(uploads) => uploads
+            .iter()
+            .any(|upload| upload.backup == *backup && upload.begun_at > *newest),
+        Knowledge::Absent => false,
+        Knowledge::Unknown(_) => true,
+    };
+    let is_orphan = untouched && !named && !attempted && !sending;
+    (!is_orphan).then(|| Violation::NotOrphaned(backup.clone()))
 }
 
 /// Whether spans hold a segment that a backup needs, on its own timeline or on one that descends from it.

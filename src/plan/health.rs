@@ -10,6 +10,7 @@ use crate::model::{
     condition::{Condition, Standing},
     desired::WalCheck,
     observed::{ArchiveMode, Knowledge, ServerFacts},
+    recovery::RecoveryWindow,
     time::{Span, Timestamp},
     timeline::{TimelineHistory, TimelineId},
     wal::{SegmentName, SegmentNumber, SegmentSize},
@@ -87,7 +88,7 @@ fn of_wal(scene: &Scene<'_>, catalog: &Catalog, facts: &ServerFacts) -> Vec<Cond
             "archive_mode is off: no WAL is archived".to_owned(),
         ));
     }
-    if let Some(newest) = newest_good(catalog)
+    if let Some(newest) = catalog.newest_good()
         && let Some(gap) = gap(scene, catalog, newest, facts)
     {
         let Gap { first, segments } = gap;
@@ -119,13 +120,11 @@ fn lag(scene: &Scene<'_>, facts: &ServerFacts) -> Option<String> {
     ))
 }
 
-/// The newest backup that a restore can rely on.
-pub(super) fn newest_good(catalog: &Catalog) -> Option<&Backup> {
-    let good = catalog
-        .backups
-        .iter()
-        .filter(|backup| catalog.is_good(backup));
-    good.max_by_key(|backup| (backup.end_time, &backup.id))
+/// When the last segment of a window was archived, if it is the one that the server archived last.
+pub(super) fn archived_at(scene: &Scene<'_>, window: Option<&RecoveryWindow>) -> Option<Timestamp> {
+    let archiver = &scene.postgres.known()?.archiver;
+    let is_last = archiver.last_archived == Some(window?.until);
+    archiver.last_archived_at.filter(|_| is_last)
 }
 
 /// The first gap between a backup's beginning and the last segment that the server calls archived.

@@ -15,6 +15,7 @@ use crate::{
     model::{
         action::{Action, Effect, WalSpan},
         backup::{Backup, BackupId},
+        compression::Compression,
         condition::{Condition, Standing},
         desired::{Entry, Mode, Server},
         judge::Verdict,
@@ -89,6 +90,8 @@ pub struct Target {
     pub location: String,
     /// When it was read.
     pub read_at: Timestamp,
+    /// How base backups are compressed there.
+    pub compression: Compression,
     /// What is not done, and what it waits for.
     pub waiting: Vec<Waiting>,
     /// How things stand, worst first; never empty.
@@ -97,6 +100,9 @@ pub struct Target {
     pub verdicts: BTreeMap<BackupId, Verdict>,
     /// Which instants can be restored now.
     pub window: Option<RecoveryWindow>,
+    /// When the last segment of that window was archived, if the server tells: nothing later can be reached.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reached: Option<Timestamp>,
     /// Which instants can be restored after the plan.
     pub window_after: Option<RecoveryWindow>,
     /// How many backups may be deleted now, of how many in 24 hours.
@@ -134,6 +140,7 @@ impl Plan {
 }
 
 /// One server in one destination: what every decider looks at.
+#[derive(Clone, Copy)]
 struct Scene<'a> {
     server: &'a Server,
     entry: &'a Entry,
@@ -310,6 +317,8 @@ impl Decided<'_> {
         let target = Target {
             location,
             read_at: self.scene.stored.read_at,
+            compression: self.scene.entry.files.compression,
+            reached: health::archived_at(&self.scene, windows.0.as_ref()),
             waiting: self.decision.waiting,
             conditions: self.decision.conditions,
             verdicts: self.verdicts,

@@ -9,81 +9,150 @@ use serde::Serialize;
 use super::{Plan, Step, Target, Weight};
 use crate::model::{
     action::{Action, Effect},
+    compression::Compression,
     condition::Standing,
-    reason::Reason,
+    reason::{Reason, Waiting},
     recovery::RecoveryWindow,
     time::{Span, Timestamp},
 };
 
-/// A plan as lines of text, without the summary that stands below one or many.
+/// A plan as lines of text, destination by destination. What it comes to is told by [`Summary`].
 pub struct Text<'a>(pub &'a Plan);
 
 impl fmt::Display for Text<'_> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let plan = self.0;
-        let digest = plan.digest();
         for (destination, target) in &plan.targets {
-            let title = format!("{} -> {destination}", plan.server);
-            let read = format!("read {}   digest {digest}", target.read_at);
-            writeln!(formatter, "{title:<28}  {:<30}  {read}", target.location)?;
-            for step in plan
+            let steps = plan
                 .steps
                 .iter()
-                .filter(|step| step.destination == *destination)
-            {
-                write_step(formatter, plan.now, step)?;
+                .filter(|step| step.destination == *destination);
+            let rows: Vec<Row> = steps
+                .map(|step| Row::new(step, plan.now, target.compression))
+                .collect();
+            let title = format!("{} -> {destination}   {}", plan.server, target.location);
+            let columns = Columns::of(&rows, &title);
+            let (read, digest) = (target.read_at, plan.digest());
+            let width = columns.reason();
+            writeln!(formatter, "{title:<width$}  read {read}   digest {digest}")?;
+            for row in &rows {
+                row.write(formatter, &columns)?;
             }
-            write_conditions(formatter, target)?;
+            write_conditions(formatter, target, &columns)?;
             write_windows(formatter, target)?;
         }
+        // A plan that somebody asked for has steps and no standing.
         if plan.targets.is_empty() {
-            for step in &plan.steps {
-                write_step(formatter, plan.now, step)?;
+            let rows = plan.steps.iter();
+            let rows: Vec<Row> = rows
+                .map(|step| Row::new(step, plan.now, Compression::None))
+                .collect();
+            let columns = Columns::of(&rows, "");
+            for row in &rows {
+                row.write(formatter, &columns)?;
             }
         }
         Ok(())
     }
 }
 
-fn write_step(formatter: &mut fmt::Formatter<'_>, now: Timestamp, step: &Step) -> fmt::Result {
-    let sign = match (&step.action, step.action.effect()) {
-        (Action::SetKeep { .. } | Action::ReleaseKeep { .. }, _) => '~',
-        (_, Effect::Additive) => '+',
-        (_, Effect::Destructive) => '-',
-    };
-    let reasons: Vec<String> = step
-        .reasons
-        .iter()
-        .map(|reason| aged(reason, now))
-        .collect();
-    let line = format!(
-        "  {sign} {:<13} {:<44}",
-        step.action.verb(),
-        object(&step.action, step.weight)
-    );
-    writeln!(formatter, "{line}  {}", reasons.join("; "))
+/// A step as it is printed: sign and verb, object, reasons.
+struct Row {
+    sign: char,
+    verb: &'static str,
+    object: String,
+    reasons: String,
+}
+
+impl Row {
+    fn new(step: &Step, now: Timestamp, compression: Compression) -> Self {
+        let sign = match (&step.action, step.action.effect()) {
+            (Action::SetKeep { .. } | Action::ReleaseKeep { .. }, _) => '~',
+            (_, Effect::Additive) => '+',
+            (_, Effect::Destructive) => '-',
+        };
+        let reasons = step.reasons.iter().map(|reason| aged(reason, now));
+        Self {
+            sign,
+            verb: match &step.action {
+                Action::DeleteOrphan { .. } | Action::DeleteWal { .. } => "delete",
+                other => other.verb(),
+            },
+            object: object(&step.action, step.weight, compression),
+            reasons: reasons.collect::<Vec<_>>().join("; "),
+        }
+    }
+
+    fn write(&self, formatter: &mut fmt::Formatter<'_>, columns: &Columns) -> fmt::Result {
+        let (verb, object) = (columns.verb, columns.object);
+        let Self { sign, reasons, .. } = self;
+        let row = format!(
+            "  {sign} {:<verb$}  {:<object$}  {reasons}",
+            self.verb, self.object
+        );
+        writeln!(formatter, "{}", row.trim_end())
+    }
+}
+
+/// How wide the columns of one destination are.
+struct Columns {
+    verb: usize,
+    object: usize,
+}
+
+impl Columns {
+    /// Wide enough for the verbs that every plan may have.
+    const VERB: usize = "stalled".len();
+
+    /// A title longer than this does not push the reasons further to the right.
+    const TITLE_MAX: usize = 64;
+
+    /// Wide enough for the rows, and for the title above them unless it is very long.
+    fn of(rows: &[Row], title: &str) -> Self {
+        let width = |text: &str| text.chars().count();
+        let verb = rows.iter().map(|row| width(row.verb)).max();
+        let verb = verb.unwrap_or_default().max(Self::VERB);
+        let object = rows.iter().map(|row| width(&row.object)).max();
+        let title = Some(width(title)).filter(|title| *title <= Self::TITLE_MAX);
+        let beside = title.unwrap_or_default().saturating_sub(verb + 6);
+        let object = object.unwrap_or_default().max(beside);
+        Self { verb, object }
+    }
+
+    /// Where reasons begin, less the two spaces before them.
+    fn reason(&self) -> usize {
+        4 + self.verb + 2 + self.object
+    }
 }
 
 /// A reason, with an age where it names an instant that people count from.
 fn aged(reason: &Reason, now: Timestamp) -> String {
     match reason {
         Reason::Due {
+            since,
+            schedule,
             last_good: Some(end),
-            ..
         } => {
-            format!("{reason} ({} ago)", Span(now.since(*end)))
+            let age = Span(now.since(*end));
+            format!("due since {since} ({schedule}), last good is {age} old")
         }
         _ => reason.to_string(),
     }
 }
 
 /// What an action is about: the id, and how much.
-fn object(action: &Action, weight: Weight) -> String {
+fn object(action: &Action, weight: Weight, compression: Compression) -> String {
     match action {
-        Action::TakeBackup { name, .. } => match name {
-            Some(name) => format!("files, named {name}"),
-            None => "files".to_owned(),
-        },
+        Action::TakeBackup { name, .. } => {
+            let codec = match compression {
+                Compression::None => String::new(),
+                codec => format!(", {codec}"),
+            };
+            match name {
+                Some(name) => format!("files{codec}, named {name}"),
+                None => format!("files{codec}"),
+            }
+        }
         Action::SetKeep {
             backup,
             target,
@@ -94,10 +163,16 @@ fn object(action: &Action, weight: Weight) -> String {
         },
         Action::DeleteWal { spans } => {
             let (segments, spans) = (weight.segments, spans.len());
-            format!("{segments} segments in {spans} {}", plural(spans, "range"))
+            let ranges = plural(spans, "range");
+            format!(
+                "WAL, {segments} {} in {spans} {ranges}",
+                plural(segments, "segment")
+            )
         }
-        Action::DeleteBackup { backup, .. } | Action::DeleteOrphan { backup, .. } => {
-            format!("{backup}  {}", Bytes(weight.bytes))
+        Action::DeleteBackup { backup, .. } if weight.bytes == 0 => backup.to_string(),
+        Action::DeleteBackup { backup, .. } => format!("{backup}  {}", Bytes(weight.bytes)),
+        Action::DeleteOrphan { backup, .. } => {
+            format!("orphan {backup}  {}", Bytes(weight.bytes))
         }
         Action::FinishBackup { backup }
         | Action::AbandonAttempt { backup }
@@ -105,44 +180,86 @@ fn object(action: &Action, weight: Weight) -> String {
     }
 }
 
-fn write_conditions(formatter: &mut fmt::Formatter<'_>, target: &Target) -> fmt::Result {
+fn write_conditions(
+    formatter: &mut fmt::Formatter<'_>,
+    target: &Target,
+    columns: &Columns,
+) -> fmt::Result {
+    let verb = columns.verb;
+    let stuck = |standing| matches!(standing, Standing::Blocked | Standing::Stalled);
     for condition in &target.conditions {
-        if matches!(condition.standing, Standing::Blocked | Standing::Stalled) {
-            writeln!(
-                formatter,
-                "  ! {:<13} {}",
-                condition.standing.to_string(),
-                condition.message
-            )?;
+        let (standing, message) = (condition.standing, &condition.message);
+        if stuck(standing) {
+            writeln!(formatter, "  ! {standing:<verb$}  {message}")?;
         }
     }
-    // What a condition says in full is not said again.
-    let told = |text: &String| target.conditions.iter().any(|c| c.message.contains(text));
-    let waiting = target.waiting.iter().map(ToString::to_string);
-    for waiting in waiting.filter(|text| !told(text)) {
-        writeln!(formatter, "  . {:<13} {waiting}", "waiting")?;
+    for waiting in target
+        .waiting
+        .iter()
+        .filter(|waiting| !is_told(target, waiting))
+    {
+        writeln!(formatter, "  . {:<verb$}  {waiting}", "waiting")?;
     }
     Ok(())
+}
+
+/// Whether a condition has given the cause already.
+fn is_told(target: &Target, waiting: &Waiting) -> bool {
+    let Waiting::Unknown { why, .. } = waiting else {
+        return false;
+    };
+    target
+        .conditions
+        .iter()
+        .any(|condition| condition.message.ends_with(why))
 }
 
 fn write_windows(formatter: &mut fmt::Formatter<'_>, target: &Target) -> fmt::Result {
     let Some(window) = &target.window else {
         return writeln!(formatter, "  recovery window   none: no good backup");
     };
-    write!(formatter, "  recovery window   {}", range(window))?;
+    let until = Until {
+        window,
+        reached: target.reached,
+    };
+    write!(formatter, "  recovery window   {} .. {until}", window.from)?;
     match &target.window_after {
-        Some(after) if after != window => writeln!(formatter, "   becomes   {}", range(after)),
-        _ => writeln!(formatter),
+        Some(after) if after.until == window.until && after.from != window.from => {
+            writeln!(formatter, "   becomes   {} ..", after.from)
+        }
+        Some(after) if after != window => {
+            let until = Until {
+                window: after,
+                reached: None,
+            };
+            writeln!(formatter, "   becomes   {} .. {until}", after.from)
+        }
+        Some(_) => writeln!(formatter),
+        None => writeln!(formatter, "   becomes   none"),
     }
 }
 
-/// From the first instant that can be reached to the last segment without a gap.
-pub fn range(window: &RecoveryWindow) -> String {
-    format!("{} .. <= end of WAL {}", window.from, window.until)
+/// How far recovery gets: the last segment without a gap, and the time that it cannot get beyond.
+pub struct Until<'a> {
+    /// The window.
+    pub window: &'a RecoveryWindow,
+    /// When that segment was archived, if the server tells.
+    pub reached: Option<Timestamp>,
 }
 
-fn plural(count: usize, word: &str) -> String {
-    if count == 1 {
+impl fmt::Display for Until<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let until = self.window.until;
+        match self.reached {
+            Some(reached) => write!(formatter, "<= {reached} (WAL {until})"),
+            None => write!(formatter, "<= end of WAL {until}"),
+        }
+    }
+}
+
+/// A word for so many things.
+fn plural(count: impl TryInto<u64>, word: &str) -> String {
+    if count.try_into().is_ok_and(|count| count == 1) {
         word.to_owned()
     } else {
         format!("{word}s")
@@ -154,38 +271,12 @@ pub struct Summary<'a>(pub &'a [Plan]);
 
 impl fmt::Display for Summary<'_> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let steps = || self.0.iter().flat_map(|plan| &plan.steps);
-        let count = |of: fn(&Action) -> bool| steps().filter(|step| of(&step.action)).count();
-        let backups = count(|action| matches!(action, Action::TakeBackup { .. }));
-        let settled = count(|action| {
-            matches!(
-                action,
-                Action::FinishBackup { .. } | Action::AbandonAttempt { .. }
-            )
-        });
-        let kept = count(|action| matches!(action, Action::SetKeep { .. }));
-        let released = count(|action| matches!(action, Action::ReleaseKeep { .. }));
-        let deleted = count(|action| matches!(action, Action::DeleteBackup { .. }));
-        let orphans = count(|action| matches!(action, Action::DeleteOrphan { .. }));
-        let segments: u64 = steps().map(|step| step.weight.segments).sum();
-        let stuck = self.stuck();
-        let mut parts = Vec::new();
-        let mut part = |count: usize, text: &str| {
-            if count > 0 {
-                parts.push(format!("{count} {text}"));
-            }
-        };
-        part(backups, "to back up");
-        part(settled, "left by dead attempts");
-        part(kept, "to keep");
-        part(released, "to release");
-        part(deleted, &format!("to delete (budget {})", self.budget()));
-        part(orphans, "orphans to delete");
-        part(
-            usize::try_from(segments).unwrap_or(usize::MAX),
-            "WAL to delete",
-        );
-        part(stuck, "blocked or stalled");
+        let parts: Vec<String> = self
+            .counts()
+            .into_iter()
+            .filter(|(count, _)| *count > 0)
+            .map(|(count, text)| format!("{count} {text}"))
+            .collect();
         if parts.is_empty() {
             return formatter.write_str("Nothing to do.");
         }
@@ -194,20 +285,70 @@ impl fmt::Display for Summary<'_> {
 }
 
 impl Summary<'_> {
-    fn stuck(&self) -> usize {
-        let targets = self.0.iter().flat_map(|plan| plan.targets.values());
-        let bad = |target: &&Target| {
+    fn counts(&self) -> [(u64, String); 9] {
+        let left_over = |action: &Action| {
+            matches!(
+                action,
+                Action::FinishBackup { .. } | Action::AbandonAttempt { .. }
+            )
+        };
+        let segments = self.steps().map(|step| step.weight.segments).sum();
+        let budget = self
+            .targets()
+            .map(|target| target.budget.left())
+            .sum::<usize>();
+        [
+            (
+                self.count(|a| matches!(a, Action::TakeBackup { .. })),
+                "to back up".to_owned(),
+            ),
+            (self.count(left_over), "left by dead attempts".to_owned()),
+            (
+                self.count(|a| matches!(a, Action::SetKeep { .. })),
+                "to keep".to_owned(),
+            ),
+            (
+                self.count(|a| matches!(a, Action::ReleaseKeep { .. })),
+                "to release".to_owned(),
+            ),
+            (
+                self.count(|a| matches!(a, Action::DeleteBackup { .. })),
+                format!("to delete (budget {budget})"),
+            ),
+            (
+                self.count(|a| matches!(a, Action::DeleteOrphan { .. })),
+                "orphans to delete".to_owned(),
+            ),
+            (
+                segments,
+                format!("WAL {} to delete", plural(segments, "segment")),
+            ),
+            (self.standing(Standing::Blocked), "blocked".to_owned()),
+            (self.standing(Standing::Stalled), "stalled".to_owned()),
+        ]
+    }
+
+    fn steps(&self) -> impl Iterator<Item = &Step> {
+        self.0.iter().flat_map(|plan| &plan.steps)
+    }
+
+    fn targets(&self) -> impl Iterator<Item = &Target> {
+        self.0.iter().flat_map(|plan| plan.targets.values())
+    }
+
+    fn count(&self, of: impl Fn(&Action) -> bool) -> u64 {
+        let count = self.steps().filter(|step| of(&step.action)).count();
+        u64::try_from(count).unwrap_or(u64::MAX)
+    }
+
+    fn standing(&self, standing: Standing) -> u64 {
+        let worst = |target: &&Target| {
             target
                 .conditions
                 .first()
-                .is_some_and(|worst| worst.standing >= Standing::Blocked)
+                .is_some_and(|worst| worst.standing == standing)
         };
-        targets.filter(bad).count()
-    }
-
-    fn budget(&self) -> usize {
-        let targets = self.0.iter().flat_map(|plan| plan.targets.values());
-        targets.map(|target| target.budget.left()).sum()
+        u64::try_from(self.targets().filter(worst).count()).unwrap_or(u64::MAX)
     }
 }
 

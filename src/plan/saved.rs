@@ -101,6 +101,7 @@ impl SavedPlan {
 
 fn fingerprints(observed: &Observed) -> BTreeMap<DestinationName, String> {
     let each = observed.destinations.iter();
-    each.map(|(name, stored)| (name.clone(), fingerprint(name, stored)))
+    let print = |stored, name| fingerprint(name, stored, &observed.postgres);
+    each.map(|(name, stored)| (name.clone(), print(stored, name)))
         .collect()
 }

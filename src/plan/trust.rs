@@ -34,6 +34,10 @@ pub(super) fn additive(scene: &Scene<'_>) -> Result<(), Waiting> {
 pub(super) fn destructive(scene: &Scene<'_>) -> Result<(), Vec<Waiting>> {
     let stored = scene.stored;
     let mut against: Vec<Waiting> = additive(scene).err().into_iter().collect();
+    if stored.catalog.unknown().is_some() {
+        // What else could not be read hardly has another cause.
+        return Err(against);
+    }
     if let Knowledge::Known(catalog) = &stored.catalog {
         let unreadable = catalog.unreadable.iter();
         against.extend(unreadable.map(|(id, why)| unknown(&format!("backup {id}"), &why.message)));

@@ -13,7 +13,6 @@
 
 use std::{
     collections::BTreeSet,
-    io,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -22,25 +21,27 @@ use futures_util::{StreamExt as _, stream};
 use tokio::{task, time::Instant};
 
 use crate::{
-    failure::{Disposition, Failure, Kind},
+    failure::{Disposition, Failure},
     format::{
-        history,
         keys::{ObjectKey, WalObject, wal_stem},
-        wal_header::{self, ContentCheck, SegmentHeader},
+        wal_header::{ContentCheck, SegmentHeader},
     },
     model::{
         compression::Compression,
         names::DestinationName,
-        wal::{SegmentName, SystemId, WalFile},
+        wal::{SegmentName, WalFile},
     },
     postgres::control_file,
     spool::{Fetched, Spool},
-    store::{self, Archive, Key},
+    store::{self, Archive},
 };
 
+mod error;
 mod fetch;
 #[cfg(test)]
 mod tests;
+
+pub use error::Error;
 
 use fetch::{Expected, fetch};
 
@@ -146,111 +147,6 @@ pub enum From {
     Destination(DestinationName),
 }
 
-/// Why it is not known whether a file is there, or why it could not be delivered.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// There is no destination to ask.
-    #[error("no destination to read `{file}` from")]
-    NoSource {
-        /// The file.
-        file: WalFile,
-    },
-    /// The destination did not answer the question.
-    #[error("cannot read `{file}` from `{destination}`")]
-    Store {
-        /// The file.
-        file: WalFile,
-        /// The destination.
-        destination: DestinationName,
-        /// Why.
-        #[source]
-        source: store::Error,
-    },
-    /// The object cannot be decompressed.
-    #[error("cannot decompress `{key}` from `{destination}`")]
-    Decompress {
-        /// The object.
-        key: Key,
-        /// The destination.
-        destination: DestinationName,
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
-    /// The object is not the segment that its name says.
-    #[error("`{key}` in `{destination}` is not what its name says")]
-    Header {
-        /// The object.
-        key: Key,
-        /// The destination.
-        destination: DestinationName,
-        /// Why.
-        #[source]
-        source: wal_header::Error,
-    },
-    /// The object is no history.
-    #[error("`{key}` in `{destination}` is not what its name says")]
-    History {
-        /// The object.
-        key: Key,
-        /// The destination.
-        destination: DestinationName,
-        /// Why.
-        #[source]
-        source: history::Error,
-    },
-    /// The segment belongs to another cluster.
-    #[error(
-        "`{key}` in `{destination}` belongs to the system identifier {found}, not to {expected}"
-    )]
-    Foreign {
-        /// The object.
-        key: Key,
-        /// The destination.
-        destination: DestinationName,
-        /// The cluster that recovers.
-        expected: SystemId,
-        /// Whose segment it is.
-        found: SystemId,
-    },
-    /// The file cannot be put where it is wanted.
-    #[error("cannot write `{path}`")]
-    Write {
-        /// The path.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
-}
-
-impl Error {
-    /// The class of the failure.
-    pub fn kind(&self) -> Kind {
-        match self {
-            Self::NoSource { .. } => Kind::Usage,
-            Self::Store { source, .. } => source.kind(),
-            Self::Decompress { .. } | Self::Header { .. } | Self::History { .. } => {
-                Kind::Verification
-            }
-            Self::Foreign { .. } => Kind::Refused,
-            Self::Write { .. } => Kind::Failed,
-        }
-    }
-
-    /// Whether asking again can help.
-    pub fn disposition(&self) -> Disposition {
-        match self {
-            Self::Store { source, .. } => source.disposition(),
-            _ => Disposition::Permanent,
-        }
-    }
-
-    fn failure(&self) -> Failure {
-        Failure::of(self.kind(), self)
-    }
-}
-
 /// Whether `standby.signal` lies in the data directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StandbySignal {
@@ -263,9 +159,10 @@ pub enum StandbySignal {
 impl StandbySignal {
     /// Looks for it.
     pub fn of(data_directory: &Path) -> Self {
-        match data_directory.join("standby.signal").exists() {
-            true => Self::Present,
-            false => Self::Missing,
+        if data_directory.join("standby.signal").exists() {
+            Self::Present
+        } else {
+            Self::Missing
         }
     }
 }
@@ -296,7 +193,7 @@ pub async fn restore_wal(
         return Err(Error::NoSource { file: request.file });
     }
     let mut warnings = Vec::new();
-    if delivery.from_cache(&mut warnings).await? {
+    if delivery.deliver_cached(&mut warnings).await? {
         return Ok(Restored::Delivered(Delivered {
             from: From::Cache,
             file: request.file,
@@ -304,7 +201,7 @@ pub async fn restore_wal(
             warnings,
         }));
     }
-    let Some(found) = delivery.from_destinations(&mut warnings).await? else {
+    let Some(found) = delivery.ask_destinations(&mut warnings).await? else {
         return Ok(Restored::Absent);
     };
     let ahead = delivery.read_ahead(&found).await;
@@ -368,7 +265,7 @@ impl<'a> Delivery<'a> {
     }
 
     /// Delivers from the local cache. A cache that fails is an empty one; only the target can fail.
-    async fn from_cache(&self, warnings: &mut Vec<Failure>) -> Result<bool, Error> {
+    async fn deliver_cached(&self, warnings: &mut Vec<Failure>) -> Result<bool, Error> {
         let (WalFile::Segment(segment), Some(cache)) = (self.request.file, &self.cache) else {
             return Ok(false);
         };
@@ -386,7 +283,7 @@ impl<'a> Delivery<'a> {
     }
 
     /// Asks the destinations, again and again while one of them does not answer and there is time.
-    async fn from_destinations(
+    async fn ask_destinations(
         &self,
         warnings: &mut Vec<Failure>,
     ) -> Result<Option<Found<'a>>, Error> {

@@ -212,7 +212,7 @@ impl Error {
     /// The class of the failure.
     pub fn kind(&self) -> Kind {
         match self.meaning {
-            Meaning::NotFound => Kind::NotFound,
+            Meaning::NotFound | Meaning::BucketMissing => Kind::NotFound,
             Meaning::Unreachable | Meaning::Throttled => Kind::Unreachable,
             Meaning::Locked => Kind::Refused,
             Meaning::Checksum => Kind::Verification,
@@ -220,7 +220,6 @@ impl Error {
             Meaning::AlreadyExists
             | Meaning::Precondition
             | Meaning::PermissionDenied
-            | Meaning::BucketMissing
             | Meaning::Unsupported
             | Meaning::Other => Kind::Failed,
         }

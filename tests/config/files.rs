@@ -63,6 +63,12 @@ fn a_pattern_includes_what_fits_in_the_order_of_names() {
         ("conf.d/more/x.toml", "[servers.x]\n"),
         ("conf.d/.hidden.toml", "[servers.hidden]\n"),
         ("conf.d/c.toml.bak", "[servers.c]\n"),
+        // Two spellings of one file.
+        (
+            "conf.d/d.toml",
+            "include = [\"../conf.d/b.toml\", \"../other/../conf.d/b.toml\"]\n",
+        ),
+        ("other/x", ""),
     ]);
     assert_eq!(
         servers(&directory.path().join("barkeep.toml"), None),

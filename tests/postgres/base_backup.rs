@@ -1,56 +1,31 @@
 //! Base backups of real servers, restored and started.
 
 use std::{
-    num::NonZeroUsize,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
 
-use async_trait::async_trait;
 use barkeep::{
-    actor,
     clock::Clock,
     execute::base_backup::{
-        BackupRequest, Error, Finished, Ports, RestorePoint, Server, Taken, TakenState, WalArrival,
-        Warning, finish_backup, take_backup,
+        BackupRequest, Error, Finished, Taken, TakenState, Warning, finish_backup,
     },
-    format::keys::{ArchiveName, BaseObject, ObjectKey, backup_directory},
-    model::{
-        backup::{Backup, BackupId},
-        compression::Compression,
-        desired::{Checkpoint, FilesOptions},
-        names::{DestinationName, ServerName},
-        progress::Unwatched,
-        recovery::{RecoveryTarget, TargetTimeline},
-        schedule::Zone,
-        wal::SegmentName,
-    },
-    pipeline::untar::Durability,
-    postgres::{Connector, Environment},
-    recover::base::{
-        ArchiveMode, Becomes, Inclusive, Recovery, RestorePorts, RestoreRequest, RestoredCluster,
-        TablespaceRule, TargetAction, restore,
-    },
-    store::{self, Archive, directory::Directory},
+    model::{compression::Compression, recovery::RecoveryTarget},
+    store::{Archive, directory::Directory},
 };
-use tokio_util::sync::CancellationToken;
 
 use crate::support::{
+    backup::{
+        DIGEST, EVERY, InDirectory, archived, archives, catalog, fill, fill_tablespace, request,
+        start_restored, take_of,
+    },
     bed::bed,
     cluster::{Cluster, Stop},
     wait::until,
 };
 
-const EVERY: [Compression; 5] = [
-    Compression::None,
-    Compression::Gzip,
-    Compression::Bzip2,
-    Compression::Snappy,
-    Compression::Lz4,
-];
-
-/// A place for backups.
+/// A directory for backups.
 struct Store {
     directory: tempfile::TempDir,
 }
@@ -62,164 +37,15 @@ impl Store {
     }
 
     fn catalog(&self) -> Archive {
-        let store = Directory::new(self.directory.path(), Clock::System);
-        Archive::new(Arc::new(store), &server_name())
+        catalog(Arc::new(Directory::new(
+            self.directory.path(),
+            Clock::System,
+        )))
     }
-
-    /// The backup as a restore needs it.
-    async fn backup(&self, id: &BackupId) -> Backup {
-        let catalog = self.catalog();
-        let info = catalog.read_info(id).await.expect("a readable record");
-        let objects = catalog
-            .objects(&backup_directory(id))
-            .await
-            .expect("a list");
-        let archives = objects
-            .iter()
-            .filter_map(|object| match catalog.parse(&object.key) {
-                Some(ObjectKey::Base(_, BaseObject::Archive(name))) => {
-                    Some(name.stored(object.size))
-                }
-                _ => None,
-            });
-        let info = info.expect("a record").info;
-        let backup = info.to_backup(id.clone(), archives.collect(), None, &Zone::utc());
-        backup.expect("a backup")
-    }
-
-    /// The names of a backup's archives.
-    async fn archives(&self, id: &BackupId) -> Vec<String> {
-        let archives = self.backup(id).await.archives;
-        archives
-            .iter()
-            .map(|archive| ArchiveName::from(archive).to_string())
-            .collect()
-    }
-}
-
-/// The servers of these tests archive into a directory of their own.
-struct InDirectory(PathBuf);
-
-#[async_trait]
-impl WalArrival for InDirectory {
-    async fn has_arrived(&self, segment: SegmentName) -> store::Result<bool> {
-        Ok(self.0.join(segment.to_string()).exists())
-    }
-}
-
-fn server_name() -> ServerName {
-    ServerName::parse("orders").expect("a name")
-}
-
-fn request(compression: Compression) -> BackupRequest {
-    BackupRequest {
-        server: server_name(),
-        destination: DestinationName::parse("primary").expect("a name"),
-        above: None,
-        due: None,
-        name: None,
-        zone: Zone::utc(),
-        files: FilesOptions {
-            compression,
-            level: (compression == Compression::Gzip).then_some(1),
-            jobs: NonZeroUsize::new(2).expect("not zero"),
-            max_archive_bytes: 1 << 36,
-            part_bytes: 1 << 20,
-            checkpoint: Checkpoint::Immediate,
-            name: None,
-        },
-        pgdata: None,
-        pinned: None,
-        wal_patience: Duration::from_secs(20),
-        restore_point: RestorePoint::None,
-        actor: actor::current(),
-    }
-}
-
-fn connector(cluster: &Cluster) -> Connector {
-    let conninfo = cluster.conninfo("postgres");
-    Connector::new(&conninfo, None, &Environment::default()).expect("a connection string")
 }
 
 async fn take(cluster: &Cluster, store: &Store, request: &BackupRequest) -> Result<Taken, Error> {
-    take_of(cluster, None, store, request).await
-}
-
-async fn take_of(
-    cluster: &Cluster,
-    primary: Option<&Cluster>,
-    store: &Store,
-    request: &BackupRequest,
-) -> Result<Taken, Error> {
-    let archive = primary.unwrap_or(cluster).archive();
-    let mut ports = Ports {
-        catalog: store.catalog(),
-        postgres: Box::new(Server::new(connector(cluster), primary.map(connector))),
-        wal: Arc::new(InDirectory(archive)),
-        throttle: None,
-        progress: Arc::new(Unwatched),
-        clock: Clock::System,
-        cancel: CancellationToken::new(),
-    };
-    take_backup(request, &mut ports).await
-}
-
-fn recovery(from: &Cluster, target: RecoveryTarget) -> Recovery {
-    Recovery {
-        target,
-        inclusive: Inclusive::Yes,
-        timeline: TargetTimeline::Latest,
-        action: TargetAction::Promote,
-        restore_command: format!("cp {}/%f %p", from.archive().display()),
-        becomes: Becomes::Primary,
-        archive_mode: ArchiveMode::Off,
-    }
-}
-
-/// Restores into the directory of a new cluster and starts it.
-async fn start_restored(
-    from: &Cluster,
-    store: &Store,
-    id: &BackupId,
-    target: RecoveryTarget,
-) -> (Cluster, RestoredCluster) {
-    let mut copy = Cluster::empty(from.major()).expect("this version is here");
-    let backup = store.backup(id).await;
-    let rules = backup.tablespaces.iter().map(|space| TablespaceRule {
-        name: space.name.clone(),
-        location: copy.archive().parent().expect("a parent").join(&space.name),
-    });
-    let request = RestoreRequest {
-        server: server_name(),
-        destination: DestinationName::parse("primary").expect("a name"),
-        tablespaces: rules.collect(),
-        backup,
-        directory: copy.pgdata(),
-        recovery: Some(recovery(from, target)),
-        durability: Durability::Leave,
-    };
-    let ports = RestorePorts {
-        catalog: store.catalog(),
-        progress: Arc::new(Unwatched),
-        cancel: CancellationToken::new(),
-    };
-    let restored = restore(&request, &ports).await.expect("restored");
-    copy.start();
-    until("the end of recovery", async || {
-        (copy.sql("SELECT pg_is_in_recovery()") == "f").then_some(())
-    })
-    .await;
-    (copy, restored)
-}
-
-/// A number that changes with every row.
-const DIGEST: &str = "SELECT count(*), sum(hashtext(t::text)) FROM t";
-
-fn fill(cluster: &Cluster) {
-    cluster.sql(
-        "CREATE TABLE t (id int, filler text); \
-         INSERT INTO t SELECT i, repeat(md5(i::text), 5) FROM generate_series(1, 5000) i",
-    );
+    take_of(cluster, None, &store.catalog(), request).await
 }
 
 macro_rules! on_majors {
@@ -245,13 +71,7 @@ async fn every_compression_restores(major: u32) {
         return;
     };
     cluster.start();
-    let space = cluster.new_directory("space");
-    cluster.sql(&format!(
-        "CREATE TABLESPACE space LOCATION '{}'; \
-         CREATE TABLE in_space (id int) TABLESPACE space; \
-         INSERT INTO in_space SELECT generate_series(1, 1000)",
-        space.display()
-    ));
+    fill_tablespace(&cluster);
     fill(&cluster);
     for compression in EVERY {
         let store = Store::new();
@@ -266,20 +86,11 @@ async fn every_compression_restores(major: u32) {
         let expected = cluster.sql(DIGEST);
         archived(&cluster).await;
         let latest = RecoveryTarget::Latest;
-        let (copy, _) = start_restored(&cluster, &store, &taken.backup, latest).await;
+        let (copy, _) = start_restored(&cluster, &store.catalog(), &taken.backup, latest).await;
         assert_eq!(copy.sql(DIGEST), expected, "{compression}");
         assert_eq!(copy.sql("SELECT sum(id) FROM in_space"), "500500");
         assert_eq!(copy.sql("SHOW archive_mode"), "off");
     }
-}
-
-/// Waits until the segment before the present one is in the archive.
-async fn archived(cluster: &Cluster) {
-    let wanted = cluster.sql("SELECT pg_walfile_name(pg_current_wal_lsn() - 16777216)");
-    until("the archiver", async || {
-        cluster.archive().join(&wanted).exists().then_some(())
-    })
-    .await;
 }
 
 /// WAL elsewhere, configuration elsewhere, a tablespace inside PGDATA, links, split archives, temporary tables, page checksums.
@@ -317,10 +128,11 @@ async fn whatever_is_unusual_restores(major: u32) {
     let link = cluster.pgdata().join("mine");
     assert_eq!(taken.warnings, [Warning::DirectoryLink(link)]);
     assert_eq!(taken.damaged_files, 0, "{:?}", taken.damaged);
-    let archives = store.archives(&taken.backup).await;
+    let archives = archives(&store.catalog(), &taken.backup).await;
     assert!(archives.len() > 3, "{archives:?}");
     let immediate = RecoveryTarget::Immediate;
-    let (copy, restored) = start_restored(&cluster, &store, &taken.backup, immediate).await;
+    let (copy, restored) =
+        start_restored(&cluster, &store.catalog(), &taken.backup, immediate).await;
     assert_eq!(copy.sql(DIGEST), cluster.sql(DIGEST));
     assert_eq!(copy.sql("SELECT sum(id) FROM in_space"), "500500");
     let hba = copy.pgdata().join("pg_hba.conf");
@@ -370,7 +182,7 @@ async fn recovery_stops_where_it_is_told_to() {
     ];
     for (target, steps) in targets {
         let name = format!("{target:?}");
-        let (copy, _) = start_restored(&cluster, &store, &id, target).await;
+        let (copy, _) = start_restored(&cluster, &store.catalog(), &id, target).await;
         let found = copy.sql("SELECT coalesce(string_agg(step, '' ORDER BY step), '') FROM steps");
         assert_eq!(found, steps, "{name}");
     }
@@ -409,11 +221,12 @@ async fn a_standby_is_backed_up_while_its_primary_switches_wal() {
     standby.start();
     let store = Store::new();
     let request = request(Compression::Lz4);
-    let taken = take_of(&standby, Some(&primary), &store, &request).await;
+    let taken = take_of(&standby, Some(&primary), &store.catalog(), &request).await;
     let taken = taken.expect("a backup");
     assert_eq!(taken.state, TakenState::Done);
     let immediate = RecoveryTarget::Immediate;
-    let (copy, restored) = start_restored(&primary, &store, &taken.backup, immediate).await;
+    let (copy, restored) =
+        start_restored(&primary, &store.catalog(), &taken.backup, immediate).await;
     assert_eq!(copy.sql(DIGEST), primary.sql(DIGEST));
     assert_eq!(
         restored.removed,
@@ -446,7 +259,7 @@ async fn a_backup_whose_wal_does_not_arrive_waits_for_it() {
     })
     .await;
     let immediate = RecoveryTarget::Immediate;
-    start_restored(&cluster, &store, &taken.backup, immediate).await;
+    start_restored(&cluster, &store.catalog(), &taken.backup, immediate).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

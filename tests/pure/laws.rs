@@ -235,7 +235,7 @@ proptest! {
         let json = serde_json::to_string(&saved).expect("JSON");
         let saved: SavedPlan = serde_json::from_str(&json).expect("a saved plan");
         prop_assert_eq!(saved.check(), Ok(()));
-        prop_assert_eq!(saved.plans.as_slice(), std::slice::from_ref(&plan));
+        prop_assert_eq!(&saved.plans[..], std::slice::from_ref(&plan));
         prop_assert_eq!(saved.still_holds(&world.observed), Ok(()));
         if plan.is_empty() || catalog(&world.observed).is_none() {
             return Ok(());

@@ -16,7 +16,7 @@ use barkeep::{
 };
 
 use crate::{
-    model::scene::{now, place, young},
+    model::scene::{place, young},
     plan::testing::World,
 };
 
@@ -114,13 +114,6 @@ pub(crate) fn advance(world: &mut World, to: Timestamp) {
     if let Knowledge::Known(facts) = &mut world.observed.postgres {
         facts.clock = to;
     }
-}
-
-/// The segment that is written at an instant: ten a day, as in every scene.
-pub(crate) fn segment_at(instant: Timestamp) -> u64 {
-    let seconds = instant.unix_seconds() - now().unix_seconds();
-    let segments = 1000 + seconds.div_euclid(8640);
-    u64::try_from(segments).expect("after the beginning of the archive")
 }
 
 /// Whether somebody may restore from it, now or later.

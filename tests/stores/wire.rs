@@ -348,3 +348,29 @@ async fn a_replacement_names_the_version_that_was_read() {
     assert_eq!(meaning(refused), Some(Meaning::Precondition));
     assert_eq!(script.asked()[0].header("if-match"), Some("\"abc\""));
 }
+
+#[tokio::test]
+async fn a_bucket_of_another_region_is_followed_there_once_and_for_all() {
+    let moved = answer(
+        "301 Moved Permanently",
+        "x-amz-bucket-region: eu-south-1\r\n",
+        "<Error><Code>PermanentRedirect</Code></Error>",
+    );
+    let stored = || answer("200 OK", "ETag: \"e\"\r\n", "");
+    let script = Script::new(vec![moved, stored(), stored()]);
+    let store = script.store(Checksums::WhenSupported).await;
+    for text in ["1", "2"] {
+        let put = store.put_text(&key("a"), text, PutMode::Overwrite).await;
+        put.expect("it is written");
+    }
+    let asked = script.asked();
+    let region = |request: &Request| {
+        let signed = request.header("authorization").expect("it is signed");
+        signed.contains("/eu-south-1/s3/")
+    };
+    assert_eq!(
+        asked.iter().map(region).collect::<Vec<_>>(),
+        [false, true, true]
+    );
+    assert_eq!(asked[1].body, b"1");
+}

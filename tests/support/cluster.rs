@@ -30,6 +30,7 @@ pub(crate) struct Cluster {
     programs: PathBuf,
     directory: TempDir,
     port: u16,
+    environment: Vec<(String, String)>,
     is_running: bool,
 }
 
@@ -78,6 +79,7 @@ impl Cluster {
             programs,
             directory,
             port: 5432,
+            environment: Vec::new(),
             is_running: false,
         };
         Some(cluster)
@@ -130,6 +132,11 @@ impl Cluster {
         bed().give(&to);
     }
 
+    /// Gives the server, and with it the commands that it runs, variables of the environment, from its next start on.
+    pub(crate) fn surround(&mut self, environment: &[(String, String)]) {
+        self.environment = environment.to_vec();
+    }
+
     /// Starts the server and waits until it answers.
     pub(crate) fn start(&mut self) {
         let socket = self.socket_directory();
@@ -138,6 +145,7 @@ impl Cluster {
         self.is_running = true;
         run(self
             .pg_ctl()
+            .envs(self.environment.iter().cloned())
             .args(["-w", "-t", "60", "start", "-o", &options]));
     }
 

@@ -5,6 +5,7 @@
 // Each test binary compiles this module and uses a part of it.
 #![allow(dead_code, reason = "no test binary uses all of it")]
 
+pub(crate) mod backup;
 pub(crate) mod bed;
 pub(crate) mod certificates;
 pub(crate) mod cluster;

@@ -13,7 +13,7 @@ use super::bed::bed;
 pub(crate) struct Server {
     child: Child,
     port: u16,
-    _data: tempfile::TempDir,
+    data: tempfile::TempDir,
 }
 
 impl Server {
@@ -53,11 +53,7 @@ impl Server {
                 .spawn()
                 .expect("the server starts");
             if answers(&mut child, port) {
-                return Self {
-                    child,
-                    port,
-                    _data: data,
-                };
+                return Self { child, port, data };
             }
             let _ = child.kill();
             let _ = child.wait();
@@ -67,6 +63,11 @@ impl Server {
 
     pub(crate) fn url(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
+    }
+
+    /// Where the strict server keeps its objects, one file each.
+    pub(crate) fn data(&self) -> &std::path::Path {
+        self.data.path()
     }
 
     /// Sends a request with a signature that only a server takes that checks none, for what the store's contract has no words for.

@@ -2,6 +2,7 @@
 
 use crate::{
     cli::{Session, args, error::Error, exit::Exit, output, selection},
+    execute::base_backup::TakenState,
     failure::{Failure, Kind},
     model::{action::Action, observed::Locality, reason::Waiting},
     observe::Depth,
@@ -38,15 +39,31 @@ pub(in crate::cli) async fn run(arguments: args::Backup, session: &Session) -> R
     }];
     let plan = Plan::requested(&server.name, &entry.destination, actions, ports.clock.now());
     let ended = reconcile::take(&ports, server, &plan.steps[0], &observed).await;
-    match ended.result {
-        Ok(taken) => {
-            output::data(&format!("{taken}\n"))?;
-            Ok(if taken.is_damaged() {
-                Exit::Verification
-            } else {
-                Exit::Done
-            })
-        }
-        Err(failure) => Err(Error::failed(doing(), failure)),
+    let taken = ended
+        .result
+        .map_err(|failure| Error::failed(doing(), failure))?;
+    for warning in &taken.warnings {
+        output::talk(&format!("warning: {warning}"));
     }
+    let waiting_for = match &taken.state {
+        TakenState::WaitingForWals(first) => Some(first),
+        TakenState::Done => None,
+    };
+    let json = serde_json::json!({
+        "format": 1,
+        "server": server.name,
+        "destination": entry.destination,
+        "backup": taken.backup,
+        "waiting_for": waiting_for,
+        "files": taken.files,
+        "bytes": taken.bytes,
+        "archives": taken.archives,
+        "damaged": taken.damaged,
+    });
+    session.output.result(&format!("{taken}\n"), &json)?;
+    Ok(if taken.is_damaged() {
+        Exit::Verification
+    } else {
+        Exit::Done
+    })
 }

@@ -1,13 +1,20 @@
 //! `list` and `show`: what is stored.
 
-use std::fmt;
+use std::{collections::BTreeMap, fmt};
 
 use serde::Serialize;
 
 use crate::{
-    cli::{Session, args, error::Error, exit::Exit, selection},
+    cli::{
+        Session, args, complain,
+        error::{CHECK, Error},
+        exit::Exit,
+        selection,
+        table::Table,
+    },
+    failure::Failure,
     model::{
-        backup::Backup,
+        backup::{Backup, BackupId},
         catalog::Catalog,
         names::{DestinationName, ServerName},
         observed::{Knowledge, Observed},
@@ -27,12 +34,15 @@ struct Listed<'a> {
     server: &'a ServerName,
     destination: &'a DestinationName,
     backups: &'a [Backup],
-    unreadable: Vec<String>,
+    unreadable: &'a BTreeMap<BackupId, Failure>,
 }
 
 pub(in crate::cli) async fn list(arguments: args::List, session: &Session) -> Result<Exit, Error> {
     let ports = session.ports(arguments.select.now).await?;
     let servers = selection::servers(&ports.desired, &arguments.select)?;
+    if let Some(destination) = &arguments.destination {
+        selection::destination(&ports.desired, destination)?;
+    }
     let observing = servers
         .iter()
         .map(|server| ports.observe(server, Depth::Backups));
@@ -54,8 +64,8 @@ pub(in crate::cli) async fn list(arguments: args::List, session: &Session) -> Re
                 Knowledge::Absent => &empty,
                 Knowledge::Unknown(failure) => {
                     let doing = format!("cannot list `{}` in `{destination}`", observed.server);
-                    let error = Error::failed(doing, failure.clone());
-                    session.complain(&error);
+                    let error = Error::failed(doing, failure.clone()).hinted(CHECK);
+                    complain(&error);
                     exit = exit.worst(error.exit());
                     continue;
                 }
@@ -64,7 +74,7 @@ pub(in crate::cli) async fn list(arguments: args::List, session: &Session) -> Re
                 server: &observed.server,
                 destination,
                 backups: &catalog.backups,
-                unreadable: catalog.unreadable.keys().map(ToString::to_string).collect(),
+                unreadable: &catalog.unreadable,
             });
         }
     }
@@ -79,32 +89,46 @@ pub(in crate::cli) async fn list(arguments: args::List, session: &Session) -> Re
 impl fmt::Display for Listing<'_> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         for catalog in &self.catalogs {
-            writeln!(formatter, "{} -> {}", catalog.server, catalog.destination)?;
-            for backup in catalog.backups {
-                writeln!(formatter, "{}", Row(backup))?;
+            write!(formatter, "{} -> {}", catalog.server, catalog.destination)?;
+            if catalog.backups.is_empty() && catalog.unreadable.is_empty() {
+                writeln!(formatter, "   no backups")?;
+                continue;
             }
-            for id in &catalog.unreadable {
-                writeln!(formatter, "  {id:<16} backup.info cannot be understood")?;
+            writeln!(formatter, "   {} stored", catalog.stored())?;
+            for line in catalog.table().to_string().lines() {
+                writeln!(formatter, "  {line}")?;
             }
         }
         Ok(())
     }
 }
 
-struct Row<'a>(&'a Backup);
+impl Listed<'_> {
+    fn stored(&self) -> Bytes {
+        Bytes(self.backups.iter().map(Backup::stored_bytes).sum())
+    }
 
-impl fmt::Display for Row<'_> {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let backup = self.0;
-        let end = backup.end_time.map_or(String::new(), |end| end.to_string());
-        let keep = backup
-            .keep
-            .map_or(String::new(), |keep| format!("keep {keep}"));
-        let bytes = Bytes(backup.stored_bytes()).to_string();
-        let name = backup.name.as_deref().unwrap_or_default();
-        let (id, status) = (&backup.id, backup.status);
-        let row = format!("  {id:<16} {status:<17} {end:<21} {bytes:>11}  {keep:<16} {name}");
-        formatter.write_str(row.trim_end())
+    fn table(&self) -> Table<6> {
+        let header = ["BACKUP", "STATUS", "ENDED", "STORED", "KEPT", "NAME"];
+        let mut table = Table::new(header);
+        for backup in self.backups {
+            let text = |value: Option<String>| value.unwrap_or_else(|| "-".to_owned());
+            table.row([
+                backup.id.to_string(),
+                backup.status.to_string(),
+                text(backup.end_time.map(|end| end.to_string())),
+                Bytes(backup.stored_bytes()).to_string(),
+                text(backup.keep.map(|keep| keep.to_string())),
+                text(backup.name.clone()),
+            ]);
+        }
+        for (id, why) in self.unreadable {
+            let mut cells: [String; 6] = std::array::from_fn(|_| "-".to_owned());
+            id.to_string().clone_into(&mut cells[0]);
+            "unreadable".clone_into(&mut cells[1]);
+            table.noted(cells, vec![why.to_string()]);
+        }
+        table
     }
 }
 
@@ -134,7 +158,9 @@ impl fmt::Display for Details<'_> {
         line("error", backup.error.clone())?;
         line(
             "PostgreSQL",
-            backup.version.map(|version| version.to_string()),
+            backup
+                .version
+                .map(|version| format!("{}.{}", version / 10_000, version % 10_000)),
         )?;
         line(
             "system id",

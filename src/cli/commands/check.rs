@@ -5,7 +5,7 @@ use std::fmt;
 use serde::Serialize;
 
 use crate::{
-    cli::{Session, args, error::Error, exit::Exit, selection},
+    cli::{Session, args, error::Error, exit::Exit, selection, table::Table},
     failure::{Failure, Kind},
     model::{
         desired::Server,
@@ -73,7 +73,10 @@ async fn of_server(ports: &Ports, server: &Server) -> Vec<Check> {
         add(what.to_owned(), result);
     }
     for (destination, stored) in &observed.destinations {
-        let mend = "check the URL, the credentials and the network";
+        let mend = match stored.catalog.unknown().map(|failure| failure.kind) {
+            Some(Kind::NotFound) => "create the bucket or directory; barkeep never does",
+            _ => "check the URL, the credentials and the network",
+        };
         add(
             format!("destination {destination}"),
             known(&stored.catalog, "can be read", mend),
@@ -108,11 +111,8 @@ fn of_postgres(observed: &Observed) -> Vec<(Found, &'static str)> {
         }
         Knowledge::Known(facts) => facts,
     };
-    let detail = format!(
-        "PostgreSQL {}, system {}",
-        facts.version / 10_000,
-        facts.system_id
-    );
+    let (major, minor) = (facts.version / 10_000, facts.version % 10_000);
+    let detail = format!("PostgreSQL {major}.{minor}, system {}", facts.system_id);
     let mut checks = vec![(Found::Good { detail }, "server")];
     checks.push((
         match &observed.locality {
@@ -180,16 +180,20 @@ fn bad(failure: &Failure, mend: &str) -> Found {
 
 impl fmt::Display for Checks {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut table = Table::new(["RESULT", "SERVER", "CHECKED", "FOUND"]);
         for check in &self.checks {
-            let title = format!("{}: {}", check.server, check.what);
-            match &check.result {
-                Found::Good { detail } => writeln!(formatter, "ok    {title:<36} {detail}")?,
-                Found::Bad { why, mend, .. } => {
-                    writeln!(formatter, "FAIL  {title:<36} {why}")?;
-                    writeln!(formatter, "      {:<36} hint: {mend}", "")?;
-                }
-            }
+            let (result, found, notes) = match &check.result {
+                Found::Good { detail } => ("ok", detail, Vec::new()),
+                Found::Bad { why, mend, .. } => ("FAIL", why, vec![format!("hint: {mend}")]),
+            };
+            let cells = [
+                result.to_owned(),
+                check.server.clone(),
+                check.what.clone(),
+                found.clone(),
+            ];
+            table.noted(cells, notes);
         }
-        Ok(())
+        write!(formatter, "{table}")
     }
 }

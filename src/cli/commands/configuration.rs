@@ -8,11 +8,22 @@ use crate::{
     model::desired::Desired,
 };
 
-/// Loads the configuration. Whatever is wrong with it has been said when this returns.
-pub(in crate::cli) fn load(path: &Path) -> Result<Desired, Error> {
+/// Whether oddities of the configuration are told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::cli) enum Warnings {
+    /// To whoever typed the command.
+    Told,
+    /// PostgreSQL, which runs a command for every segment, would fill its log with them.
+    Untold,
+}
+
+/// Loads the configuration. Whatever is wrong with it has been said when this returns; whatever is only odd, if that is wanted.
+pub(in crate::cli) fn load(path: &Path, warnings: Warnings) -> Result<Desired, Error> {
     match config::read(path, None) {
         Ok(compiled) => {
-            say(&compiled.warnings);
+            if warnings == Warnings::Told {
+                say(&compiled.warnings);
+            }
             Ok(compiled.desired)
         }
         Err(report) => {
@@ -53,7 +64,12 @@ pub(in crate::cli) fn validate(
         (0, count) => format!("The configuration is valid, with warnings: {count}.\n"),
         (count, _) => format!("The configuration cannot be used; errors: {count}.\n"),
     };
-    session.output.result(&text, &report.findings())?;
+    let json = serde_json::json!({
+        "format": 1,
+        "valid": errors == 0,
+        "findings": report.findings(),
+    });
+    session.output.result(&text, &json)?;
     Ok(if errors > 0 { Exit::Usage } else { Exit::Done })
 }
 
@@ -63,12 +79,15 @@ pub(in crate::cli) fn show(arguments: &args::ShowConfig, session: &Session) -> R
     } else {
         Origins::Hidden
     };
-    match config::show(&session.config, origins) {
-        Ok(text) => output::data(&text)?,
-        Err(report) => {
-            say(&report);
-            return Err(Error::Configuration);
-        }
+    let shown = config::show(&session.config, origins).map_err(|report| {
+        say(&report);
+        Error::Configuration
+    })?;
+    let value: serde_json::Value = toml::from_str(&shown.text).expect("what is shown is TOML");
+    let mut json = serde_json::json!({ "format": 1, "configuration": value });
+    if let Some(origins) = &shown.origins {
+        json["origins"] = serde_json::json!(origins);
     }
+    session.output.result(&shown.text, &json)?;
     Ok(Exit::Done)
 }

@@ -1,11 +1,15 @@
 //! `delete`: one backup, because somebody named it. Kept and running ones stay, and so does the minimum redundancy.
 
 use crate::{
-    cli::{Session, args, error::Error, exit::Exit, output, selection},
+    cli::{Session, args, error::Error, exit::Exit, selection},
     failure::{Failure, Kind},
-    model::action::Action,
+    model::{action::Action, names::ServerName},
     observe::Depth,
-    plan::{Plan, guard::Asked, render},
+    plan::{
+        Plan,
+        guard::{Asked, Refusal, Violation},
+        render,
+    },
     reconcile,
 };
 
@@ -28,14 +32,12 @@ pub(in crate::cli) async fn run(arguments: args::Delete, session: &Session) -> R
     let plan = Plan::requested(&server.name, &entry.destination, actions, ports.clock.now());
     let guarded = ports.guard(plan, server, &observed, Asked::ByName);
     if let Some(refusal) = guarded.refusals().first() {
-        let failure = Failure::of(Kind::Refused, refusal);
-        return Err(Error::failed(
-            format!("{} is not deleted", backup.id),
-            failure,
-        ));
+        return Err(refused(&server.name, refusal));
     }
+    let plans = [guarded.plan().clone()];
     if arguments.dry_run {
-        output::data(&render::Text(guarded.plan()).to_string())?;
+        let text = render::Text(&plans[0]).to_string();
+        session.output.result(&text, &render::Json::new(&plans))?;
         return Ok(Exit::Done);
     }
     let outcomes = reconcile::apply(&ports, server, &guarded, &observed).await;
@@ -48,5 +50,28 @@ pub(in crate::cli) async fn run(arguments: args::Delete, session: &Session) -> R
             ));
         }
     }
+    let text = format!("deleted {} from {}\n", backup.id, entry.destination);
+    session.output.result(&text, &render::Json::new(&plans))?;
     Ok(Exit::Done)
+}
+
+/// What the guard refused, with what lifts the refusal.
+fn refused(server: &ServerName, refusal: &Refusal) -> Error {
+    let failure = Failure::of(Kind::Refused, &refusal.violation);
+    let error = Error::failed(
+        format!("nothing is deleted in `{}`", refusal.destination),
+        failure,
+    );
+    match &refusal.violation {
+        Violation::Kept(id) => error.hinted(format!(
+            "`barkeep keep {server} {id} --release` releases it"
+        )),
+        Violation::MinimumRedundancy { .. } => {
+            error.hinted("take another backup first; `minimum_redundancy` is the limit")
+        }
+        Violation::Unfinished(_) => {
+            error.hinted("`barkeep reconcile --once` settles what a dead attempt left")
+        }
+        _ => error,
+    }
 }

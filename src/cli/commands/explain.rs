@@ -1,8 +1,13 @@
 //! `explain`: every rule and reference that holds one backup, or lets it go.
 
+use std::fmt;
+
+use serde::Serialize;
+
 use crate::{
-    cli::{Session, args, error::Error, exit::Exit, output, selection},
-    plan::explain::explain,
+    cli::{Session, args, error::Error, exit::Exit, selection},
+    model::names::ServerName,
+    plan::explain::{Explanation, explain},
 };
 
 pub(in crate::cli) async fn run(
@@ -25,8 +30,25 @@ pub(in crate::cli) async fn run(
     }
     let missing = || Error::Usage(format!("`{}` has no destination", server.name));
     let id = found.unwrap_or_else(|| Err(missing()))?;
-    for explanation in explain(&activation.plan, &activation.observed, &id) {
-        output::data(&explanation.to_string())?;
-    }
+    let explained = Explained {
+        format: 1,
+        server: &server.name,
+        explanations: explain(&activation.plan, &activation.observed, &id),
+    };
+    session.output.result(&explained, &explained)?;
     Ok(Exit::Done)
+}
+
+#[derive(Serialize)]
+struct Explained<'a> {
+    format: u32,
+    server: &'a ServerName,
+    explanations: Vec<Explanation<'a>>,
+}
+
+impl fmt::Display for Explained<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut each = self.explanations.iter();
+        each.try_for_each(|explanation| write!(formatter, "{explanation}"))
+    }
 }

@@ -1,10 +1,17 @@
 //! `keep`: set or release the keep of one backup.
 
+use std::fmt;
+
+use serde::Serialize;
+
 use crate::{
     cli::{Session, args, error::Error, exit::Exit, selection},
     failure::Failure,
-    format::keys::{ObjectKey, OwnObject},
-    model::record::KeepRecord,
+    model::{
+        backup::BackupId,
+        names::{DestinationName, ServerName},
+        record::KeepRecord,
+    },
     observe::Depth,
 };
 
@@ -20,21 +27,20 @@ pub(in crate::cli) async fn run(arguments: args::Keep, session: &Session) -> Res
         Some(Err(failure)) => return Err(Error::failed("cannot open the destination", failure)),
         None => return Err(Error::Usage("the destination is not configured".to_owned())),
     };
+    let told = |keep| Kept {
+        format: 1,
+        server: &server.name,
+        destination: &entry.destination,
+        backup: &id,
+        keep,
+    };
     let Some(target) = arguments.target else {
-        let failed = |error: crate::store::Error| {
-            Error::failed(
-                format!("cannot release {id}"),
-                Failure::of(error.kind(), &error),
-            )
-        };
-        archive
-            .remove(&ObjectKey::keep(&id))
-            .await
-            .map_err(failed)?;
-        archive
-            .remove(&ObjectKey::Own(OwnObject::Keep(id.clone())))
-            .await
-            .map_err(failed)?;
+        let released = crate::execute::release_keep(&archive, &id).await;
+        released.map_err(|error| {
+            let failure = Failure::of(error.kind(), &error);
+            Error::failed(format!("cannot release {id}"), failure)
+        })?;
+        session.output.result(&told(None), &told(None))?;
         return Ok(Exit::Done);
     };
     let record = KeepRecord {
@@ -46,10 +52,50 @@ pub(in crate::cli) async fn run(arguments: args::Keep, session: &Session) -> Res
     };
     let kept = crate::execute::set_keep(&archive, &record).await;
     kept.map_err(|error| {
-        Error::failed(
-            format!("cannot keep {id}"),
-            Failure::of(error.kind(), &error),
-        )
+        let failure = Failure::of(error.kind(), &error);
+        Error::failed(format!("cannot keep {id}"), failure)
     })?;
+    session
+        .output
+        .result(&told(Some(&record)), &told(Some(&record)))?;
     Ok(Exit::Done)
+}
+
+#[derive(Serialize)]
+struct Kept<'a> {
+    format: u32,
+    server: &'a ServerName,
+    destination: &'a DestinationName,
+    backup: &'a BackupId,
+    keep: Option<&'a KeepRecord>,
+}
+
+impl fmt::Display for Kept<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            destination,
+            backup,
+            ..
+        } = self;
+        match self.keep {
+            None => writeln!(formatter, "{backup} in {destination} is not kept any more"),
+            Some(KeepRecord {
+                target,
+                until: None,
+                ..
+            }) => {
+                writeln!(formatter, "{backup} in {destination} is kept ({target})")
+            }
+            Some(KeepRecord {
+                target,
+                until: Some(until),
+                ..
+            }) => {
+                writeln!(
+                    formatter,
+                    "{backup} in {destination} is kept ({target}) until {until}"
+                )
+            }
+        }
+    }
 }

@@ -3,7 +3,7 @@
 use std::fs;
 
 use crate::{
-    cli::{Session, args, error::Error, exit::Exit, selection},
+    cli::{Session, args, error::Error, exit::Exit, selection, standing},
     failure::{Failure, Kind},
     model::observed::Observed,
     plan::{Plan, render, saved::SavedPlan},
@@ -31,9 +31,13 @@ pub(in crate::cli) async fn run(arguments: args::Plan, session: &Session) -> Res
             source,
         })?;
     }
-    let unreachable = observed.iter().find_map(unread);
-    if let Some(failure) = unreachable {
-        return Ok(Exit::from(failure.kind));
+    standing::hint(&observed);
+    let unknown = observed
+        .iter()
+        .map(standing::of_observed)
+        .fold(Exit::Done, Exit::worst);
+    if unknown != Exit::Done {
+        return Ok(unknown);
     }
     let pending = plans.iter().any(|plan| !plan.is_empty());
     Ok(if pending && arguments.detailed_exitcode {
@@ -41,14 +45,6 @@ pub(in crate::cli) async fn run(arguments: args::Plan, session: &Session) -> Res
     } else {
         Exit::Done
     })
-}
-
-/// Why a catalog could not be read, if one could not.
-fn unread(observed: &Observed) -> Option<&Failure> {
-    observed
-        .destinations
-        .values()
-        .find_map(|stored| stored.catalog.unknown())
 }
 
 pub(in crate::cli) fn show(arguments: &args::ShowPlan, session: &Session) -> Result<Exit, Error> {
@@ -67,16 +63,19 @@ pub(super) fn read(path: &std::path::Path) -> Result<SavedPlan, Error> {
         source,
     };
     let text = fs::read_to_string(path).map_err(file)?;
-    let saved: SavedPlan =
-        serde_json::from_str(&text).map_err(|error| file(std::io::Error::from(error)))?;
+    let saved: SavedPlan = serde_json::from_str(&text).map_err(|error| {
+        let doing = format!("`{}` is not a saved plan", path.display());
+        Error::failed(doing, Failure::of(Kind::Usage, &error))
+            .hinted("`barkeep plan --out FILE` saves one")
+    })?;
     let checked = saved
         .check()
         .map_err(|error| Failure::of(Kind::Stale, &error));
-    checked.map_err(|failure| Error::failed("cannot use the saved plan", failure))?;
+    checked.map_err(|failure| Error::stale("cannot use the saved plan", failure))?;
     Ok(saved)
 }
 
-/// Several plans, each with its destinations, and one summary over all of them.
+/// Plans, each with its destinations, and one summary over all of them.
 struct Texts<'a>(&'a [Plan]);
 
 impl std::fmt::Display for Texts<'_> {

@@ -1,10 +1,25 @@
 //! `reconcile --once`: make true what the configuration says.
 
+use std::{fmt, io};
+
+use serde::Serialize;
+
 use crate::{
-    cli::{Session, args, error::Error, exit::Exit, output, selection},
+    cli::{Session, args, error::Error, exit::Exit, output, selection, standing},
+    execute::{Outcome, attempt::Ended},
     failure::{Failure, Kind, chain},
-    model::condition::Standing,
-    plan::{Plan, guard::Asked, render::Summary, saved::SavedPlan},
+    model::{
+        action::Effect,
+        condition::{Condition, Standing},
+        desired::Server,
+        names::{DestinationName, ServerName},
+    },
+    plan::{
+        Plan,
+        guard::{Asked, Refusal},
+        render::{Json, Summary},
+        saved::SavedPlan,
+    },
     reconcile::{self, Activation, Ports, Report},
 };
 
@@ -29,7 +44,7 @@ pub(in crate::cli) async fn run(
             reconcile::once(&ports, &servers).await
         }
     };
-    report(session, &reports)?;
+    tell(session, &reports)?;
     let exit = reports.iter().map(ending).fold(Exit::Done, Exit::worst);
     let interrupted = session.cancel.is_cancelled();
     Ok(if interrupted { Exit::Interrupted } else { exit })
@@ -43,10 +58,8 @@ async fn saved(ports: &Ports, saved: &SavedPlan) -> Result<Vec<Report>, Error> {
         let activation = ports.plan(server).await;
         let holds = saved.still_holds(&activation.observed);
         let stale = |error| {
-            Error::failed(
-                "the saved plan is not applied",
-                Failure::of(Kind::Stale, &error),
-            )
+            let failure = Failure::of(Kind::Stale, &error);
+            Error::stale("the saved plan is not applied", failure)
         };
         holds.map_err(stale)?;
         current.push((server, activation));
@@ -58,12 +71,7 @@ async fn saved(ports: &Ports, saved: &SavedPlan) -> Result<Vec<Report>, Error> {
     Ok(reports)
 }
 
-async fn apply(
-    ports: &Ports,
-    server: &crate::model::desired::Server,
-    plan: Plan,
-    activation: Activation,
-) -> Report {
+async fn apply(ports: &Ports, server: &Server, plan: Plan, activation: Activation) -> Report {
     let guarded = ports.guard(plan, server, &activation.observed, Asked::ByPolicy);
     let outcomes = reconcile::apply(ports, server, &guarded, &activation.observed).await;
     let mut attempts = Vec::new();
@@ -125,73 +133,182 @@ fn ending(report: &Report) -> Exit {
             Err(failure) => exit = exit.worst(Exit::from(failure.kind)),
         }
     }
-    let observed = &report.last.observed;
-    let unread = observed
-        .destinations
-        .values()
-        .filter_map(|stored| stored.catalog.unknown());
-    let unasked = observed.postgres.unknown();
-    for failure in unread.chain(unasked) {
-        exit = exit.worst(Exit::from(failure.kind));
-    }
-    if report.last.plan.standing() == Standing::Stalled {
-        exit = exit.worst(Exit::ObjectiveMissed);
-    }
-    exit
+    exit.worst(standing::of_activation(&report.last))
 }
 
-/// What was done, failures on standard error, one summary line at the end.
-fn report(session: &Session, reports: &[Report]) -> Result<(), Error> {
-    let mut lines = Vec::new();
-    for report in reports {
+/// What converging came to, over all servers.
+#[derive(Default, Serialize)]
+struct Told {
+    format: u32,
+    done: Vec<Line>,
+    failed: Vec<Line>,
+    refused: Vec<Line>,
+}
+
+/// One thing that was done, or was not.
+#[derive(Serialize)]
+struct Line {
+    server: ServerName,
+    destination: DestinationName,
+    what: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    why: Option<String>,
+}
+
+impl Line {
+    fn new(
+        server: &ServerName,
+        destination: &DestinationName,
+        what: String,
+        why: Option<String>,
+    ) -> Self {
+        Self {
+            server: server.clone(),
+            destination: destination.clone(),
+            what,
+            why,
+        }
+    }
+}
+
+impl fmt::Display for Line {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            server,
+            destination,
+            what,
+            ..
+        } = self;
+        write!(formatter, "{server} -> {destination}: {what}")?;
+        self.why
+            .as_ref()
+            .map_or(Ok(()), |why| write!(formatter, ": {why}"))
+    }
+}
+
+impl Told {
+    fn of(reports: &[Report]) -> Self {
+        let mut told = Self {
+            format: 1,
+            ..Self::default()
+        };
+        for report in reports {
+            told.add(report);
+        }
+        told
+    }
+
+    /// In the order in which things are done: what adds, the attempts, what deletes.
+    fn add(&mut self, report: &Report) {
         let server = &report.last.plan.server;
-        for outcome in &report.outcomes {
-            let (step, destination) = (outcome.step.describe(), &outcome.step.destination);
-            match &outcome.result {
-                Ok(()) => lines.push(format!("{server} -> {destination}: {step}")),
-                Err(error) => {
-                    let error = chain(error);
-                    output::talk(&format!("{server} -> {destination}: {step}: {error}"));
-                }
-            }
+        let of = |effect| {
+            let outcomes = report.outcomes.iter();
+            outcomes.filter(move |outcome| outcome.step.action.effect() == effect)
+        };
+        for outcome in of(Effect::Additive) {
+            self.outcome(server, outcome);
         }
         for ended in &report.attempts {
-            match &ended.result {
-                Ok(taken) => lines.push(format!("{server} -> {}: {taken}", ended.destination)),
-                Err(failure) => {
-                    output::talk(&format!(
-                        "{server} -> {}: backup: {failure}",
-                        ended.destination
-                    ));
-                }
+            self.attempt(server, ended);
+        }
+        for outcome in of(Effect::Destructive) {
+            self.outcome(server, outcome);
+        }
+        for Refusal {
+            destination,
+            violation,
+        } in &report.refusals
+        {
+            let why = Some(violation.to_string());
+            let line = Line::new(server, destination, "refused".to_owned(), why);
+            self.refused.push(line);
+        }
+    }
+
+    fn outcome(&mut self, server: &ServerName, outcome: &Outcome) {
+        let (what, destination) = (outcome.step.describe(), &outcome.step.destination);
+        let why = outcome.result.as_ref().err().map(|error| chain(error));
+        let lines = if why.is_none() {
+            &mut self.done
+        } else {
+            &mut self.failed
+        };
+        lines.push(Line::new(server, destination, what, why));
+    }
+
+    fn attempt(&mut self, server: &ServerName, ended: &Ended) {
+        let destination = &ended.destination;
+        match &ended.result {
+            Ok(taken) => {
+                let line = Line::new(server, destination, taken.to_string(), None);
+                self.done.push(line);
             }
-        }
-        for refusal in &report.refusals {
-            output::talk(&format!("{server}: refused: {refusal}"));
-        }
-        for (destination, target) in &report.last.plan.targets {
-            for condition in target
-                .conditions
-                .iter()
-                .filter(|c| c.standing >= Standing::Blocked)
-            {
-                let standing = condition.standing;
-                let message = &condition.message;
-                output::talk(&format!("{server} -> {destination}: {standing}: {message}"));
+            Err(failure) => {
+                let why = Some(failure.to_string());
+                let line = Line::new(server, destination, "backup".to_owned(), why);
+                self.failed.push(line);
             }
         }
     }
+
+    /// How much was done, and what is left.
+    fn summary(&self, plans: &[Plan]) -> String {
+        let mut text = format!("{} done", self.done.len());
+        for (count, word) in [
+            (self.failed.len(), "failed"),
+            (self.refused.len(), "refused"),
+        ] {
+            if count > 0 {
+                text = format!("{text}, {count} {word}");
+            }
+        }
+        format!("{text}. Left: {}", Summary(plans))
+    }
+}
+
+/// What was done and one summary line on standard output; what went wrong, and what is not as it should be, on standard error.
+fn tell(session: &Session, reports: &[Report]) -> Result<(), Error> {
+    let told = Told::of(reports);
+    for line in told.failed.iter().chain(&told.refused) {
+        output::talk(line);
+    }
+    for report in reports {
+        warnings(report);
+        conditions(&report.last.plan);
+    }
+    standing::hint(reports.iter().map(|report| &report.last.observed));
     let plans: Vec<Plan> = reports
         .iter()
         .map(|report| report.last.plan.clone())
         .collect();
-    let done = lines.len();
-    lines.push(format!("{done} done. Left: {}", Summary(&plans)));
-    let json = serde_json::json!({
-        "format": 1,
-        "done": lines[..done],
-        "plans": crate::plan::render::Json::new(&plans).plans,
-    });
-    session.output.result(&(lines.join("\n") + "\n"), &json)?;
+    let done = told.done.iter().map(|line| format!("{line}\n"));
+    let text = done.collect::<String>() + &told.summary(&plans) + "\n";
+    let mut json = serde_json::to_value(&told).map_err(io::Error::from)?;
+    json["plans"] = serde_json::to_value(Json::new(&plans).plans).map_err(io::Error::from)?;
+    session.output.result(&text, &json)?;
     Ok(())
+}
+
+fn warnings(report: &Report) {
+    for Ended {
+        destination,
+        result,
+    } in &report.attempts
+    {
+        for warning in result.iter().flat_map(|taken| &taken.warnings) {
+            let server = &report.last.plan.server;
+            output::talk(&format!("{server} -> {destination}: warning: {warning}"));
+        }
+    }
+}
+
+fn conditions(plan: &Plan) {
+    for (destination, target) in &plan.targets {
+        for Condition { standing, message } in &target.conditions {
+            if *standing >= Standing::Blocked {
+                let server = &plan.server;
+                output::talk(&format!("{server} -> {destination}: {standing}: {message}"));
+            }
+        }
+    }
 }

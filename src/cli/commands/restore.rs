@@ -8,7 +8,7 @@ use crate::{
         args::{self, RecoveryArguments},
         error::Error,
         exit::Exit,
-        output, selection,
+        selection,
     },
     failure::{Failure, Kind},
     format::backup_info,
@@ -89,7 +89,17 @@ pub(in crate::cli) async fn run(
     let restored = base::restore(&request, &restoring).await;
     let restored =
         restored.map_err(|error| Error::failed(doing, Failure::of(error.kind(), &error)))?;
-    output::data(&Summary(&request.backup, &restored).to_string())?;
+    let json = serde_json::json!({
+        "format": 1,
+        "backup": request.backup.id,
+        "directory": restored.directory,
+        "tablespaces": restored.tablespaces,
+        "files": restored.files,
+        "bytes": restored.bytes,
+        "removed": restored.removed,
+    });
+    let summary = Summary(&request.backup, &restored);
+    session.output.result(&summary, &json)?;
     Ok(Exit::Done)
 }
 

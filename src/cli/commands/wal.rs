@@ -12,7 +12,7 @@ use std::{
 };
 
 use crate::{
-    cli::{Session, args, error::Error, output, selection},
+    cli::{Session, args, complain, error::Error, output, selection},
     execute::archive_wal::{self, ArchiveOptions, ArchiveTarget, Requirement},
     failure::{Failure, Kind, chain},
     model::{
@@ -35,7 +35,7 @@ pub(in crate::cli) async fn archive(arguments: args::WalArchive, session: &Sessi
     match try_archive(&arguments, session).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            session.complain(&error);
+            complain(&error);
             ExitCode::from(1)
         }
     }
@@ -60,20 +60,42 @@ async fn try_archive(arguments: &args::WalArchive, session: &Session) -> Result<
         .collect();
     let archived = archive_wal::archive_wal(&path, &targets, &options).await;
     let archived = archived.map_err(|error| {
-        let doing = format!("cannot archive `{}`", arguments.path.display());
-        Error::failed(doing, Failure::of(error.kind(), &error))
+        let doing = format!("server `{}`", arguments.server);
+        let hint = archive_hint(&error);
+        let error = Error::failed(doing, Failure::of(error.kind(), &error));
+        match hint {
+            Some(hint) => error.hinted(hint),
+            None => error,
+        }
     })?;
     for warning in &archived.warnings {
-        output::talk(&format!("warning: {warning:?}"));
+        output::talk(&format!("warning: {warning}"));
     }
     Ok(())
+}
+
+/// What to do where PostgreSQL's next try would only fail again.
+fn archive_hint(error: &archive_wal::Error) -> Option<&'static str> {
+    match error {
+        archive_wal::Error::Foreign { .. } => {
+            Some("give this server a `name` or a destination of its own")
+        }
+        archive_wal::Error::Conflict { .. } => Some(
+            "two clusters may write under one name, or one was restored and its old WAL is still \
+             there; docs/wal.md says how to tell, and what to do",
+        ),
+        archive_wal::Error::Header { .. } => {
+            Some("the file is damaged or of another cluster; PostgreSQL keeps it and asks again")
+        }
+        _ => None,
+    }
 }
 
 pub(in crate::cli) async fn restore(arguments: args::WalRestore, session: &Session) -> ExitCode {
     match try_restore(&arguments, session).await {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
-            session.complain(&error);
+            complain(&error);
             // The configuration is at fault, not the archive: recovery must not take it for the archive's end.
             ExitCode::from(255)
         }

@@ -16,7 +16,7 @@ use futures_util::{StreamExt as _, stream};
 use tokio::time::Instant;
 
 use super::{
-    ArchiveOptions, ArchiveTarget, Error, One, Requirement, Warning, archive_one, blocking,
+    ArchiveOptions, ArchiveTarget, Error, One, Purpose, Requirement, Warning, archive_one, blocking,
 };
 use crate::{
     failure::Failure,
@@ -199,7 +199,8 @@ impl Window<'_> {
     async fn archive_one(&self, segment: SegmentName) -> Result<Vec<Warning>, Failure> {
         let path: PathBuf = self.directory.join(segment.to_string());
         let file = WalFile::Segment(segment);
-        let one = archive_one(&path, file, self.targets, self.options).await;
+        let named = (path.as_path(), file);
+        let one = archive_one(named, Purpose::Ahead, self.targets, self.options).await;
         let one = one.map_err(|error| Error::failure(&error))?;
         let system_id = one
             .prepared
@@ -213,7 +214,11 @@ impl Window<'_> {
             destinations: required_places(self.targets),
             system_id,
             file: one.prepared.stamp,
-            crc32c: one.prepared.content.as_ref().map(|content| content.crc32c),
+            crc32c: one
+                .prepared
+                .content
+                .as_ref()
+                .and_then(|content| content.crc32c),
         };
         let markers = self.markers.clone();
         let left = blocking(move || markers.leave(segment, &marker)).await;

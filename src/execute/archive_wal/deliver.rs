@@ -7,7 +7,6 @@ use std::{
 };
 
 use bytes::Bytes;
-use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc;
 
 use super::{
@@ -22,6 +21,7 @@ use crate::{
         wal::WalFile,
     },
     pipeline::{
+        checksum::{Algorithm, Hasher},
         compress::{Decoder, Encoder},
         feed::{Feed, feed},
     },
@@ -30,6 +30,9 @@ use crate::{
         Upload, UploadOptions,
     },
 };
+
+/// How many hexadecimal digits of a content's SHA-256 name it among the conflicts.
+const DIGEST_DIGITS: usize = 32;
 
 /// What a destination says before anything is sent to it.
 #[derive(Debug)]
@@ -188,7 +191,8 @@ impl Sending<'_> {
     async fn stream(&self, mode: PutMode, tags: Tags) -> Result<Stored, Error> {
         let file = self.prepared.file;
         let lost = |source| failed(self.target, file, source);
-        let part_bytes = self.options.part_bytes;
+        let least = self.target.archive.store().limits().part_bytes_min;
+        let part_bytes = self.options.part_bytes.max(least);
         let options = UploadOptions {
             part_bytes,
             mode,
@@ -236,9 +240,9 @@ fn compress(
     part_bytes: u64,
     parts: mpsc::Sender<Bytes>,
 ) -> io::Result<()> {
-    let sink = Parts {
-        part: Vec::new(),
-        part_bytes: usize::try_from(part_bytes).map_err(io::Error::other)?,
+    let sink = Cutter {
+        filling: Vec::new(),
+        bytes_max: usize::try_from(part_bytes).map_err(io::Error::other)?,
         parts,
     };
     let mut encoder = Encoder::new(codec, Some(bytes), sink)?;
@@ -251,28 +255,28 @@ fn compress(
 }
 
 /// Cuts what is written to it into parts.
-struct Parts {
-    part: Vec<u8>,
-    part_bytes: usize,
+struct Cutter {
+    filling: Vec<u8>,
+    bytes_max: usize,
     parts: mpsc::Sender<Bytes>,
 }
 
-impl Parts {
+impl Cutter {
     fn part(&mut self) -> io::Result<()> {
-        let part = std::mem::take(&mut self.part);
+        let part = std::mem::take(&mut self.filling);
         self.parts
             .blocking_send(part.into())
             .map_err(|_| io::ErrorKind::BrokenPipe.into())
     }
 }
 
-impl Write for Parts {
+impl Write for Cutter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if self.part.len() == self.part_bytes {
+        if self.filling.len() == self.bytes_max {
             self.part()?;
         }
-        let taken = bytes.len().min(self.part_bytes - self.part.len());
-        self.part.extend_from_slice(&bytes[..taken]);
+        let taken = bytes.len().min(self.bytes_max - self.filling.len());
+        self.filling.extend_from_slice(&bytes[..taken]);
         Ok(taken)
     }
 
@@ -401,15 +405,16 @@ async fn put_aside(
 }
 
 fn digest(path: &Path) -> io::Result<String> {
-    let mut digest = Sha256::new();
+    let mut hasher = Hasher::new(Algorithm::Sha256);
     let mut file = File::open(path)?;
     let mut buffer = vec![0; 256 << 10];
     loop {
         match file.read(&mut buffer)? {
             0 => break,
-            count => digest.update(&buffer[..count]),
+            count => hasher.update(&buffer[..count]),
         }
     }
-    let digest = digest.finalize();
-    Ok(digest[..16].iter().map(|b| format!("{b:02x}")).collect())
+    let mut digest = hasher.finish().to_hex();
+    digest.truncate(DIGEST_DIGITS);
+    Ok(digest)
 }

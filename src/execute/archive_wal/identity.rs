@@ -79,7 +79,7 @@ fn unread(target: &ArchiveTarget, error: ArchiveError, file: WalFile) -> Error {
         source => Error::Identity {
             destination: target.destination.clone(),
             server: target.archive.server().to_owned(),
-            source,
+            source: Box::new(source),
         },
     }
 }

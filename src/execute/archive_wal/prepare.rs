@@ -50,14 +50,24 @@ pub(super) struct Prepared {
 #[derive(Debug)]
 pub(super) struct Content {
     pub(super) stored: Bytes,
-    /// CRC-32C of the file, not of what is stored.
-    pub(super) crc32c: u32,
+    /// CRC-32C of the file, not of what is stored, if it is wanted.
+    pub(super) crc32c: Option<u32>,
+}
+
+/// Why a file is archived.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// PostgreSQL waits for it.
+    Asked,
+    /// It will leave a marker, which wants a checksum.
+    Ahead,
 }
 
 /// Reads, checks and compresses. Blocks.
 pub(super) fn prepare(
     path: &Path,
     file: WalFile,
+    purpose: Purpose,
     options: &ArchiveOptions,
 ) -> Result<Prepared, Error> {
     let failed = |source| Error::Read {
@@ -81,8 +91,8 @@ pub(super) fn prepare(
         prepared.check(&start)?;
     }
     if stamp.bytes <= WHOLE_BYTES_MAX {
-        let content = content(start, opened, stamp.bytes, options.codec).map_err(failed)?;
-        prepared.content = Some(content);
+        let content = content(start, opened, stamp.bytes, (options.codec, purpose));
+        prepared.content = Some(content.map_err(failed)?);
     }
     Ok(prepared)
 }
@@ -131,29 +141,37 @@ impl Prepared {
     }
 }
 
-fn content(start: Vec<u8>, mut rest: File, bytes: u64, codec: Codec) -> io::Result<Content> {
+fn content(
+    start: Vec<u8>,
+    mut rest: File,
+    bytes: u64,
+    (codec, purpose): (Codec, Purpose),
+) -> io::Result<Content> {
     let length = usize::try_from(bytes).map_err(io::Error::other)?;
+    let sum = |crc: u32, bytes: &[u8]| match purpose {
+        Purpose::Asked => 0,
+        Purpose::Ahead => crc32c::crc32c_append(crc, bytes),
+    };
+    let crc32c = |crc| (purpose == Purpose::Ahead).then_some(crc);
     if codec.compression() == Compression::None {
         let mut whole = start;
         whole.reserve_exact(length.saturating_sub(whole.len()));
         rest.read_to_end(&mut whole)?;
         complete(whole.len(), length)?;
-        let crc32c = crc32c::crc32c(&whole);
-        return Ok(Content {
-            stored: whole.into(),
-            crc32c,
-        });
+        let crc32c = crc32c(sum(0, &whole));
+        let stored = whole.into();
+        return Ok(Content { stored, crc32c });
     }
     let mut encoder = Encoder::new(codec, Some(bytes), Vec::new())?;
     encoder.write_all(&start)?;
-    let (mut crc32c, mut read) = (crc32c::crc32c(&start), start.len());
+    let (mut crc, mut read) = (sum(0, &start), start.len());
     let mut chunk = vec![0; CHUNK];
     loop {
         let count = rest.read(&mut chunk)?;
         if count == 0 {
             break;
         }
-        crc32c = crc32c::crc32c_append(crc32c, &chunk[..count]);
+        crc = sum(crc, &chunk[..count]);
         encoder.write_all(&chunk[..count])?;
         read += count;
     }
@@ -162,7 +180,7 @@ fn content(start: Vec<u8>, mut rest: File, bytes: u64, codec: Codec) -> io::Resu
     stored.shrink_to_fit();
     Ok(Content {
         stored: stored.into(),
-        crc32c,
+        crc32c: crc32c(crc),
     })
 }
 

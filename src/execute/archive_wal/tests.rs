@@ -14,14 +14,15 @@ use crate::{
     model::{
         compression::{Compression, Level},
         record::Identity,
-        wal::{SegmentName, SegmentSize},
+        wal::{SegmentName, SegmentSize, SystemId},
     },
     pipeline::compress::{Decoder, Encoder},
-    store::{Archive, PutOptions, SharedStore, Store as _, memory::Memory},
+    store::{Archive, Key, PutOptions, SharedStore, Store as _, memory::Memory},
 };
 
 mod ahead;
 mod faults;
+mod laws;
 
 const FIRST: &str = "000000010000000000000001";
 const SECOND: &str = "000000010000000000000002";
@@ -160,7 +161,7 @@ async fn every_codec_stores_under_its_extension_what_decompresses_to_the_segment
         scene.write(FIRST, &content);
         assert_eq!(scene.outcome(FIRST).await, "Stored");
         let key = format!("{DIRECTORY}/{FIRST}{}", compression.extension());
-        assert_eq!(scene.keys(), [key.clone()]);
+        assert_eq!(scene.keys(), std::slice::from_ref(&key));
         assert!(decompressed(&scene.contents(0)[&key], compression) == content);
         assert_eq!(scene.outcome(FIRST).await, "AlreadyThere");
         assert_eq!(scene.pinned(), Some(OURS));

@@ -8,12 +8,10 @@ use std::{
     mem,
     ops::ControlFlow,
     panic,
-    path::PathBuf,
     sync::{
         Arc, Mutex,
         atomic::{AtomicU64, Ordering},
     },
-    thread,
     time::Duration,
 };
 
@@ -22,9 +20,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     archive::{ArchiveError, OpenArchive, Owners, Reading},
+    dimensions::{Dimensions, Memory},
+    findings::{Findings, Warning},
     queue::{InHand, Next, Queue},
     sink::{Arrived, Parts, Sink, Target, sink},
-    walk::{Attributes, Sight, Tree, WalkError, walk},
+    walk::{Attributes, Found, FoundKind, Sight, Tree, WalkError, walk},
 };
 use crate::{
     format::keys::{ArchiveName, ObjectKey},
@@ -32,21 +32,12 @@ use crate::{
         backup::{ArchiveRoot, BackupId},
         compression::Codec,
         progress::{Event, Progress},
-        record::{ArchiveRecord, DamagedPages},
+        record::ArchiveRecord,
         wal::Lsn,
     },
-    pipeline::{
-        compress::parallel::{Workers, memory_bound},
-        throttle::Throttle,
-    },
-    store::{self, Archive, Limits, Meaning},
+    pipeline::{compress::parallel::Workers, throttle::Throttle},
+    store::{self, Archive, Meaning},
 };
-
-/// How many damaged files and how many warnings are named; the rest is counted.
-const NAMED_MAX: usize = 1000;
-
-/// What compressing may hold for all archives together, in bytes.
-const BLOCKS_BYTES: usize = 24 << 20;
 
 /// How often progress is reported.
 const REPORT_EVERY: Duration = Duration::from_millis(200);
@@ -67,51 +58,6 @@ pub(super) struct Order {
     pub(super) estimate: Option<u64>,
 }
 
-/// Something that people should know about a backup that was made.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Warning {
-    /// A link to a directory that is not PostgreSQL's own: neither the link nor what lies behind it is in the backup.
-    DirectoryLink(PathBuf),
-    /// A socket or a device, which is not in the backup.
-    Special(PathBuf),
-    /// This file alone made an archive larger than the limit.
-    LargeFile {
-        /// The file.
-        path: PathBuf,
-        /// Its size in bytes.
-        bytes: u64,
-    },
-    /// A file that supplies settings lies outside PGDATA and is not in the backup.
-    IncludedFile(PathBuf),
-}
-
-impl std::fmt::Display for Warning {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::DirectoryLink(path) => write!(
-                formatter,
-                "`{}` is a link to a directory and is not in the backup",
-                path.display()
-            ),
-            Self::Special(path) => write!(
-                formatter,
-                "`{}` is a socket or a device and is not in the backup",
-                path.display()
-            ),
-            Self::LargeFile { path, bytes } => write!(
-                formatter,
-                "`{}` alone is larger than an archive may become: {bytes} bytes",
-                path.display()
-            ),
-            Self::IncludedFile(path) => write!(
-                formatter,
-                "the configuration file `{}` lies outside PGDATA and is not in the backup",
-                path.display()
-            ),
-        }
-    }
-}
-
 /// The copy failed.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum CopyError {
@@ -128,74 +74,6 @@ pub(super) enum CopyError {
     Threads(#[source] std::io::Error),
 }
 
-/// The memory that a copy holds at most, in bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Memory {
-    /// Parts of archives, being filled and being sent.
-    pub parts: u64,
-    /// Blocks being compressed.
-    pub blocks: u64,
-    /// Entries waiting and buffers for reading.
-    pub reading: u64,
-}
-
-impl Memory {
-    /// All of it.
-    pub fn total(self) -> u64 {
-        self.parts + self.blocks + self.reading
-    }
-}
-
-/// How a copy is dimensioned.
-#[derive(Clone, Copy, Debug)]
-struct Dimensions {
-    threads: usize,
-    depth: usize,
-    parts: usize,
-    part_bytes: u64,
-    archive_bytes_max: u64,
-    parts_max: u32,
-    jobs: usize,
-    codec: Codec,
-}
-
-impl Dimensions {
-    fn of(order: &Order, limits: Limits) -> Self {
-        let jobs = order.jobs.max(1);
-        let threads = thread::available_parallelism().map_or(1, usize::from);
-        // Deep enough for one archive to keep all threads busy, as far as memory allows.
-        let block = memory_bound(order.codec, 2) / 2;
-        let depth = (BLOCKS_BYTES / jobs / block.max(1)).clamp(2, 2 * threads.max(1));
-        let part_bytes = order
-            .part_bytes
-            .clamp(limits.part_bytes_min, limits.part_bytes_max);
-        let by_parts = part_bytes.saturating_mul(limits.parts_max.into());
-        Self {
-            threads,
-            depth,
-            // One more than one per open archive, `data.tar` included, or nobody could go on; and as many to be sent meanwhile.
-            parts: 2 * jobs + 2,
-            part_bytes,
-            archive_bytes_max: order
-                .max_archive_bytes
-                .min(limits.object_bytes_max)
-                .min(by_parts),
-            parts_max: limits.parts_max,
-            jobs,
-            codec: order.codec,
-        }
-    }
-
-    fn memory(&self) -> Memory {
-        let (jobs, parts) = (self.jobs as u64, self.parts as u64);
-        Memory {
-            parts: parts * self.part_bytes,
-            blocks: (jobs + 1) * memory_bound(self.codec, self.depth) as u64,
-            reading: jobs * (128 << 10) + (1 << 20),
-        }
-    }
-}
-
 struct Shared {
     order: Order,
     dimensions: Dimensions,
@@ -208,30 +86,6 @@ struct Shared {
     uploads: Mutex<JoinSet<(InHand, store::Result<Arrived>)>>,
     findings: Mutex<Findings>,
     runtime: Handle,
-}
-
-/// What was noticed while copying.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Findings {
-    pub(super) damaged: Vec<DamagedPages>,
-    pub(super) damaged_files: u64,
-    pub(super) warnings: Vec<Warning>,
-    pub(super) files: u64,
-}
-
-impl Findings {
-    fn warn(&mut self, warning: Warning) {
-        if self.warnings.len() < NAMED_MAX {
-            self.warnings.push(warning);
-        }
-    }
-
-    fn damage(&mut self, damaged: DamagedPages) {
-        self.damaged_files += 1;
-        if self.damaged.len() < NAMED_MAX {
-            self.damaged.push(damaged);
-        }
-    }
 }
 
 /// A copy of which only the last files are missing.
@@ -488,7 +342,7 @@ impl Shared {
     fn add(
         &self,
         mut archive: OpenArchive<Sink>,
-        found: &super::walk::Found,
+        found: &Found,
     ) -> Result<OpenArchive<Sink>, CopyError> {
         if let Some(damaged) = archive.add(found, &self.reading)? {
             lock(&self.findings).damage(damaged);
@@ -500,9 +354,9 @@ impl Shared {
     fn with_room_for(
         &self,
         archive: OpenArchive<Sink>,
-        found: &super::walk::Found,
+        found: &Found,
     ) -> Result<OpenArchive<Sink>, CopyError> {
-        let super::walk::FoundKind::File(size) = found.kind else {
+        let FoundKind::File(size) = found.kind else {
             return Ok(archive);
         };
         let limit = self.dimensions.archive_bytes_max;

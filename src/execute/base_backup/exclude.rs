@@ -2,13 +2,13 @@
 //!
 //! What PostgreSQL throws away or makes anew at its start is left out, but the directories that it expects stay, empty. The rules
 //! are Barman's with its slips mended: temporary relations are recognised, an excluded directory is left out with all that is
-//! below it, a tablespace that lies inside PGDATA is stored once. `docs/quirks.md` has the whole table.
+//! below it, a tablespace that lies inside PGDATA is stored once. `docs/base-backup.md` tells people.
 //!
 //! Left out beyond Barman, because a restore must not find them: `backup_label`, `tablespace_map` (with it PostgreSQL would put
 //! remapped tablespaces back to where they were), `backup_manifest`, `recovery.signal`, and `lost+found`, which nobody may read.
 
 use std::{
-    ffi::OsString,
+    ffi::{OsStr, OsString},
     path::{Path, PathBuf},
 };
 
@@ -161,7 +161,7 @@ impl Rules {
 
     /// Whether a link to a directory is followed, because what PostgreSQL itself keeps lies behind it.
     pub(super) fn follows(&self, relative: &Path) -> bool {
-        let first = relative.iter().next().map(|name| name.as_encoded_bytes());
+        let first = relative.iter().next().map(OsStr::as_encoded_bytes);
         match self.root {
             ArchiveRoot::Data => first.is_some_and(|name| OWN.contains(&name)),
             ArchiveRoot::Tablespace(_) => true,

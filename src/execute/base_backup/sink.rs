@@ -162,8 +162,11 @@ impl Sink {
 
     fn hand_over(&mut self) -> io::Result<()> {
         let content = Bytes::from(mem::take(&mut self.filling));
-        let _room = self.room.take().expect("a part that has bytes has room");
-        let part = Part { content, _room };
+        let room = self.room.take().expect("a part that has bytes has room");
+        let part = Part {
+            content,
+            _room: room,
+        };
         let sent = self.sender.blocking_send(Message::Part(part));
         sent.map_err(gone)
     }

@@ -65,7 +65,7 @@ impl Bed {
         bed.write("PG_VERSION", b"18\n");
         bed.write("pg_wal/000000010000000000000001", b"wal");
         bed.write("global/pg_control", &control_file());
-        bed.write("base/5/1259", &[7; 20_000]);
+        bed.write("base/5/1259", &vec![7; 20_000]);
         let space = bed.home.path().join("ts/PG_18_202506291/5");
         fs::create_dir_all(&space).expect("a directory");
         fs::write(space.join("16400"), [1; 9000]).expect("a file");
@@ -378,9 +378,9 @@ async fn archives_are_split_and_the_label_stays_in_the_first() {
     bed.request.files.max_archive_bytes = 150_000;
     bed.request.files.jobs = NonZeroUsize::MIN;
     for number in 0..20 {
-        bed.write(&format!("base/5/{}", 20_000 + number), &[3; 25_000]);
+        bed.write(&format!("base/5/{}", 20_000 + number), &vec![3; 25_000]);
     }
-    bed.write("base/5/99999", &[3; 300_000]);
+    bed.write("base/5/99999", &vec![3; 300_000]);
     let taken = bed.take().await.expect("a backup");
     let archives = bed.archives().await;
     assert!(archives.len() > 4, "{:?}", archives.keys());
@@ -462,7 +462,7 @@ async fn a_failure_leaves_a_record_that_says_so() {
 async fn an_interruption_leaves_a_failed_record_and_no_upload() {
     for at in [At::Start, At::Stop] {
         let mut bed = Bed::new();
-        bed.write("base/5/20000", &[0; 500_000]);
+        bed.write("base/5/20000", &vec![0; 500_000]);
         bed.postgres.cancels = Some((at, bed.cancel.clone()));
         let error = bed.take().await.expect_err("no backup");
         assert!(matches!(error, Error::Interrupted), "{error:?}");

@@ -16,7 +16,8 @@ use crate::{
 /// What is known when PostgreSQL has entered backup mode.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Started {
-    /// The server's name, for backups of disk snapshots; archives are recorded as Barman's literal `cloud`, so `None`.
+    /// The server's name, for backups of disk snapshots; archives are recorded as Barman's literal
+    /// `cloud`, so `None`.
     pub server_name: Option<String>,
     /// `server_version_num`.
     pub version: u32,
@@ -119,7 +120,8 @@ impl BackupInfo {
 
     /// Records where the backup ended.
     ///
-    /// The last segment is the one that PostgreSQL names for the position: at the very start of a segment, the one before it.
+    /// The last segment is the one that PostgreSQL names for the position: at the very start of a
+    /// segment, the one before it.
     pub fn set_stopped(&mut self, stop: &Stopped, size: SegmentSize) {
         let segment = stop.lsn.segment_before(stop.timeline, size);
         self.set("end_wal", Some(segment.to_string()));
@@ -131,7 +133,8 @@ impl BackupInfo {
         self.set("copy_stats", stop.copy_stats.as_ref().map(Value::to_string));
     }
 
-    /// Records how far the backup has come: `Done`, or `WaitingForWals` while WAL up to its end is not stored.
+    /// Records how far the backup has come: `Done`, or `WaitingForWals` while WAL up to its end is
+    /// not stored.
     pub fn set_status(&mut self, status: BackupStatus) {
         self.set("status", Some(status.to_string()));
     }

@@ -1,9 +1,10 @@
 //! `backup.info`: the record that makes a directory a backup.
 //!
-//! One `name=value` per line, ordered by name, `None` for nothing. A [`BackupInfo`] holds every field as the text that was read,
-//! known or not, so that rewriting a record changes only what was meant to change. Typed access comes on top, and
-//! [`BackupInfo::to_backup`] gives what judgements need. Format: Barman 3.19's cloud catalog, whose reader exits on a field that
-//! it does not know, so nothing here ever adds one.
+//! One `name=value` per line, ordered by name, `None` for nothing. A [`BackupInfo`] holds every
+//! field as the text that was read, known or not, so that rewriting a record changes only what was
+//! meant to change. Typed access comes on top, and [`BackupInfo::to_backup`] gives what judgements
+//! need. Format: Barman 3.19's cloud catalog, whose reader exits on a field that it does not know,
+//! so nothing here ever adds one.
 //!
 //! Reading is as strict as Barman's or stricter: whatever Barman cannot read is an error here too.
 
@@ -121,7 +122,8 @@ pub struct BackupInfo {
 }
 
 impl BackupInfo {
-    /// Reads a record; comments and blank lines are skipped, the last of two lines for one field counts.
+    /// Reads a record; comments and blank lines are skipped, the last of two lines for one field
+    /// counts.
     pub fn parse(content: &[u8]) -> Result<Self, Error> {
         let text = std::str::from_utf8(content).map_err(Error::Text)?;
         let mut fields = BTreeMap::new();
@@ -288,6 +290,7 @@ impl BackupInfo {
             keep,
             archives,
             error: text("error"),
+            unknown_fields: self.unknown_fields().map(str::to_owned).collect(),
         })
     }
 

@@ -1,13 +1,15 @@
 //! Instants as `backup.info` spells them.
 //!
-//! Written: `2026-11-20 22:43:33.130666+00:00`, without the fraction where it is zero. Read: that, with any offset or none, with
-//! a `T` instead of the space, and the form of C's `ctime`, `Fri Nov 20 22:43:33 2026`, which older Barmans wrote.
+//! Written: `2026-11-20 22:43:33.130666+00:00`, without the fraction where it is zero. Read: that,
+//! with any offset or none, with a `T` instead of the space, and the form of C's `ctime`, `Fri Nov
+//! 20 22:43:33 2026`, which older Barmans wrote.
 
 use chrono::{DateTime, Duration, NaiveDateTime, Timelike};
 
 use crate::model::{schedule::Zone, time::Timestamp};
 
-/// Reads an instant; one without an offset is local time in `zone`, the earlier of two where clocks were set back.
+/// Reads an instant; one without an offset is local time in `zone`, the earlier of two where clocks
+/// were set back.
 pub fn parse(text: &str, zone: &Zone) -> Option<Timestamp> {
     if let Ok(local) = NaiveDateTime::parse_from_str(text, "%a %b %e %H:%M:%S %Y") {
         return in_zone(local, zone);

@@ -86,6 +86,36 @@ fn a_window_keeps_the_backup_that_reaches_its_beginning() {
 }
 
 #[test]
+fn barman_counts_a_window_by_the_clock_on_the_wall() {
+    let rome = Zone::new(
+        "Rome",
+        jiff::tz::TimeZone::get("Europe/Rome").expect("a zone"),
+    );
+    let begin = |now: &str, days: u64| {
+        let facts = Facts::at(now.parse().expect("an instant")).in_zone(&rome);
+        let begin = facts.begin_by_clock(Duration::from_hours(24 * days));
+        begin.expect("within the calendar").to_string()
+    };
+    assert_eq!(begin("2026-11-02T12:00:00Z", 5), "2026-10-28T12:00:00Z");
+    assert_eq!(begin("2026-11-02T12:00:00Z", 14), "2026-10-19T11:00:00Z");
+    assert_eq!(begin("2026-03-30T12:00:00Z", 2), "2026-03-28T13:00:00Z");
+    // 02:30 occurs twice on one day of autumn, and not at all on one of spring.
+    assert_eq!(begin("2026-10-26T01:30:00Z", 1), "2026-10-25T00:30:00Z");
+    assert_eq!(begin("2026-03-30T00:30:00Z", 1), "2026-03-29T00:30:00Z");
+
+    // Neither an hour more nor an hour less than Barman: the smaller of the two goes.
+    let mut scene = Scene::parse("RECOVERY WINDOW OF 30 DAYS | done 1d | done 30d | done 31d");
+    let end = scene.catalog.backups[1].end_time.expect("an end");
+    scene.catalog.backups[1].end_time = Some(end - Duration::from_mins(30));
+    let gone = |zone: &Zone| {
+        let facts = scene.facts.clone().in_zone(zone);
+        let verdicts = judge(&scene.catalog, &scene.rule, &facts, SAFE);
+        verdicts.expired().count()
+    };
+    assert_eq!((gone(&Zone::utc()), gone(&rome)), (1, 0));
+}
+
+#[test]
 fn a_minimum_redundancy_adds_to_a_window() {
     let text = "RECOVERY WINDOW OF 1 DAY min 2 | done 2d keep:full | done 3d | done 4d";
     assert_eq!(
@@ -117,7 +147,8 @@ fn a_kept_backup_uses_up_a_place_and_stays() {
 
 #[test]
 fn only_complete_backups_are_judged() {
-    let text = "REDUNDANCY 1 | started 0d | waiting_for_wals 1d | failed 2d | done 3d | done 4d | empty 5d";
+    let text = "REDUNDANCY 1 | started 0d | waiting_for_wals 1d | failed 2d | done 3d \
+                | done 4d | empty 5d";
     assert_eq!(
         safe(text),
         [
@@ -188,7 +219,8 @@ fn order_is_by_time_and_not_by_the_text_of_ids_but_never_bolder_than_barman() {
 
 #[test]
 fn a_chain_stays_together() {
-    let text = "REDUNDANCY 1 | done 1d | done 8d parent:20261111T110000 | done 9d id:20261111T110000 | done 10d";
+    let text = "REDUNDANCY 1 | done 1d | done 8d parent:20261111T110000 \
+                | done 9d id:20261111T110000 | done 10d";
     assert_eq!(goes(text), [vec!["10d", "9d"], vec!["10d"]]);
     assert_eq!(
         safe(text)[1..3],
@@ -200,7 +232,8 @@ fn a_chain_stays_together() {
     // A failed incremental needs nothing; a grandchild needs all above it.
     let failed = "REDUNDANCY 1 | done 1d | failed 8d parent:1a | done 9d id:1a";
     assert_eq!(goes(failed)[1], ["9d"]);
-    let grandchild = "REDUNDANCY 1 | done 1d id:z | done 7d id:c parent:b | done 8d id:b parent:a | done 9d id:a";
+    let grandchild = "REDUNDANCY 1 | done 1d id:z | done 7d id:c parent:b | done 8d id:b parent:a \
+                      | done 9d id:a";
     assert_eq!(goes(grandchild)[1], Vec::<&str>::new());
     let circle = "REDUNDANCY 1 | done 1d id:z | done 8d id:b parent:c | done 9d id:c parent:b";
     assert!(safe(circle)[1].contains("damaged"));
@@ -211,6 +244,8 @@ fn where_barman_fails_nothing_goes() {
     for text in [
         "REDUNDANCY 1 | done 1d | done 2d | unreadable 3d",
         "REDUNDANCY 1 | done 1d child:x | done 2d",
+        "REDUNDANCY 1 | done 1d later:field | done 2d",
+        "REDUNDANCY 1 | done 1d | done 2d | failed 3d later:field",
         "RECOVERY WINDOW OF 1 DAY | done 1h noend: | done 3d | done 4d",
     ] {
         assert_eq!(both(text), "", "{text}");

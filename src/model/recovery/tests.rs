@@ -76,7 +76,8 @@ fn what_depends_on_a_backup_is_its_whole_progeny() {
 #[test]
 fn people_call_backups_by_id_shortcut_or_name() {
     let scene = Scene::parse(
-        "none | started 0d | failed 1d name:bad | done 2d name:twice | failed 3d name:twice | done 4d name:old | started 9d",
+        "none | started 0d | failed 1d name:bad | done 2d name:twice \
+         | failed 3d name:twice | done 4d name:old | started 9d",
     );
     let resolved = |text: &str| match resolve(&scene.catalog, text) {
         Ok(id) => scene.label(&id).to_owned(),

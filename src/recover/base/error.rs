@@ -36,7 +36,7 @@ pub enum Error {
         "the directory `{}` holds a restore that was interrupted; remove what is in it first",
         .0.display()
     )]
-    Interrupt(PathBuf),
+    Unfinished(PathBuf),
     /// A tablespace rule names no tablespace of the backup.
     #[error("the backup has no tablespace `{0}`")]
     UnknownTablespace(String),
@@ -90,7 +90,7 @@ impl Error {
     pub fn kind(&self) -> Kind {
         match self {
             Self::MissingArchive { .. } | Self::MissingFile { .. } => Kind::NotFound,
-            Self::NotEmpty(_) | Self::Interrupt(_) | Self::Overlap { .. } => Kind::Refused,
+            Self::NotEmpty(_) | Self::Unfinished(_) | Self::Overlap { .. } => Kind::Refused,
             Self::UnknownTablespace(_) => Kind::Usage,
             Self::Fetch { source, .. } => source.kind(),
             Self::Extract { source, .. } | Self::Finish { source, .. } => source.kind(),

@@ -12,7 +12,10 @@ use super::{
     error::unwritten,
     settings::{AUTO, Files},
 };
-use crate::model::backup::{ArchiveRoot, BackupId, Tablespace};
+use crate::{
+    model::backup::{ArchiveRoot, BackupId, Tablespace},
+    pipeline::untar::HELD,
+};
 
 /// Configuration files larger than this are not looked into.
 const CONFIGURATION_BYTES_MAX: u64 = 4 << 20;
@@ -128,7 +131,7 @@ fn check_empty(path: &Path) -> Result<(), Error> {
         Err(error) => return Err(unwritten(path)(error)),
     };
     if path.join(MARKER).exists() {
-        return Err(Error::Interrupt(path.to_owned()));
+        return Err(Error::Unfinished(path.to_owned()));
     }
     match entries.next() {
         None => Ok(()),
@@ -148,26 +151,23 @@ pub(super) fn configuration(data: &Path) -> Result<Files, Error> {
                 directories.push(path);
             }
         } else {
-            read_configuration(data, path, &mut files)?;
+            read_configuration(data, &path, &mut files)?;
         }
     }
     for directory in directories {
         for path in children(&directory)? {
-            read_configuration(data, path, &mut files)?;
+            read_configuration(data, &path, &mut files)?;
         }
     }
     Ok(files)
 }
 
-fn read_configuration(data: &Path, path: PathBuf, files: &mut Files) -> Result<(), Error> {
+fn read_configuration(data: &Path, path: &Path, files: &mut Files) -> Result<(), Error> {
     let is_configuration = path
         .extension()
         .is_some_and(|extension| extension == "conf");
     // Not through links: they are the original's.
-    let Some(metadata) = fs::symlink_metadata(&path)
-        .ok()
-        .filter(|_| is_configuration)
-    else {
+    let Some(metadata) = fs::symlink_metadata(path).ok().filter(|_| is_configuration) else {
         return Ok(());
     };
     let name = path.file_name().unwrap_or_default();
@@ -175,10 +175,10 @@ fn read_configuration(data: &Path, path: PathBuf, files: &mut Files) -> Result<(
     if !metadata.is_file() || metadata.len() > CONFIGURATION_BYTES_MAX || is_access {
         return Ok(());
     }
-    let content = fs::read(&path).map_err(unwritten(&path))?;
+    let content = fs::read(path).map_err(unwritten(path))?;
     // What is no UTF-8 is no file that can be changed without harm.
     if let Ok(text) = String::from_utf8(content) {
-        let relative = path.strip_prefix(data).unwrap_or(&path).to_owned();
+        let relative = path.strip_prefix(data).unwrap_or(path).to_owned();
         files.insert(relative, text);
     }
     Ok(())
@@ -201,7 +201,7 @@ pub(super) fn rewrite(path: &Path, text: &str) -> io::Result<()> {
     file.sync_all()
 }
 
-/// What a restore makes that no archive holds.
+/// What a restore makes that no archive holds, and the label, which Barman stores as root's.
 pub(super) fn made(data: &Path, layout: &Layout) -> Vec<PathBuf> {
     let names = [
         "",
@@ -212,7 +212,8 @@ pub(super) fn made(data: &Path, layout: &Layout) -> Vec<PathBuf> {
         "pg_wal/archive_status",
         "pg_tblspc",
     ];
-    let own = names.into_iter().map(|name| data.join(name));
+    let label = data.join(format!("backup_label{HELD}"));
+    let own = names.into_iter().map(|name| data.join(name)).chain([label]);
     let links = layout.tablespaces.iter();
     let links = links.map(|space| data.join("pg_tblspc").join(space.oid.to_string()));
     let spaces = layout

@@ -1,13 +1,16 @@
 //! Restores of made-up archives from a store in memory.
 
-use std::io::Write as _;
+use std::{fs, io::Write as _};
 
 use super::*;
 use crate::{
-    format::backup_info::{self, BackupInfo, Settings},
+    format::{
+        backup_info::{self, BackupInfo, Settings},
+        keys::{ArchiveName, ObjectKey},
+    },
     model::{
-        backup::BackupId,
-        compression::Codec,
+        backup::{ArchiveRoot, BackupId},
+        compression::{Codec, Compression},
         progress::Unwatched,
         recovery::{RecoveryTarget, TargetTimeline},
         schedule::Zone,
@@ -259,7 +262,7 @@ async fn half_a_restore_cannot_start_and_is_never_taken_for_a_whole() {
     assert!(!bed.path("data/global/pg_control").exists());
     assert!(!bed.path("data/backup_label").exists());
     let again = bed.restore(&bed.request()).await.expect_err("refused");
-    assert!(matches!(again, Error::Interrupt(_)), "{again}");
+    assert!(matches!(again, Error::Unfinished(_)), "{again}");
 }
 
 #[tokio::test]
@@ -269,7 +272,7 @@ async fn a_missing_archive_is_noticed_before_anything_is_written() {
         &BackupId::new("20261120T030000"),
         ArchiveName::from(&bed.archives[2]),
     ));
-    let deleted = bed.catalog.store().delete(&[key.clone()]).await;
+    let deleted = bed.catalog.store().delete(std::slice::from_ref(&key)).await;
     assert!(deleted.iter().all(|deleted| deleted.outcome.is_ok()));
     let error = bed.restore(&bed.request()).await.expect_err("missing");
     assert!(matches!(error, Error::MissingArchive { .. }));

@@ -2,11 +2,12 @@ use std::{fs, sync::Arc};
 
 use super::*;
 use crate::{
+    failure::Kind,
     model::{compression::Codec, time::Timestamp, wal::SegmentSize},
     pipeline::compress::Encoder,
     store::{
-        Meaning, Operation, PutOptions, Store as _,
-        fault::{Effect, Faults, Faulty, Rule},
+        Key, Meaning, Operation, PutOptions, Store as _,
+        fault::{Chance, Effect, Faults, Faulty, Rule},
         memory::Memory,
     },
 };
@@ -462,4 +463,22 @@ fn an_outage_never_looks_like_the_end_of_the_archive() {
     assert_eq!(StandbySignal::of(root.path()), StandbySignal::Missing);
     fs::write(root.path().join("standby.signal"), "").expect("a writable directory");
     assert_eq!(StandbySignal::of(root.path()), StandbySignal::Present);
+}
+
+#[tokio::test(start_paused = true)]
+async fn whatever_fails_a_segment_that_is_there_is_never_called_absent() {
+    for seed in 0..20 {
+        let mut scene = scene_of(2);
+        scene.options.read_ahead = 2;
+        for last in 1..4 {
+            scene.has(1, &name(last), Compression::Lz4).await;
+        }
+        for faults in &scene.faults {
+            faults.set_chance(Some(Chance { seed, one_in: 3 }));
+        }
+        for last in 1..4 {
+            let told = scene.outcome(&name(last)).await;
+            assert_ne!(told, "absent", "seed {seed}");
+        }
+    }
 }

@@ -169,6 +169,23 @@ async fn versions_never_repeat_though_inodes_do() {
 }
 
 #[tokio::test]
+async fn a_write_is_later_than_what_it_replaces_also_when_the_clock_went_back() {
+    let (root, store) = directory();
+    let key = key("a");
+    let write = async |mode| store.put_text(&key, "x", mode).await.expect("written");
+    write(PutMode::Create).await;
+    let file = fs::File::options().write(true).open(root.path().join("a"));
+    let ahead = std::time::UNIX_EPOCH + std::time::Duration::from_hours(24 * 365 * 100);
+    file.expect("a file")
+        .set_modified(ahead)
+        .expect("it is set");
+    let before = store.head(&key).await.expect("it is there").meta;
+    write(PutMode::Overwrite).await;
+    let after = store.head(&key).await.expect("it is there").meta;
+    assert!(after.last_modified > before.last_modified);
+}
+
+#[tokio::test]
 async fn what_no_file_can_hold_is_refused() {
     let (_root, store) = directory();
     for text in [

@@ -23,7 +23,7 @@ use aws_smithy_http_client::{
     tls::{Provider, TlsContext, TrustStore, rustls_provider::CryptoMode},
 };
 
-use super::AccessKeys;
+use super::{AccessKeys, wire::Elsewhere};
 use crate::model::desired::{AddressingStyle, Checksums, S3Options};
 
 /// Who does not answer a connection in this time is not there.
@@ -41,6 +41,7 @@ pub(super) struct Connection {
     pub(super) region: Region,
     pub(super) integrity: Integrity,
     pub(super) timeouts: Timeouts,
+    pub(super) elsewhere: Elsewhere,
 }
 
 /// What proves that what arrived is what was sent.
@@ -88,7 +89,7 @@ impl Timeouts {
 }
 
 /// Makes the client for a bucket.
-pub(super) async fn connect(options: &S3Options, keys: Option<AccessKeys>) -> Connection {
+pub(super) async fn connect(options: &S3Options, keys: Option<&AccessKeys>) -> Connection {
     let timeouts = Timeouts {
         read: options.read_timeout.unwrap_or(READ_TIMEOUT),
     };
@@ -108,7 +109,9 @@ pub(super) async fn connect(options: &S3Options, keys: Option<AccessKeys>) -> Co
         .or_else(|| variable("AWS_ENDPOINT_URL_S3"))
         .or_else(|| config.endpoint_url().map(str::to_owned));
     let integrity = integrity(options.checksums, &config, endpoint.as_deref());
+    let elsewhere = Elsewhere::default();
     let builder = builder(&config, options, endpoint, timeouts).await;
+    let builder = builder.interceptor(elsewhere.clone());
     Connection {
         client: Client::from_conf(builder.build()),
         region: config
@@ -117,6 +120,7 @@ pub(super) async fn connect(options: &S3Options, keys: Option<AccessKeys>) -> Co
             .unwrap_or(Region::from_static(REGION)),
         integrity,
         timeouts,
+        elsewhere,
     }
 }
 
@@ -172,9 +176,9 @@ fn region(options: &S3Options) -> RegionProviderChain {
 fn with_credentials(
     loader: ConfigLoader,
     options: &S3Options,
-    keys: Option<AccessKeys>,
+    keys: Option<&AccessKeys>,
 ) -> ConfigLoader {
-    let given = keys.map(|keys| (keys.id, keys.secret.expose().to_owned(), None));
+    let given = keys.map(|keys| (keys.id.clone(), keys.secret.expose().to_owned(), None));
     let from_environment = || match options.profile {
         Some(_) => None,
         None => Some((

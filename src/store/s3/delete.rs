@@ -10,7 +10,8 @@ use futures_util::{StreamExt, stream};
 
 use super::{
     super::{Deleted, Error, Key, Meaning, Operation, Result},
-    DELETE_BATCH_MAX, Inner,
+    DELETE_BATCH_MAX,
+    bucket::Bucket,
     failure::{failed, meaning},
     wire::{BatchChecksum, WithMd5},
 };
@@ -26,22 +27,22 @@ pub(super) struct Batch {
 }
 
 /// Deletes any number, and answers in their order.
-pub(super) async fn delete(inner: &Inner, keys: &[Key]) -> Vec<Deleted> {
+pub(super) async fn delete(bucket: &Bucket, keys: &[Key]) -> Vec<Deleted> {
     let batches = keys.chunks(DELETE_BATCH_MAX);
-    let batches: Vec<_> = batches.map(|keys| batch_or_singles(inner, keys)).collect();
+    let batches: Vec<_> = batches.map(|keys| batch_or_singles(bucket, keys)).collect();
     let outcomes = stream::iter(batches).buffered(BATCHES_PARALLEL);
     outcomes.collect::<Vec<_>>().await.concat()
 }
 
-async fn batch_or_singles(inner: &Inner, keys: &[Key]) -> Vec<Deleted> {
-    if inner.batch.is_missing.load(Ordering::Relaxed) {
-        return singles(inner, keys).await;
+async fn batch_or_singles(bucket: &Bucket, keys: &[Key]) -> Vec<Deleted> {
+    if bucket.batch.is_missing.load(Ordering::Relaxed) {
+        return singles(bucket, keys).await;
     }
-    match batch(inner, keys).await {
+    match batch(bucket, keys).await {
         Ok(deleted) => deleted,
         Err(error) if error.meaning == Meaning::Unsupported => {
-            inner.batch.is_missing.store(true, Ordering::Relaxed);
-            singles(inner, keys).await
+            bucket.batch.is_missing.store(true, Ordering::Relaxed);
+            singles(bucket, keys).await
         }
         // One answer for all of them.
         Err(error) => keys
@@ -54,9 +55,9 @@ async fn batch_or_singles(inner: &Inner, keys: &[Key]) -> Vec<Deleted> {
     }
 }
 
-async fn batch(inner: &Inner, keys: &[Key]) -> Result<Vec<Deleted>> {
-    let location = inner.location.as_str();
-    let identifier = |key: &Key| ObjectIdentifier::builder().key(inner.full(key)).build();
+async fn batch(bucket: &Bucket, keys: &[Key]) -> Result<Vec<Deleted>> {
+    let location = bucket.location.as_str();
+    let identifier = |key: &Key| ObjectIdentifier::builder().key(bucket.full(key)).build();
     let objects: Result<Vec<_>, _> = keys.iter().map(identifier).collect();
     let delete = objects.and_then(|objects| {
         Delete::builder()
@@ -66,15 +67,15 @@ async fn batch(inner: &Inner, keys: &[Key]) -> Result<Vec<Deleted>> {
     });
     let delete = delete
         .map_err(|error| Error::new(Meaning::Other, Operation::Delete, location).because(error))?;
-    let checksum = if inner.connection.integrity.has_crc32() {
+    let checksum = if bucket.connection.integrity.has_crc32() {
         BatchChecksum::Crc
     } else {
         BatchChecksum::Md5Only
     };
-    let output = inner
+    let output = bucket
         .client()
         .delete_objects()
-        .bucket(&inner.bucket)
+        .bucket(&bucket.name)
         .delete(delete)
         .customize()
         .interceptor(WithMd5(checksum))
@@ -86,7 +87,7 @@ async fn batch(inner: &Inner, keys: &[Key]) -> Result<Vec<Deleted>> {
     for refused in output.errors() {
         let code = refused.code().unwrap_or_default();
         let text = refused.message().unwrap_or_default();
-        let key = refused.key().and_then(|key| inner.relative(key));
+        let key = refused.key().and_then(|key| bucket.relative(key));
         let Some(key) = key else {
             let error = Error::new(meaning(code, text, 0), Operation::Delete, location);
             return Err(error.because(format!("{code}: {text}")));
@@ -104,17 +105,17 @@ async fn batch(inner: &Inner, keys: &[Key]) -> Result<Vec<Deleted>> {
     Ok(keys.iter().map(answer).collect())
 }
 
-async fn singles(inner: &Inner, keys: &[Key]) -> Vec<Deleted> {
-    let requests: Vec<_> = keys.iter().map(|key| single(inner, key)).collect();
+async fn singles(bucket: &Bucket, keys: &[Key]) -> Vec<Deleted> {
+    let requests: Vec<_> = keys.iter().map(|key| single(bucket, key)).collect();
     let outcomes = stream::iter(requests).buffered(SINGLES_PARALLEL);
     outcomes.collect().await
 }
 
-async fn single(inner: &Inner, key: &Key) -> Deleted {
-    let request = inner.client().delete_object().bucket(&inner.bucket);
-    let outcome = match request.key(inner.full(key)).send().await {
+async fn single(bucket: &Bucket, key: &Key) -> Deleted {
+    let request = bucket.client().delete_object().bucket(&bucket.name);
+    let outcome = match request.key(bucket.full(key)).send().await {
         Ok(_) => Ok(()),
-        Err(error) => match inner.error(Operation::Delete, key, &error) {
+        Err(error) => match bucket.error(Operation::Delete, key, &error) {
             error if error.is_not_found() => Ok(()),
             error => Err(error),
         },

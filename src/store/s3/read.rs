@@ -11,7 +11,7 @@ use super::{
         Body, Checksum, ChecksumAlgorithm, Error, GetOptions, GetRange, Key, Meaning, ObjectMeta,
         ObjectVersion, Operation, Result,
     },
-    Inner,
+    bucket::Bucket,
 };
 use crate::failure::chain;
 
@@ -19,7 +19,7 @@ use crate::failure::chain;
 const RESUMES_MAX: u32 = 4;
 
 struct Reading {
-    inner: Arc<Inner>,
+    bucket: Arc<Bucket>,
     key: Key,
     version: ObjectVersion,
     rest: Range<u64>,
@@ -73,13 +73,13 @@ impl Check {
 
 /// The bytes of a range, resumed where they break off, and checked if they are all.
 pub(super) fn body(
-    inner: Arc<Inner>,
+    bucket: Arc<Bucket>,
     meta: &ObjectMeta,
     range: Range<u64>,
     stream: ByteStream,
 ) -> Body {
     let reading = Reading {
-        inner,
+        bucket,
         key: meta.key.clone(),
         version: meta.version.clone(),
         check: Check::new(meta, &range),
@@ -129,13 +129,13 @@ impl Reading {
             // Never the rest of another object.
             version: Some(self.version.clone()),
         };
-        let (output, _) = self.inner.get(&self.key, &options).await?;
+        let (output, _) = self.bucket.get(&self.key, &options).await?;
         self.stream = output.body;
         Ok(())
     }
 
     fn error(&self, meaning: Meaning, why: &str) -> Error {
-        Error::new(meaning, Operation::Get, self.inner.location.as_str())
+        Error::new(meaning, Operation::Get, self.bucket.location.as_str())
             .about(&self.key)
             .because(why)
     }

@@ -12,20 +12,19 @@ use md5::{Digest, Md5};
 use super::{
     super::{
         Checksum, ChecksumAlgorithm, Error, Head, Key, Meaning, ObjectVersion, Operation, Part,
-        PendingUpload, Result, Store, Stored, Upload, UploadId, UploadOptions, checksum::crc32,
+        PendingUpload, Result, Stored, Upload, UploadId, UploadOptions, checksum::crc32,
     },
-    Inner, S3,
+    answer::{instant, version},
+    bucket::{Bucket, conditions},
     client::Integrity,
-    conditions,
     failure::{conditional, failed},
-    instant, version,
     wire::Answered,
 };
 
 /// One object in parts.
 #[derive(Debug)]
 pub(super) struct S3Upload {
-    inner: Arc<Inner>,
+    bucket: Arc<Bucket>,
     key: Key,
     id: UploadId,
     options: UploadOptions,
@@ -33,29 +32,29 @@ pub(super) struct S3Upload {
 
 impl S3Upload {
     pub(super) async fn begin(
-        inner: Arc<Inner>,
+        bucket: Arc<Bucket>,
         key: &Key,
         options: UploadOptions,
     ) -> Result<Self> {
-        let (encryption, encryption_key) = inner.encryption();
-        let checksum = inner.connection.integrity.has_crc32();
-        let output = inner
+        let (encryption, encryption_key) = bucket.encryption();
+        let checksum = bucket.connection.integrity.has_crc32();
+        let output = bucket
             .client()
             .create_multipart_upload()
-            .bucket(&inner.bucket)
-            .key(inner.full(key))
-            .set_tagging(inner.tagging(&options.tags))
+            .bucket(&bucket.name)
+            .key(bucket.full(key))
+            .set_tagging(bucket.tagging(&options.tags))
             .set_server_side_encryption(encryption)
             .set_ssekms_key_id(encryption_key)
             .set_checksum_algorithm(checksum.then_some(SdkChecksum::Crc32))
             .send()
             .await
-            .map_err(|error| inner.error(Operation::BeginUpload, key, &error))?;
+            .map_err(|error| bucket.error(Operation::BeginUpload, key, &error))?;
         let id = output.upload_id().ok_or_else(|| {
             Error::new(
                 Meaning::Other,
                 Operation::BeginUpload,
-                inner.location.as_str(),
+                bucket.location.as_str(),
             )
             .about(key)
             .because("the store gave the upload no name")
@@ -63,18 +62,15 @@ impl S3Upload {
         Ok(Self {
             id: UploadId(id.to_owned()),
             key: key.clone(),
-            inner,
+            bucket,
             options,
         })
     }
 
     /// A repeated completion finds no upload where an earlier try, whose answer was lost, has completed it.
     async fn completed_before(&self, parts: &[Part], error: Error) -> Result<Stored> {
-        let store = S3 {
-            inner: self.inner.clone(),
-        };
         let size: u64 = parts.iter().map(|part| part.size).sum();
-        match store.head(&self.key).await {
+        match self.bucket.head(&self.key).await {
             Ok(Head { meta, date }) if meta.size == size && is_made_of(&meta.version, parts) => {
                 Ok(Stored {
                     version: meta.version,
@@ -94,18 +90,18 @@ impl Upload for S3Upload {
     }
 
     async fn put_part(&self, number: u32, content: Bytes) -> Result<Part> {
-        let inner = &self.inner;
-        let integrity = inner.connection.integrity;
+        let bucket = &self.bucket;
+        let integrity = bucket.connection.integrity;
         let size = content.len() as u64;
         let checksum = integrity
             .has_crc32()
             .then(|| Checksum::of_crc32(crc32(&content)));
-        let settings = inner.sending(&content);
-        let mut request = inner
+        let settings = bucket.sending(&content);
+        let mut request = bucket
             .client()
             .upload_part()
-            .bucket(&inner.bucket)
-            .key(inner.full(&self.key))
+            .bucket(&bucket.name)
+            .key(bucket.full(&self.key))
             .upload_id(&self.id.0)
             .part_number(i32::try_from(number).unwrap_or(i32::MAX))
             .body(content.into())
@@ -118,7 +114,7 @@ impl Upload for S3Upload {
         let output = request
             .send()
             .await
-            .map_err(|error| inner.error(Operation::PutPart, &self.key, &error))?;
+            .map_err(|error| bucket.error(Operation::PutPart, &self.key, &error))?;
         Ok(Part {
             number,
             size,
@@ -128,7 +124,7 @@ impl Upload for S3Upload {
     }
 
     async fn complete(&self, parts: Vec<Part>) -> Result<Stored> {
-        let (inner, answered) = (&self.inner, Answered::default());
+        let (bucket, answered) = (&self.bucket, Answered::default());
         let part = |part: &Part| {
             CompletedPart::builder()
                 .part_number(i32::try_from(part.number).unwrap_or(i32::MAX))
@@ -140,11 +136,11 @@ impl Upload for S3Upload {
             .set_parts(Some(parts.iter().map(part).collect()))
             .build();
         let (if_none_match, if_match) = conditions(&self.options.mode);
-        let output = inner
+        let output = bucket
             .client()
             .complete_multipart_upload()
-            .bucket(&inner.bucket)
-            .key(inner.full(&self.key))
+            .bucket(&bucket.name)
+            .key(bucket.full(&self.key))
             .upload_id(&self.id.0)
             .multipart_upload(completed)
             .set_if_none_match(if_none_match)
@@ -163,7 +159,7 @@ impl Upload for S3Upload {
                 date: answered.date(),
             }),
             Err(error) => {
-                let error = inner.error(Operation::CompleteUpload, &self.key, &error);
+                let error = bucket.error(Operation::CompleteUpload, &self.key, &error);
                 match error.meaning {
                     Meaning::NotFound => self.completed_before(&parts, error).await,
                     _ => Err(conditional(error, &self.options.mode)),
@@ -173,7 +169,7 @@ impl Upload for S3Upload {
     }
 
     async fn abort(&self) -> Result<()> {
-        abort(&self.inner, &self.key, &self.id).await
+        abort(&self.bucket, &self.key, &self.id).await
     }
 }
 
@@ -199,16 +195,16 @@ fn digest(hex: &str) -> Option<Vec<u8>> {
 }
 
 /// Ends an upload; one that is not there is ended.
-pub(super) async fn abort(inner: &Inner, key: &Key, id: &UploadId) -> Result<()> {
-    let request = inner
+pub(super) async fn abort(bucket: &Bucket, key: &Key, id: &UploadId) -> Result<()> {
+    let request = bucket
         .client()
         .abort_multipart_upload()
-        .bucket(&inner.bucket)
-        .key(inner.full(key))
+        .bucket(&bucket.name)
+        .key(bucket.full(key))
         .upload_id(&id.0);
     match request.send().await {
         Ok(_) => Ok(()),
-        Err(error) => match inner.error(Operation::AbortUpload, key, &error) {
+        Err(error) => match bucket.error(Operation::AbortUpload, key, &error) {
             error if error.is_not_found() => Ok(()),
             error => Err(error),
         },
@@ -216,23 +212,23 @@ pub(super) async fn abort(inner: &Inner, key: &Key, id: &UploadId) -> Result<()>
 }
 
 /// All unfinished uploads below a prefix.
-pub(super) async fn pending(inner: &Inner, prefix: &str) -> Result<Vec<PendingUpload>> {
+pub(super) async fn pending(bucket: &Bucket, prefix: &str) -> Result<Vec<PendingUpload>> {
     let mut found = Vec::new();
     let (mut key_marker, mut id_marker) = (None, None);
     loop {
-        let page = inner
+        let page = bucket
             .client()
             .list_multipart_uploads()
-            .bucket(&inner.bucket)
-            .prefix(format!("{}{prefix}", inner.root))
+            .bucket(&bucket.name)
+            .prefix(format!("{}{prefix}", bucket.root))
             .set_key_marker(key_marker)
             .set_upload_id_marker(id_marker)
             .send()
             .await
-            .map_err(|error| failed(&inner.location, Operation::ListUploads, &error))?;
+            .map_err(|error| failed(&bucket.location, Operation::ListUploads, &error))?;
         let upload = |upload: &MultipartUpload| {
             Some(PendingUpload {
-                key: inner.relative(upload.key()?)?,
+                key: bucket.relative(upload.key()?)?,
                 id: UploadId(upload.upload_id()?.to_owned()),
                 started: instant(upload.initiated()),
             })

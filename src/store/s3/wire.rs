@@ -49,6 +49,40 @@ impl Intercept for Answered {
     }
 }
 
+/// Takes the name of the region where the bucket is, from a store that says it is not here.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Elsewhere(Arc<OnceLock<String>>);
+
+impl Elsewhere {
+    /// The region, once a store has named it.
+    pub(super) fn region(&self) -> Option<String> {
+        self.0.get().cloned()
+    }
+}
+
+#[dyn_dispatch_hint]
+impl Intercept for Elsewhere {
+    fn name(&self) -> &'static str {
+        "Elsewhere"
+    }
+
+    fn read_before_deserialization(
+        &self,
+        context: &BeforeDeserializationInterceptorContextRef<'_>,
+        _components: &RuntimeComponents,
+        _bag: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        // A redirection, or the complaint that the signature is for another region.
+        let response = context.response();
+        if matches!(response.status().as_u16(), 301 | 307 | 400)
+            && let Some(region) = response.headers().get("x-amz-bucket-region")
+        {
+            let _ = self.0.set(region.to_owned());
+        }
+        Ok(())
+    }
+}
+
 /// Asks for the stored checksum of what is read, without having the SDK check it: it would give up a stream that can go on.
 #[derive(Debug)]
 pub(super) struct WithStoredChecksum;

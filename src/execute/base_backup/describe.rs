@@ -1,0 +1,90 @@
+//! What a backup records of the server: the fields of `backup.info`, as Barman would have filled them.
+
+use std::{path::PathBuf, time::Duration};
+
+use super::{Backup, Warning};
+use crate::{
+    format::{
+        backup_info::{self, Settings},
+        python::Value,
+    },
+    postgres::{BackupStart, BackupStop},
+};
+
+impl Backup<'_> {
+    pub(super) fn started(&self, start: &BackupStart) -> backup_info::Started {
+        let on = |is_on: bool| if is_on { "on" } else { "off" }.to_owned();
+        let facts = &self.facts;
+        backup_info::Started {
+            server_name: None,
+            version: facts.version,
+            system_id: Some(facts.system_id),
+            segment_size: facts.segment_size,
+            pgdata: facts.data_directory.clone(),
+            tablespaces: facts.tablespaces.clone(),
+            time: start.time,
+            lsn: start.lsn,
+            timeline: start.timeline,
+            settings: Settings {
+                config_file: facts.config_file.clone(),
+                hba_file: facts.hba_file.clone(),
+                ident_file: facts.ident_file.clone(),
+                included_files: facts.included_files.clone(),
+                data_checksums: Some(on(facts.data_checksums)),
+                summarize_wal: facts.summarize_wal.map(on),
+                cluster_size: facts.cluster_size,
+            },
+        }
+    }
+
+    pub(super) fn ended(&self, stop: &BackupStop) -> backup_info::Stopped {
+        backup_info::Stopped {
+            time: stop.time,
+            lsn: stop.lsn,
+            timeline: stop.timeline,
+            backup_label: stop.backup_label.clone(),
+            copy_stats: Some(self.copy_stats()),
+        }
+    }
+
+    /// The keys that Barman writes. Archives are built side by side, so each took as long as all.
+    fn copy_stats(&self) -> Value {
+        let text = |text: &str| Value::Str(text.to_owned());
+        let seconds = |span: Duration| {
+            let micros = (span.as_secs_f64() * 1e6).round() / 1e6;
+            Value::Float(micros)
+        };
+        let spaces = self
+            .facts
+            .tablespaces
+            .iter()
+            .map(|space| space.oid.to_string());
+        let items: Vec<_> = spaces.chain(["data".to_owned()]).collect();
+        let each = |value: &Value| {
+            let pair = |item: &String| (text(item), value.clone());
+            Value::Dict(items.iter().map(pair).collect())
+        };
+        let (total, copy) = (
+            seconds(self.times.start + self.times.copy),
+            seconds(self.times.copy),
+        );
+        let workers = i128::try_from(self.request.files.jobs.get()).unwrap_or(i128::MAX);
+        Value::Dict(vec![
+            (text("total_time"), total),
+            (text("number_of_workers"), Value::Int(workers)),
+            (text("analysis_time"), Value::Int(0)),
+            (text("analysis_time_per_item"), each(&Value::Int(0))),
+            (text("copy_time_per_item"), each(&copy)),
+            (text("serialized_copy_time_per_item"), each(&copy)),
+            (text("copy_time"), copy.clone()),
+            (text("serialized_copy_time"), copy),
+        ])
+    }
+
+    pub(super) fn unstored_settings(&self) -> Vec<Warning> {
+        let facts = &self.facts;
+        let outside = |path: &&PathBuf| !path.starts_with(&facts.data_directory);
+        let included = facts.included_files.iter().filter(outside);
+        included.cloned().map(Warning::IncludedFile).collect()
+    }
+}

@@ -1,0 +1,99 @@
+//! What the SDK's answers say, in the words of the port.
+
+use aws_sdk_s3::{
+    operation::head_object::HeadObjectOutput,
+    types::{Object, ObjectLockLegalHoldStatus, ObjectLockMode},
+};
+use aws_smithy_types::DateTime;
+
+use super::super::{
+    Checksum, ChecksumAlgorithm, Key, LockMode, ObjectLock, ObjectMeta, ObjectVersion,
+};
+use crate::model::time::Timestamp;
+
+pub(super) fn listed(key: Key, object: &Object) -> ObjectMeta {
+    ObjectMeta {
+        key,
+        size: object
+            .size()
+            .and_then(|size| u64::try_from(size).ok())
+            .unwrap_or_default(),
+        last_modified: instant(object.last_modified()),
+        version: version(object.e_tag()),
+        checksum: None,
+        lock: None,
+    }
+}
+
+pub(super) fn headed(key: &Key, output: &HeadObjectOutput) -> ObjectMeta {
+    let length = output.content_length().unwrap_or_default();
+    ObjectMeta {
+        key: key.clone(),
+        size: u64::try_from(length).unwrap_or_default(),
+        last_modified: instant(output.last_modified()),
+        version: version(output.e_tag()),
+        checksum: stored_checksum(&[
+            (ChecksumAlgorithm::Crc32, output.checksum_crc32()),
+            (ChecksumAlgorithm::Crc32c, output.checksum_crc32_c()),
+            (ChecksumAlgorithm::Crc64Nvme, output.checksum_crc64_nvme()),
+            (ChecksumAlgorithm::Sha1, output.checksum_sha1()),
+            (ChecksumAlgorithm::Sha256, output.checksum_sha256()),
+        ]),
+        lock: lock(output),
+    }
+}
+
+/// The headers are also absent where the caller may not see them, so absence is "not told".
+pub(super) fn lock(output: &HeadObjectOutput) -> Option<ObjectLock> {
+    let hold = output.object_lock_legal_hold_status();
+    let mode = output.object_lock_mode().map(|mode| match mode {
+        ObjectLockMode::Governance => LockMode::Governance,
+        // What is not known is the firmer.
+        _ => LockMode::Compliance,
+    });
+    let until = output.object_lock_retain_until_date();
+    let retained = until.map(|until| {
+        let mode = mode.unwrap_or(LockMode::Compliance);
+        (instant(Some(until)), mode)
+    });
+    (hold.is_some() || retained.is_some()).then(|| ObjectLock {
+        retained,
+        legal_hold: hold == Some(&ObjectLockLegalHoldStatus::On),
+    })
+}
+
+pub(super) fn stored_checksum(told: &[(ChecksumAlgorithm, Option<&str>)]) -> Option<Checksum> {
+    told.iter().find_map(|(algorithm, value)| {
+        Some(Checksum {
+            algorithm: *algorithm,
+            value: (*value)?.to_owned(),
+        })
+    })
+}
+
+/// Entity tags come with quotes or without, from one store in one answer or another.
+pub(super) fn version(entity_tag: Option<&str>) -> ObjectVersion {
+    ObjectVersion(entity_tag.unwrap_or_default().trim_matches('"').to_owned())
+}
+
+pub(super) fn entity_tag(version: &ObjectVersion) -> String {
+    format!("\"{}\"", version.0.trim_matches('"'))
+}
+
+pub(super) fn instant(date: Option<&DateTime>) -> Timestamp {
+    let date = date.map(|date| (date.secs(), date.subsec_nanos()));
+    let (seconds, nanoseconds) = date.unwrap_or_default();
+    let instant = chrono::DateTime::from_timestamp(seconds, nanoseconds);
+    instant.unwrap_or_default().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_version_is_the_same_with_quotes_and_without() {
+        assert_eq!(version(Some("\"a\"")), version(Some("a")));
+        assert_eq!(entity_tag(&version(Some("a"))), "\"a\"");
+    }
+}

@@ -1,0 +1,12 @@
+//! The command line as people meet it: exit code, standard output and standard error together, and the documents that describe it.
+//!
+//! The real binary against directories; no PostgreSQL, no network but closed ports of this host.
+
+mod catalog;
+mod configuration;
+mod documents;
+mod help;
+mod readme;
+mod scene;
+mod signals;
+mod usage;

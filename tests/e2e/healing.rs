@@ -1,0 +1,67 @@
+//! Drift that a new backup heals, and two runs at once.
+
+use crate::{
+    harness::{Kind, Scene},
+    support::cluster::Stop,
+};
+
+const POLICY: &str = "schedule = \"0 2 * * *\"\nretention = { redundancy = 3 }";
+const OBJECTIVE_MISSED: i32 = 6;
+
+#[tokio::test]
+async fn wal_that_is_gone_for_good_makes_a_backup_due() {
+    let Some(scene) = Scene::new(17, Kind::Directory, POLICY) else {
+        return;
+    };
+    scene.run(&["reconcile", "--once"]).exits(0);
+    for _ in 0..3 {
+        scene
+            .cluster
+            .sql("CREATE TEMP TABLE t AS SELECT generate_series(1, 1000)");
+        scene.archive_all().await;
+    }
+    scene.run(&["status"]).exits(0);
+    let mut segments = scene.place.keys("main/wals/");
+    segments.retain(|key| !key.contains(".backup"));
+    let gone = &segments[segments.len() - 2];
+    scene.place.remove(gone);
+    scene.run(&["status"]).exits(OBJECTIVE_MISSED).says("gap");
+    scene.run(&["plan"]).exits(0).says("+ backup").says("gap");
+    scene.run(&["reconcile", "--once"]).exits(0);
+    assert_eq!(scene.place.ids("main", "DONE").len(), 2);
+    scene.archive_all().await;
+    scene.run(&["status"]).exits(0).says("converged");
+    scene.run(&["plan", "--detailed-exitcode"]).exits(0);
+}
+
+#[tokio::test]
+async fn archiving_that_is_off_or_fails_is_told() {
+    let Some(mut scene) = Scene::new(17, Kind::Directory, POLICY) else {
+        return;
+    };
+    scene.run(&["reconcile", "--once"]).exits(0);
+    scene.cluster.configure(&[("archive_mode", "off")]);
+    scene.cluster.stop(Stop::Fast);
+    scene.cluster.start();
+    scene
+        .run(&["status"])
+        .exits(OBJECTIVE_MISSED)
+        .says("archive_mode is off");
+    scene.run(&["check"]).exits(1).says("archive_mode");
+}
+
+#[tokio::test]
+async fn two_runs_at_once_leave_good_backups_and_nothing_else() {
+    let Some(scene) = Scene::new(17, Kind::Moto, POLICY) else {
+        return;
+    };
+    let both = [(); 2].map(|()| scene.place.start(&["reconcile", "--once"]));
+    for running in both {
+        running.end().exits(0);
+    }
+    assert_eq!(scene.place.keys("main/barkeep/attempts/"), [""; 0]);
+    assert_eq!(scene.place.uploads(), [""; 0]);
+    let done = scene.place.ids("main", "DONE").len();
+    assert_eq!(scene.place.backups("main").len(), done);
+    scene.run(&["plan", "--detailed-exitcode"]).exits(0);
+}

@@ -1,0 +1,18 @@
+//! The program as people run it: the binary itself, by a user without privileges, on real servers that archive their WAL with it.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod commands;
+mod damage;
+mod harness;
+mod healing;
+mod identity;
+mod interruption;
+mod main_job;
+mod plan;
+mod restore;
+mod retention;
+mod saved;
+mod standby;
+mod wal;
