@@ -221,8 +221,8 @@ pub enum Waiting {
     },
     /// The budget of deletes.
     Budget {
-        /// What it would delete.
-        backup: BackupId,
+        /// What it would delete, in the order in which it goes.
+        backups: Vec<BackupId>,
         /// How many are allowed.
         allowed: usize,
     },
@@ -372,11 +372,14 @@ impl fmt::Display for Waiting {
             Self::BackOff { until, failures } => {
                 write!(formatter, "{failures} failed in a row, next try {until}")
             }
-            Self::Budget { backup, allowed } => {
-                write!(
-                    formatter,
-                    "{backup}: the delete budget of {allowed} is used up"
-                )
+            Self::Budget { backups, allowed } => {
+                if let Some(first) = backups.first() {
+                    write!(formatter, "{first}")?;
+                }
+                if backups.len() > 1 {
+                    write!(formatter, " and {} more", backups.len() - 1)?;
+                }
+                write!(formatter, ": the delete budget of {allowed} is used up")
             }
             Self::Mode { mode, step } => write!(formatter, "mode is {mode}: would {step}"),
             Self::Retired => formatter.write_str("the server is retired"),

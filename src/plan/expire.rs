@@ -88,15 +88,11 @@ fn backups(
 ) {
     let counted = recently_deleted(scene);
     let mut left = budget.left();
-    let mut withheld = 0;
+    let mut withheld = Vec::new();
     for (backup, reason) in candidates(scene, catalog, verdicts) {
         let free = counted.contains(&backup.id);
         if left == 0 && !free {
-            withheld += 1;
-            decision.waiting.push(Waiting::Budget {
-                backup: backup.id.clone(),
-                allowed: budget.allowed,
-            });
+            withheld.push(backup.id.clone());
             continue;
         }
         left -= usize::from(!free);
@@ -107,11 +103,16 @@ fn backups(
         let action = delete(catalog, &backup.id);
         decision.step(scene, action, reason, weight);
     }
-    if withheld > 0 {
-        let message = format!("{withheld} to delete when the budget allows it");
-        let condition = Condition::new(Standing::Progressing, message);
-        decision.conditions.push(condition);
+    if withheld.is_empty() {
+        return;
     }
+    let message = format!("{} to delete when the budget allows it", withheld.len());
+    let condition = Condition::new(Standing::Progressing, message);
+    decision.conditions.push(condition);
+    decision.waiting.push(Waiting::Budget {
+        backups: withheld,
+        allowed: budget.allowed,
+    });
 }
 
 /// The deletion of a backup as it was read.
@@ -352,6 +353,15 @@ mod tests {
                 "budget=9/50 {ten} | store 1h | tombstone 24h of:x"
             )),
             (5, 1)
+        );
+    }
+
+    #[test]
+    fn what_the_budget_withholds_is_told_at_once() {
+        let text = "retention=1x budget=1/100 | done 1d | done 8d | done 9d | done 10d";
+        assert_eq!(
+            waits(text),
+            "9d and 1 more: the delete budget of 1 is used up"
         );
     }
 

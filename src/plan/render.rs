@@ -10,7 +10,7 @@ use super::{Plan, Step, Target, Weight};
 use crate::model::{
     action::{Action, Effect},
     compression::Compression,
-    condition::Standing,
+    condition::{Condition, Standing},
     reason::{Reason, Waiting},
     recovery::RecoveryWindow,
     time::{Span, Timestamp},
@@ -186,12 +186,8 @@ fn write_conditions(
     columns: &Columns,
 ) -> fmt::Result {
     let verb = columns.verb;
-    let stuck = |standing| matches!(standing, Standing::Blocked | Standing::Stalled);
-    for condition in &target.conditions {
-        let (standing, message) = (condition.standing, &condition.message);
-        if stuck(standing) {
-            writeln!(formatter, "  ! {standing:<verb$}  {message}")?;
-        }
+    for Condition { standing, message } in stuck(target) {
+        writeln!(formatter, "  ! {standing:<verb$}  {message}")?;
     }
     for waiting in target
         .waiting
@@ -203,15 +199,20 @@ fn write_conditions(
     Ok(())
 }
 
-/// Whether a condition has given the cause already.
+/// What people must look at.
+fn stuck(target: &Target) -> impl Iterator<Item = &Condition> {
+    let conditions = target.conditions.iter();
+    conditions.filter(|one| matches!(one.standing, Standing::Blocked | Standing::Stalled))
+}
+
+/// Whether such a condition has said it already, or given the cause.
 fn is_told(target: &Target, waiting: &Waiting) -> bool {
-    let Waiting::Unknown { why, .. } = waiting else {
-        return false;
+    let text = waiting.to_string();
+    let cause = match waiting {
+        Waiting::Unknown { why, .. } => why,
+        _ => &text,
     };
-    target
-        .conditions
-        .iter()
-        .any(|condition| condition.message.ends_with(why))
+    stuck(target).any(|condition| condition.message.ends_with(cause))
 }
 
 fn write_windows(formatter: &mut fmt::Formatter<'_>, target: &Target) -> fmt::Result {

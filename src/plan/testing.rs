@@ -196,7 +196,7 @@ impl World {
             started_at: started_at.unwrap_or(now()),
             by: actor(),
             due: None,
-            alive_at: now() - silent,
+            alive_at: self.now - silent,
             stopped,
         };
         let life = match words.get(1) {

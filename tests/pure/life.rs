@@ -94,8 +94,8 @@ pub(crate) fn archive(world: &mut World, last: u64) {
     let size = SegmentSize::DEFAULT;
     let timeline = facts.timeline;
     let archived = facts.archiver.last_archived;
-    let first = archived.filter(|segment| segment.timeline == timeline);
-    let first = first.map_or(last, |segment| segment.number(size).0 + 1);
+    // On a new timeline it goes on where the old one was left.
+    let first = archived.map_or(last, |segment| segment.number(size).0 + 1);
     facts.archiver.last_archived = Some(SegmentNumber(last).name(timeline, size));
     if matches!(world.stored().catalog, Knowledge::Known(_)) {
         let wal = &mut world.catalog().wal;
