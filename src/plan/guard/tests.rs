@@ -106,7 +106,7 @@ fn what_is_not_known_is_not_deleted_from() {
     let lost = [
         ("catalog", "the catalog"),
         ("destination", "the destination"),
-        ("attempts", "the attempts on record"),
+        ("attempts", "the record of attempts"),
         ("tombstones", "the record of deletes"),
         ("clock", "the store's clock"),
         ("identity", "the identity"),
