@@ -367,3 +367,6 @@ pub async fn take(
     // Much is held across its awaits; on the heap it costs nothing.
     Box::pin(attempt::run(step, bench)).instrument(span).await
 }
+
+#[cfg(test)]
+mod tests;

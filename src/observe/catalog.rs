@@ -384,3 +384,6 @@ async fn pending(archive: &Archive) -> Knowledge<Vec<PendingUpload>> {
     };
     Knowledge::Known(uploads.into_iter().filter_map(of_backup).collect())
 }
+
+#[cfg(test)]
+mod tests;
