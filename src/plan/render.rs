@@ -186,32 +186,57 @@ fn write_conditions(
     columns: &Columns,
 ) -> fmt::Result {
     let verb = columns.verb;
-    let stuck = |standing| matches!(standing, Standing::Blocked | Standing::Stalled);
-    for condition in &target.conditions {
-        let (standing, message) = (condition.standing, &condition.message);
-        if stuck(standing) {
-            writeln!(formatter, "  ! {standing:<verb$}  {message}")?;
-        }
-    }
-    for waiting in target
-        .waiting
-        .iter()
-        .filter(|waiting| !is_told(target, waiting))
-    {
-        writeln!(formatter, "  . {:<verb$}  {waiting}", "waiting")?;
+    for (word, message) in notes(target, Standing::Blocked) {
+        let sign = if word == WAITING { '.' } else { '!' };
+        writeln!(formatter, "  {sign} {word:<verb$}  {message}")?;
     }
     Ok(())
 }
 
-/// Whether a condition has given the cause already.
-fn is_told(target: &Target, waiting: &Waiting) -> bool {
-    let Waiting::Unknown { why, .. } = waiting else {
-        return false;
-    };
-    target
+/// The word before what is waited for.
+const WAITING: &str = "waiting";
+
+/// What is not as it should be, from a standing on, and what is waited for; each cause is told once.
+pub fn notes(target: &Target, from: Standing) -> Vec<(String, String)> {
+    let mut told = Told::default();
+    let mut notes = Vec::new();
+    for condition in target
         .conditions
         .iter()
-        .any(|condition| condition.message.ends_with(why))
+        .filter(|condition| condition.standing >= from)
+    {
+        let (message, _) = told.shorten(&condition.message);
+        notes.push((condition.standing.to_string(), message));
+    }
+    for waiting in &target.waiting {
+        let (message, shortened) = told.shorten(&waiting.to_string());
+        // What is unknown has been told with its cause.
+        if !(shortened && matches!(waiting, Waiting::Unknown { .. })) {
+            notes.push((WAITING.to_owned(), message));
+        }
+    }
+    notes
+}
+
+/// What was told so far: the causes of a failure are long, and several messages may have the same.
+#[derive(Default)]
+struct Told(Vec<String>);
+
+impl Told {
+    /// The message up to a cause that was told before, and whether there was one.
+    fn shorten(&mut self, message: &str) -> (String, bool) {
+        // A cause that names nothing may be another one's too.
+        let is_told =
+            |cause: &str| cause.contains('`') && self.0.iter().any(|told| told.ends_with(cause));
+        let ends = message.match_indices(": ").map(|(end, separator)| {
+            let cause = &message[end + separator.len()..];
+            (end, cause)
+        });
+        let end = ends.into_iter().find(|(_, cause)| is_told(cause));
+        let short = end.map_or(message, |(end, _)| &message[..end]).to_owned();
+        self.0.push(message.to_owned());
+        (short, end.is_some())
+    }
 }
 
 fn write_windows(formatter: &mut fmt::Formatter<'_>, target: &Target) -> fmt::Result {
