@@ -26,6 +26,10 @@
 //! What is stored is Barman's own catalog, so Barman reads it and barkeep reads Barman's; ARCHITECTURE.md has the rest: what must always
 //! hold, what is stored where, and why each dependency is there.
 
+// The scenes of the tests are compiled here and with `tests/pure`, and name what they use in the same words.
+#[cfg(test)]
+extern crate self as barkeep;
+
 pub mod actor;
 pub mod cli;
 pub mod clock;

@@ -16,10 +16,10 @@ use crate::{
     failure::Failure,
     format::keys::OwnObject,
     model::{
-        desired::{Connection, Desired, Server},
+        desired::{Connection, Desired, Destination, Server},
         names::DestinationName,
         observed::{Knowledge, Observed},
-        progress::Progress,
+        progress::{Progress, Unwatched},
         record::Identity,
         time::Timestamp,
     },
@@ -66,25 +66,40 @@ impl Ports {
         progress: Arc<dyn Progress>,
     ) -> Self {
         let mut stores = BTreeMap::new();
-        let mut attempts = BTreeMap::new();
-        let mut throttles = BTreeMap::new();
         for (name, destination) in &desired.destinations {
             let opened = crate::store::open(destination).await;
             stores.insert(name.clone(), opened.map_err(|e| Failure::of(e.kind(), &e)));
-            let permits = Semaphore::new(destination.max_parallel.get());
-            attempts.insert(name.clone(), Arc::new(permits));
-            throttles.extend(attempt::throttle(destination).map(|limit| (name.clone(), limit)));
         }
-        let environment = Environment::read();
         Self {
-            desired,
             clock,
             cancel,
             progress,
-            environment,
+            ..Self::with_stores(desired, stores)
+        }
+    }
+
+    /// The same over stores that are open already, by the machine's clock, with nobody to stop it or to watch.
+    pub fn with_stores(
+        desired: Desired,
+        stores: BTreeMap<DestinationName, Result<SharedStore, Failure>>,
+    ) -> Self {
+        let destinations = desired.destinations.iter();
+        let permits =
+            |destination: &Destination| Arc::new(Semaphore::new(destination.max_parallel.get()));
+        let attempts = destinations
+            .clone()
+            .map(|(name, d)| (name.clone(), permits(d)));
+        let throttles =
+            destinations.filter_map(|(name, d)| Some((name.clone(), attempt::throttle(d)?)));
+        Self {
+            attempts: attempts.collect(),
+            throttles: throttles.collect(),
             stores,
-            attempts,
-            throttles,
+            desired,
+            clock: Clock::System,
+            cancel: CancellationToken::new(),
+            progress: Arc::new(Unwatched),
+            environment: Environment::read(),
         }
     }
 
@@ -352,3 +367,6 @@ pub async fn take(
     // Much is held across its awaits; on the heap it costs nothing.
     Box::pin(attempt::run(step, bench)).instrument(span).await
 }
+
+#[cfg(test)]
+mod tests;

@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// How long a backup waits for the WAL that it needs before it leaves the rest to a later activation.
-const WAL_PATIENCE: Duration = Duration::from_secs(5 * 60);
+const WAL_PATIENCE: Duration = Duration::from_mins(5);
 
 /// What an attempt is made with.
 pub struct Bench<'a> {

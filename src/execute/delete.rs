@@ -1,11 +1,14 @@
 //! Deletes backups, orphans and WAL, in an order that leaves something usable wherever it is interrupted.
 //!
 //! Every delete looks again just before it acts: what is kept, rewritten or grown since it was judged stays. Backups go in two waves, across
-//! all of them: first the data of each, then `backup.info` of those whose data is all gone. A backup that is half deleted therefore still
-//! has its `backup.info`, is damaged to every reader, and is deleted by the next try. The tombstone is written first: the budget counts
-//! what was begun.
+//! all of them: first the data of each, with what barkeep noted beside it, then `backup.info` of those whose data is all gone. A backup
+//! that is half deleted therefore still has its `backup.info`, is damaged to every reader, and is deleted by the next try. One record for
+//! the whole run is written before anything goes: the budget counts what was begun, not what succeeded.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
@@ -15,29 +18,32 @@ use crate::{
     model::{
         action::WalSpan,
         backup::BackupId,
-        record::Tombstone,
+        record::{Deletion, Epitaph},
         time::Timestamp,
         timeline::TimelineId,
-        wal::{SegmentSize, WalFile},
+        wal::{SegmentName, SegmentNumber, SegmentSize, WalFile},
     },
-    store::{Archive, Key, ObjectMeta, PutMode, StoreExt as _},
+    store::{Archive, Error as StoreError, Key, Meaning, ObjectMeta, PutMode, StoreExt as _},
 };
 
 /// How many backups are looked at again at once.
-const CHECKS_MAX: usize = 8;
+const CHECKS_MAX: usize = 16;
+
+/// How many keys of WAL are held and deleted at once: what S3 takes in one request.
+const BATCH: usize = 1000;
 
 /// A backup to delete, as it was judged.
 pub(super) struct Doomed {
     pub(super) id: BackupId,
-    /// The version of its `backup.info` then.
-    pub(super) version: String,
-    /// What its tombstone says.
-    pub(super) reason: String,
+    /// The version of its `backup.info` then, and why it goes.
+    pub(super) epitaph: Epitaph,
 }
 
-/// What every tombstone of a run says.
-pub(super) struct Epitaph {
+/// What the record of a run says of all of them.
+pub(super) struct Occasion {
+    /// When, by the store's clock.
     pub(super) at: Timestamp,
+    /// The digest of the plan.
     pub(super) plan: String,
 }
 
@@ -45,80 +51,119 @@ pub(super) struct Epitaph {
 pub(super) async fn backups(
     archive: &Archive,
     doomed: &[Doomed],
-    epitaph: &Epitaph,
+    occasion: &Occasion,
 ) -> Vec<Result<(), Error>> {
-    let begin = |backup| begin(archive, backup, epitaph);
-    let begun: Vec<Result<Vec<Key>, Error>> = stream::iter(doomed)
-        .map(begin)
-        .buffered(CHECKS_MAX)
-        .collect()
-        .await;
-    let mut outcomes: Vec<Result<(), Error>> = Vec::new();
+    let checks = stream::iter(doomed).map(|one| check(archive, one));
+    let checked: Vec<_> = checks.buffered(CHECKS_MAX).collect().await;
+    let mut outcomes = Vec::new();
     let mut data = Vec::new();
-    for outcome in begun {
-        data.push(outcome.as_ref().map_or_else(|_| Vec::new(), Clone::clone));
-        outcomes.push(outcome.map(|_| ()));
+    for checked in checked {
+        match checked {
+            Ok(keys) => {
+                data.push(keys);
+                outcomes.push(Ok(()));
+            }
+            Err(error) => {
+                data.push(Vec::new());
+                outcomes.push(Err(error));
+            }
+        }
     }
+    announce(archive, doomed, occasion, &mut outcomes).await;
     first_wave(archive, doomed, &data, &mut outcomes).await;
     second_wave(archive, doomed, &mut outcomes).await;
     outcomes
 }
 
-/// Looks at a backup again and announces its end. Returns the keys of its data.
-async fn begin(archive: &Archive, doomed: &Doomed, epitaph: &Epitaph) -> Result<Vec<Key>, Error> {
+/// Looks at a backup again. Returns the keys of its data.
+async fn check(archive: &Archive, doomed: &Doomed) -> Result<Vec<Key>, Error> {
     let id = &doomed.id;
-    let objects = archive
-        .objects(&keys::backup_directory(id))
-        .await
-        .map_err(|source| Error::Delete {
-            what: id.to_string(),
-            source,
-        })?;
+    let failed = |source| Error::Delete {
+        what: id.to_string(),
+        source,
+    };
+    let directory = keys::backup_directory(id);
+    let objects = archive.objects(&directory).await.map_err(failed)?;
     let mut data = Vec::new();
+    let mut version = None;
     for meta in &objects {
         match archive.parse(&meta.key) {
             Some(ObjectKey::Base(_, BaseObject::Keep)) => return Err(Error::Kept(id.clone())),
             Some(ObjectKey::Base(_, BaseObject::Info)) => {
-                if meta.version.0 != doomed.version {
-                    return Err(Error::Changed(id.clone()));
-                }
+                version = Some(told(archive, meta).await.map_err(failed)?);
             }
             _ => data.push(meta.key.clone()),
         }
     }
-    let tombstone = Tombstone {
-        backup: id.clone(),
-        at: epitaph.at,
-        reason: doomed.reason.clone(),
-        plan: epitaph.plan.clone(),
-    };
-    archive
-        .write_record(
-            OwnObject::Deleted(id.clone()),
-            &tombstone,
-            PutMode::Overwrite,
-        )
-        .await
-        .map_err(|source| Error::Tombstone {
-            backup: id.clone(),
-            source,
-        })?;
+    // Where all is gone, somebody else has done it.
+    if !objects.is_empty() && version.as_ref() != Some(&doomed.epitaph.version) {
+        return Err(Error::Changed(id.clone()));
+    }
     Ok(data)
 }
 
+/// The version of a listed object. Some stores tell none in a listing, and are asked for it.
+async fn told(archive: &Archive, meta: &ObjectMeta) -> Result<String, StoreError> {
+    if meta.version.is_told() {
+        return Ok(meta.version.0.clone());
+    }
+    let head = archive.store().head(&meta.key).await?;
+    Ok(head.meta.version.0)
+}
+
+/// Writes down what is about to go. Without that nothing goes.
+async fn announce(
+    archive: &Archive,
+    doomed: &[Doomed],
+    occasion: &Occasion,
+    outcomes: &mut [Result<(), Error>],
+) {
+    let going = doomed.iter().zip(outcomes.iter());
+    let going = going.filter(|(_, outcome)| outcome.is_ok());
+    let deletion = Deletion {
+        at: occasion.at,
+        plan: occasion.plan.clone(),
+        backups: going
+            .map(|(one, _)| (one.id.clone(), one.epitaph.clone()))
+            .collect(),
+    };
+    if deletion.backups.is_empty() {
+        return;
+    }
+    let at = occasion.at.utc().format("%Y%m%dT%H%M%S%.6f");
+    let object = OwnObject::Deleted(format!("{at}-{}", occasion.plan));
+    // The same plan at the same instant is the same run, tried again.
+    let written = archive.write_record(object, &deletion, PutMode::Overwrite);
+    let Err(source) = written.await else {
+        return;
+    };
+    let source = Arc::new(source);
+    for outcome in outcomes.iter_mut().filter(|outcome| outcome.is_ok()) {
+        let source = source.clone();
+        *outcome = Err(Error::Tombstone { source });
+    }
+}
+
+/// Deletes the data of all, and what barkeep noted beside it.
 async fn first_wave(
     archive: &Archive,
     doomed: &[Doomed],
     data: &[Vec<Key>],
     outcomes: &mut [Result<(), Error>],
 ) {
-    let keys: Vec<Key> = data.iter().flatten().cloned().collect();
+    let mut keys = Vec::new();
+    let mut owners = Vec::new();
+    for (index, one) in doomed.iter().enumerate() {
+        if outcomes[index].is_err() {
+            continue;
+        }
+        let notes = notes(&one.id).map(|object| archive.key(&ObjectKey::Own(object)));
+        let before = keys.len();
+        keys.extend(data[index].iter().cloned().chain(notes));
+        owners.extend(std::iter::repeat_n(index, keys.len() - before));
+    }
     let deleted = archive.store().delete(&keys).await;
-    let owners = data
-        .iter()
-        .enumerate()
-        .flat_map(|(index, keys)| keys.iter().map(move |_| index));
-    for (index, deleted) in owners.zip(deleted) {
+    for (index, deleted) in owners.into_iter().zip(deleted) {
         if let Err(source) = deleted.outcome
             && outcomes[index].is_ok()
         {
@@ -126,6 +171,16 @@ async fn first_wave(
             outcomes[index] = Err(Error::Delete { what, source });
         }
     }
+}
+
+/// What barkeep notes about a backup, and nobody needs once it is gone.
+fn notes(id: &BackupId) -> [OwnObject; 4] {
+    [
+        OwnObject::Keep(id.clone()),
+        OwnObject::Mark(id.clone()),
+        OwnObject::Manifest(id.clone()),
+        OwnObject::Evidence(format!("{id}/pages")),
+    ]
 }
 
 async fn second_wave(archive: &Archive, doomed: &[Doomed], outcomes: &mut [Result<(), Error>]) {
@@ -142,7 +197,7 @@ async fn second_wave(archive: &Archive, doomed: &[Doomed], outcomes: &mut [Resul
     }
 }
 
-/// Deletes the objects of a directory without `backup.info`, unless one has appeared, or anything younger than `newest`.
+/// Deletes the objects of a directory without `backup.info`, unless one has appeared, a keep, or anything younger than `newest`.
 pub(super) async fn orphan(
     archive: &Archive,
     id: &BackupId,
@@ -152,43 +207,73 @@ pub(super) async fn orphan(
         what: id.to_string(),
         source,
     };
-    let objects = archive
-        .objects(&keys::backup_directory(id))
-        .await
-        .map_err(failed)?;
-    let is_info = |meta: &ObjectMeta| {
-        matches!(
-            archive.parse(&meta.key),
-            Some(ObjectKey::Base(_, BaseObject::Info))
-        )
-    };
-    if objects
-        .iter()
-        .any(|meta| is_info(meta) || meta.last_modified > newest)
-    {
-        return Err(Error::Changed(id.clone()));
+    let directory = keys::backup_directory(id);
+    let objects = archive.objects(&directory).await.map_err(failed)?;
+    for meta in &objects {
+        let changed = match archive.parse(&meta.key) {
+            Some(ObjectKey::Base(_, BaseObject::Keep)) => return Err(Error::Kept(id.clone())),
+            Some(ObjectKey::Base(_, BaseObject::Info)) => true,
+            _ => meta.last_modified > newest,
+        };
+        if changed {
+            return Err(Error::Changed(id.clone()));
+        }
+    }
+    let prefix = archive.prefix(&directory);
+    match archive.store().list_uploads(&prefix).await {
+        Ok(uploads) if uploads.iter().any(|upload| upload.started > newest) => {
+            return Err(Error::Changed(id.clone()));
+        }
+        Err(error) if error.meaning != Meaning::Unsupported => return Err(failed(error)),
+        Ok(_) | Err(_) => {}
     }
     let keys: Vec<Key> = objects.into_iter().map(|meta| meta.key).collect();
     all(archive, &keys, &id.to_string()).await
 }
 
+/// WAL to delete, as it was judged.
+pub(super) struct DoomedWal<'a> {
+    pub(super) spans: &'a [WalSpan],
+    pub(super) size: SegmentSize,
+    /// What lay below `base/` then: something new may need older WAL than anything that was judged.
+    pub(super) known: BTreeSet<BackupId>,
+}
+
 /// Deletes WAL: exactly the segments of the spans, with their partial and backup history files. Timeline histories stay.
 ///
-/// Goes through the archive directory by directory, oldest first, with one page of keys in memory. Returns how many objects are gone.
-pub(super) async fn wal(
-    archive: &Archive,
-    spans: &[WalSpan],
-    size: SegmentSize,
-) -> Result<u64, Error> {
+/// Goes through the archive timeline by timeline, oldest first, with one batch of keys in memory. Returns how many objects are gone.
+pub(super) async fn wal(archive: &Archive, doomed: &DoomedWal<'_>) -> Result<u64, Error> {
+    check_base(archive, &doomed.known).await?;
     let mut by_timeline: BTreeMap<TimelineId, Vec<&WalSpan>> = BTreeMap::new();
-    for span in spans {
+    for span in doomed.spans {
         by_timeline.entry(span.timeline).or_default().push(span);
     }
     let mut deleted = 0;
     for (timeline, spans) in by_timeline {
-        deleted += wal_of(archive, timeline, &spans, size).await?;
+        deleted += wal_of(archive, timeline, &spans, doomed.size).await?;
     }
     Ok(deleted)
+}
+
+/// Looks below `base/` again.
+async fn check_base(archive: &Archive, known: &BTreeSet<BackupId>) -> Result<(), Error> {
+    let base = archive.prefix(keys::BASE);
+    let (directories, _) = match archive.store().list_children(&base).await {
+        Ok(children) => children,
+        Err(source) => {
+            let what = "WAL".to_owned();
+            return Err(Error::Delete { what, source });
+        }
+    };
+    let id = |directory: &String| {
+        let name = directory.strip_prefix(&base)?.strip_suffix('/')?;
+        Some(BackupId::new(name))
+    };
+    let mut ids = directories.iter().filter_map(id);
+    match ids.find(|id| !known.contains(id)) {
+        Some(id) => Err(Error::Appeared(id)),
+        None => Ok(()),
+    }
 }
 
 async fn wal_of(
@@ -197,67 +282,54 @@ async fn wal_of(
     spans: &[&WalSpan],
     size: SegmentSize,
 ) -> Result<u64, Error> {
-    let failed = |source| Error::Delete {
-        what: format!("WAL of timeline {timeline}"),
-        source,
-    };
+    let what = format!("WAL of timeline {timeline}");
     let (Some(first), Some(last)) = (
         spans.iter().map(|span| span.run.first).min(),
         spans.iter().map(|span| span.run.last).max(),
     ) else {
         return Ok(0);
     };
-    let below = |segment: crate::model::wal::SegmentNumber| {
+    // A slash sorts behind the dot of every extension and before the digits of the next segment.
+    let end = |segment: SegmentNumber| {
         let name = segment.name(timeline, size);
-        archive.prefix(&keys::wal_stem(WalFile::Segment(name)))
+        let stem = keys::wal_stem(WalFile::Segment(name));
+        format!("{}/", archive.prefix(&stem))
     };
+    let before = first
+        .0
+        .checked_sub(1)
+        .map(|number| end(SegmentNumber(number)));
     let prefix = archive.prefix(&format!("{}{timeline}", keys::WALS));
-    // Every extension of the last segment sorts before the next one.
-    let objects = archive.store().list_range(
-        &prefix,
-        Some(before(&below(first))),
-        Some(below(last.next())),
-    );
-    let doomed = objects.try_filter(|meta| {
-        let goes = segment_of(archive, meta).is_some_and(|file| {
-            file.segment().is_some_and(|segment| {
-                let number = segment.number(size);
-                let within = |span: &&&WalSpan| span.run.first <= number && number <= span.run.last;
-                // A name that this segment size does not allow has the number of another segment.
-                let exact = number.name(timeline, size) == segment;
-                exact && spans.iter().find(within).is_some()
-            })
-        });
-        std::future::ready(goes)
-    });
+    let objects = archive.store().list_range(&prefix, before, Some(end(last)));
+    let goes = |meta: &ObjectMeta| {
+        let segment = segment_of(archive, meta).filter(|found| found.timeline == timeline);
+        segment.is_some_and(|segment| {
+            let number = segment.number(size);
+            let holds = |span: &&WalSpan| span.run.first <= number && number <= span.run.last;
+            // A name that this segment size does not allow has the number of another segment.
+            let exact = number.name(timeline, size) == segment;
+            exact && spans.iter().any(holds)
+        })
+    };
+    let doomed = objects.try_filter(|meta| std::future::ready(goes(meta)));
     let mut batches = doomed.try_chunks(BATCH);
     let mut deleted = 0;
     while let Some(batch) = batches.next().await {
-        let batch = batch.map_err(|error| failed(error.1))?;
+        let batch = batch.map_err(|error| Error::Delete {
+            what: what.clone(),
+            source: error.1,
+        })?;
         let keys: Vec<Key> = batch.into_iter().map(|meta| meta.key).collect();
-        all(archive, &keys, &format!("WAL of timeline {timeline}")).await?;
+        all(archive, &keys, &what).await?;
         deleted += u64::try_from(keys.len()).unwrap_or(u64::MAX);
     }
     Ok(deleted)
 }
 
-/// How many keys are deleted at once: what S3 takes in one request.
-const BATCH: usize = 1000;
-
-/// The greatest text below another that no key of the archive lies between: listings begin after it.
-fn before(text: &str) -> String {
-    let mut text = text.to_owned();
-    // A segment's name ends in a hexadecimal digit; the character below it is no digit of any name, so nothing is skipped.
-    if let Some(last) = text.pop() {
-        text.push(char::from_u32(u32::from(last) - 1).unwrap_or(last));
-        text.push('\u{10FFFF}');
-    }
-    text
-}
-
-fn segment_of(archive: &Archive, meta: &ObjectMeta) -> Option<WalFile> {
+/// The segment that an object of the archive belongs to; none for a timeline's history.
+fn segment_of(archive: &Archive, meta: &ObjectMeta) -> Option<SegmentName> {
     match archive.parse(&meta.key)? {
-        ObjectKey::Wal(object) => Some(object.file),
+        ObjectKey::Wal(object) => object.file.segment(),
         _ => None,
     }
 }
@@ -273,3 +345,6 @@ async fn all(archive: &Archive, keys: &[Key], what: &str) -> Result<(), Error> {
         .try_for_each(|deleted| deleted.outcome)
         .map_err(failed)
 }
+
+#[cfg(test)]
+mod tests;

@@ -52,3 +52,84 @@ pub(super) async fn release(archive: &Archive, id: &BackupId) -> Result<(), Erro
         .await
         .map_err(failed)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::{
+        model::{backup::KeepTarget, scene},
+        store::{
+            Meaning, Operation,
+            fault::{Effect, Faults, Faulty, Rule},
+            scene::{Bed, paths},
+        },
+    };
+
+    fn record(bed: &Bed, label: &str) -> KeepRecord {
+        KeepRecord {
+            backup: bed.id(label),
+            target: KeepTarget::Standalone,
+            reason: "audit".to_owned(),
+            until: None,
+            set_at: scene::now(),
+        }
+    }
+
+    async fn marks(bed: &Bed) -> Vec<&'static str> {
+        let paths = paths(&bed.archive).await;
+        let has = |part: &str| paths.iter().any(|path| path.contains(part));
+        [("annotations/keep", "kept"), ("barkeep/keeps/", "recorded")]
+            .into_iter()
+            .filter_map(|(part, mark)| has(part).then_some(mark))
+            .collect()
+    }
+
+    #[tokio::test]
+    async fn a_keep_is_set_and_released() {
+        let bed = Bed::new("done 1d | failed 2d").await;
+        set(&bed.archive, &record(&bed, "1d"))
+            .await
+            .expect("memory");
+        assert_eq!(marks(&bed).await, ["kept", "recorded"]);
+        release(&bed.archive, &bed.id("1d")).await.expect("memory");
+        assert!(marks(&bed).await.is_empty());
+        release(&bed.archive, &bed.id("1d"))
+            .await
+            .expect("twice is once");
+        let outcome = set(&bed.archive, &record(&bed, "2d")).await;
+        assert!(matches!(outcome, Err(Error::NotDone(_))), "{outcome:?}");
+        let outcome = set(&bed.archive, &record(&bed, "9d")).await;
+        assert!(
+            matches!(outcome, Err(Error::NoSuchBackup(_))),
+            "{outcome:?}"
+        );
+    }
+
+    #[tokio::test]
+    async fn interrupted_there_is_never_a_keep_of_ours_without_its_record() {
+        for effect in [Effect::Before, Effect::After].map(|effect| effect(Meaning::Unreachable)) {
+            for nth in 0..3 {
+                let bed = Bed::new("done 1d").await;
+                let faults = Faults::default();
+                let store = Faulty::new(Arc::new(bed.memory.clone()), faults.clone());
+                let server = "orders".parse().expect("a name");
+                let archive = Archive::new(Arc::new(store), &server);
+                faults.add(Rule::nth(nth, effect));
+                set(&archive, &record(&bed, "1d"))
+                    .await
+                    .expect_err("a fault");
+                assert_ne!(marks(&bed).await, ["kept"], "{nth} {effect:?}");
+                faults.clear();
+                set(&archive, &record(&bed, "1d")).await.expect("memory");
+                assert_eq!(marks(&bed).await, ["kept", "recorded"]);
+                faults.add(Rule::next(Operation::Delete, "keep", effect));
+                release(&archive, &bed.id("1d")).await.expect_err("a fault");
+                assert_ne!(marks(&bed).await, ["kept"], "{effect:?}");
+                release(&archive, &bed.id("1d")).await.expect("memory");
+                assert!(marks(&bed).await.is_empty());
+            }
+        }
+    }
+}

@@ -4,7 +4,10 @@
 //! before it acts. A step that fails stops the destructive steps of its destination, not those of others. Nothing is retried here: the
 //! next activation is the retry.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use tokio_util::sync::CancellationToken;
 
@@ -14,16 +17,17 @@ use crate::{
     model::{
         action::{Action, Effect},
         backup::BackupId,
+        catalog::Catalog,
         desired::Server,
         names::DestinationName,
         observed::Observed,
         reason::Reason,
-        record::KeepRecord,
+        record::{Epitaph, KeepRecord},
         time::Timestamp,
-        wal::{SegmentName, SegmentSize},
+        wal::SegmentName,
     },
     plan::{Step, guard::Guarded},
-    store::{Archive, ArchiveError, PendingUpload, UploadId},
+    store::{Archive, ArchiveError},
 };
 
 pub mod archive_wal;
@@ -79,27 +83,20 @@ pub enum Error {
         /// Why.
         source: ArchiveError,
     },
-    /// The tombstone could not be written, so nothing was deleted.
-    #[error("cannot record the deletion of {backup}, so nothing of it was deleted")]
+    /// A backup has come that may need what would be deleted.
+    #[error("backup {0} has appeared since the plan was made; nothing goes until it is judged")]
+    Appeared(BackupId),
+    /// What was about to be deleted could not be written down.
+    #[error("cannot record what is to be deleted, so nothing was")]
     Tombstone {
-        /// The backup.
-        backup: BackupId,
         /// Why.
-        source: ArchiveError,
+        source: Arc<ArchiveError>,
     },
     /// Something could not be deleted.
     #[error("cannot delete {what}")]
     Delete {
         /// What.
         what: String,
-        /// Why.
-        source: crate::store::Error,
-    },
-    /// An upload could not be aborted.
-    #[error("cannot abort the upload of `{key}`")]
-    Abort {
-        /// Its object.
-        key: String,
         /// Why.
         source: crate::store::Error,
     },
@@ -130,9 +127,12 @@ impl Error {
     pub fn kind(&self) -> Kind {
         match self {
             Self::NoSuchBackup(_) => Kind::NotFound,
-            Self::NotDone(_) | Self::Kept(_) | Self::Changed(_) => Kind::Refused,
-            Self::Keep { source, .. } | Self::Tombstone { source, .. } => source.kind(),
-            Self::Delete { source, .. } | Self::Abort { source, .. } => source.kind(),
+            Self::NotDone(_) | Self::Kept(_) | Self::Changed(_) | Self::Appeared(_) => {
+                Kind::Refused
+            }
+            Self::Keep { source, .. } => source.kind(),
+            Self::Tombstone { source } => source.kind(),
+            Self::Delete { source, .. } => source.kind(),
             Self::NotOpen(_) => Kind::Unreachable,
             Self::Adopt { source, .. } => source.kind(),
             Self::Waiting(..) | Self::Skipped(_) => Kind::Partial,
@@ -146,7 +146,7 @@ pub async fn execute(guarded: &Guarded, workshop: &Workshop<'_>) -> Vec<Outcome>
     let digest = guarded.plan().digest();
     let mut failed: BTreeSet<DestinationName> = BTreeSet::new();
     let mut outcomes = Vec::new();
-    for group in groups(&guarded.plan().steps) {
+    for group in groups(&guarded.plan().steps, workshop.observed) {
         let destination = &group[0].destination;
         let results = if workshop.cancel.is_cancelled() {
             group.iter().map(|_| Err(Error::Interrupted)).collect()
@@ -174,16 +174,24 @@ fn is_destructive(action: &Action) -> bool {
     action.effect() == Effect::Destructive
 }
 
-/// Backups of one destination that are deleted one after another are deleted together, in two waves over all of them.
-fn groups(steps: &[Step]) -> Vec<Vec<&Step>> {
+/// Backups of one destination that are deleted one after another are deleted together, in two waves over all of them. What an
+/// incremental builds on waits for the group after it: if the incremental stays, so does its parent.
+fn groups<'a>(steps: &'a [Step], observed: &Observed) -> Vec<Vec<&'a Step>> {
     let mut groups: Vec<Vec<&Step>> = Vec::new();
     let is_delete = |step: &Step| matches!(step.action, Action::DeleteBackup { .. });
+    let builds_on = |child: &Step, parent: &Step| {
+        let stored = observed.destinations.get(&child.destination);
+        let catalog = stored.and_then(|stored| stored.catalog.known());
+        let found = catalog.and_then(|catalog| catalog.backup(child.action.backup()?));
+        found.is_some_and(|found| found.parent.as_ref() == parent.action.backup())
+    };
     for step in steps.iter().filter(|step| !step.action.is_attempt()) {
         match groups.last_mut() {
             Some(group)
                 if is_delete(group[0])
                     && is_delete(step)
-                    && group[0].destination == step.destination =>
+                    && group[0].destination == step.destination
+                    && !group.iter().any(|child| builds_on(child, step)) =>
             {
                 group.push(step);
             }
@@ -206,11 +214,11 @@ async fn carry_out(
             .collect();
     };
     if matches!(step.action, Action::DeleteBackup { .. }) {
-        let epitaph = delete::Epitaph {
+        let occasion = delete::Occasion {
             at: store_time(workshop, &step.destination),
             plan: digest.to_owned(),
         };
-        return delete::backups(archive, &doomed(group), &epitaph).await;
+        return delete::backups(archive, &doomed(group), &occasion).await;
     }
     vec![one(step, archive, workshop).await]
 }
@@ -219,16 +227,19 @@ fn doomed(group: &[&Step]) -> Vec<delete::Doomed> {
     let each = group.iter().filter_map(|step| match &step.action {
         Action::DeleteBackup { backup, version } => Some(delete::Doomed {
             id: backup.clone(),
-            version: version.clone(),
-            reason: step
-                .reasons
-                .first()
-                .map(Reason::to_string)
-                .unwrap_or_default(),
+            epitaph: Epitaph {
+                version: version.clone(),
+                reason: first_reason(step),
+            },
         }),
         _ => None,
     });
     each.collect()
+}
+
+fn first_reason(step: &Step) -> String {
+    let first = step.reasons.first();
+    first.map(Reason::to_string).unwrap_or_default()
 }
 
 async fn one(step: &Step, archive: &Archive, workshop: &Workshop<'_>) -> Result<(), Error> {
@@ -241,22 +252,25 @@ async fn one(step: &Step, archive: &Archive, workshop: &Workshop<'_>) -> Result<
             let record = KeepRecord {
                 backup: backup.clone(),
                 target: *target,
-                reason: step
-                    .reasons
-                    .first()
-                    .map(Reason::to_string)
-                    .unwrap_or_default(),
+                reason: first_reason(step),
                 until: *until,
                 set_at: workshop.clock.now(),
             };
             keep::set(archive, &record).await
         }
         Action::ReleaseKeep { backup } => keep::release(archive, backup).await,
-        Action::AbortUpload { key, id, .. } => abort(archive, key, id, workshop.clock.now()).await,
         Action::DeleteOrphan { backup, newest } => delete::orphan(archive, backup, *newest).await,
         Action::DeleteWal { spans } => {
-            let size = segment_size(workshop, &step.destination);
-            delete::wal(archive, spans, size).await.map(|_| ())
+            let empty = Catalog::default();
+            let stored = workshop.observed.destinations.get(&step.destination);
+            let catalog = stored.and_then(|stored| stored.catalog.known());
+            let catalog = catalog.unwrap_or(&empty);
+            let doomed = delete::DoomedWal {
+                spans,
+                size: catalog.segment_size(),
+                known: catalog.ids().cloned().collect(),
+            };
+            delete::wal(archive, &doomed).await.map(|_| ())
         }
         Action::FinishBackup { backup } => finish(archive, backup).await,
         Action::AbandonAttempt { backup } => base_backup::abandon_attempt(archive, backup, DIED)
@@ -295,31 +309,9 @@ pub async fn set_keep(archive: &Archive, record: &KeepRecord) -> Result<(), Erro
     keep::set(archive, record).await
 }
 
-async fn abort(archive: &Archive, key: &str, id: &str, started: Timestamp) -> Result<(), Error> {
-    let upload = PendingUpload {
-        key: archive.join(key),
-        id: UploadId(id.to_owned()),
-        started,
-    };
-    let aborted = archive.store().abort_upload(&upload).await;
-    aborted.map_err(|source| Error::Abort {
-        key: key.to_owned(),
-        source,
-    })
-}
-
 /// The store's clock as it was observed; ours where it was not.
 fn store_time(workshop: &Workshop<'_>, destination: &DestinationName) -> Timestamp {
     let stored = workshop.observed.destinations.get(destination);
     let time = stored.and_then(|stored| stored.store_time.known().copied());
     time.unwrap_or_else(|| workshop.clock.now())
-}
-
-fn segment_size(workshop: &Workshop<'_>, destination: &DestinationName) -> SegmentSize {
-    let stored = workshop.observed.destinations.get(destination);
-    let catalog = stored.and_then(|stored| stored.catalog.known());
-    catalog.map_or(
-        SegmentSize::DEFAULT,
-        crate::model::catalog::Catalog::segment_size,
-    )
 }

@@ -85,8 +85,8 @@ pub enum OwnObject {
     RetentionLease,
     /// `marks/<id>`: to be deleted after the grace.
     Mark(BackupId),
-    /// `deleted/<id>`: a tombstone.
-    Deleted(BackupId),
+    /// `deleted/<name>`: the tombstones of one run.
+    Deleted(String),
     /// `baseline`: what the last run was configured to keep.
     Baseline,
     /// `keeps/<id>`: who keeps a backup, why, until when.
@@ -207,7 +207,7 @@ impl fmt::Display for OwnObject {
             Self::AttemptLease => formatter.write_str("lease/attempt"),
             Self::RetentionLease => formatter.write_str("lease/retention"),
             Self::Mark(id) => write!(formatter, "marks/{id}"),
-            Self::Deleted(id) => write!(formatter, "deleted/{id}"),
+            Self::Deleted(name) => write!(formatter, "deleted/{name}"),
             Self::Baseline => formatter.write_str("baseline"),
             Self::Keep(id) => write!(formatter, "keeps/{id}"),
             Self::Conflict(path) => write!(formatter, "conflicts/{path}"),
@@ -303,12 +303,12 @@ fn own(rest: &str) -> OwnObject {
     match directory {
         "conflicts" => return OwnObject::Conflict(path.to_owned()),
         "evidence" => return OwnObject::Evidence(path.to_owned()),
+        "deleted" if !path.contains('/') => return OwnObject::Deleted(path.to_owned()),
         _ => {}
     }
     let of_backup = match directory {
         "attempts" => OwnObject::Attempt,
         "marks" => OwnObject::Mark,
-        "deleted" => OwnObject::Deleted,
         "keeps" => OwnObject::Keep,
         "manifest" => OwnObject::Manifest,
         _ => return other(),

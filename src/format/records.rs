@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{
     failure::Kind,
-    model::record::{Attempt, Baseline, Identity, KeepRecord, Mark, PageEvidence, Tombstone},
+    model::record::{Attempt, Baseline, Deletion, Identity, KeepRecord, Mark, PageEvidence},
 };
 
 /// The version of every layout that this program writes.
@@ -62,7 +62,7 @@ macro_rules! records {
 records! {
     Identity: "identity",
     Attempt: "attempt",
-    Tombstone: "tombstone",
+    Deletion: "deletion",
     KeepRecord: "keep",
     Mark: "mark",
     Baseline: "baseline",

@@ -32,7 +32,7 @@ pub enum Action {
         /// The backup.
         backup: BackupId,
     },
-    /// Declare an attempt of ours failed.
+    /// Declare an attempt of ours failed, and free what its uploads left.
     AbandonAttempt {
         /// The backup.
         backup: BackupId,
@@ -51,15 +51,6 @@ pub enum Action {
     ReleaseKeep {
         /// The backup.
         backup: BackupId,
-    },
-    /// Abort an upload that a dead attempt of ours left.
-    AbortUpload {
-        /// The backup.
-        backup: BackupId,
-        /// The object's key below the server's prefix.
-        key: String,
-        /// The store's name for the upload.
-        id: String,
     },
     /// Delete a backup: its objects, then its `backup.info`.
     DeleteBackup {
@@ -109,7 +100,6 @@ impl Action {
             | Self::AbandonAttempt { .. }
             | Self::SetKeep { .. } => Effect::Additive,
             Self::ReleaseKeep { .. }
-            | Self::AbortUpload { .. }
             | Self::DeleteBackup { .. }
             | Self::DeleteOrphan { .. }
             | Self::DeleteWal { .. } => Effect::Destructive,
@@ -129,7 +119,6 @@ impl Action {
             | Self::AbandonAttempt { backup }
             | Self::SetKeep { backup, .. }
             | Self::ReleaseKeep { backup }
-            | Self::AbortUpload { backup, .. }
             | Self::DeleteBackup { backup, .. }
             | Self::DeleteOrphan { backup, .. } => Some(backup),
         }
@@ -143,7 +132,6 @@ impl Action {
             Self::AbandonAttempt { .. } => "abandon",
             Self::SetKeep { .. } => "keep",
             Self::ReleaseKeep { .. } => "release",
-            Self::AbortUpload { .. } => "abort",
             Self::DeleteBackup { .. } => "delete",
             Self::DeleteOrphan { .. } => "delete orphan",
             Self::DeleteWal { .. } => "delete WAL",

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    backup::{Backup, BackupId},
+    backup::{Backup, BackupId, KeepTarget},
     time::Timestamp,
     timeline::{TimelineHistory, TimelineId},
     wal::{SegmentNumber, SegmentSize},
@@ -36,6 +36,13 @@ impl Catalog {
         self.backups.iter().find(|backup| backup.id == *id)
     }
 
+    /// Everything that lies below `base/`: backups, readable or not, and orphans.
+    pub fn ids(&self) -> impl Iterator<Item = &BackupId> {
+        let backups = self.backups.iter().map(|backup| &backup.id);
+        let orphans = self.orphans.iter().map(|orphan| &orphan.id);
+        backups.chain(self.unreadable.keys()).chain(orphans)
+    }
+
     /// The segment size of the cluster: that of its newest backup, or PostgreSQL's default.
     pub fn segment_size(&self) -> SegmentSize {
         self.backups
@@ -55,6 +62,9 @@ pub struct Orphan {
     pub bytes: u64,
     /// When the youngest of them was written, by the store's clock.
     pub newest: Timestamp,
+    /// The keep found beside them: somebody wants even this to stay.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keep: Option<KeepTarget>,
 }
 
 /// The WAL archive: which segments are there.
@@ -137,6 +147,12 @@ impl WalArchive {
         segment: SegmentNumber,
     ) -> Option<SegmentNumber> {
         self.run_with(timeline, segment).map(|run| run.last)
+    }
+
+    /// The first run that begins after a segment.
+    pub fn next_run(&self, timeline: TimelineId, segment: SegmentNumber) -> Option<&Run> {
+        let runs = self.runs.get(&timeline)?;
+        runs.get(runs.partition_point(|run| run.first <= segment))
     }
 
     fn run_with(&self, timeline: TimelineId, segment: SegmentNumber) -> Option<&Run> {

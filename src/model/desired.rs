@@ -13,6 +13,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use super::{
+    action::Effect,
     backup::KeepTarget,
     compression::Compression,
     location::Location,
@@ -160,6 +161,17 @@ pub enum Mode {
     /// Everything.
     #[default]
     Full,
+}
+
+impl Mode {
+    /// Whether steps with this effect may be taken.
+    pub fn allows(self, effect: Effect) -> bool {
+        match self {
+            Self::Observe => false,
+            Self::Additive => effect == Effect::Additive,
+            Self::Full => true,
+        }
+    }
 }
 
 impl fmt::Display for Mode {

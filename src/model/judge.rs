@@ -491,6 +491,7 @@ impl<'a> Safe<'a> {
         for (key, good) in &lineages {
             self.refine_lineage(good, self.claim(*key, &lineages), verdicts);
         }
+        self.hold_minimum(&lineages, verdicts);
         self.hold_chains(verdicts);
         self.hold_all_from_the_future(verdicts);
     }
@@ -578,6 +579,21 @@ impl<'a> Safe<'a> {
             Claim::Retired
         } else {
             Claim::Live
+        }
+    }
+
+    /// What a retired lineage gives up, and what is damaged elsewhere, must not leave fewer good ones than the minimum in all.
+    fn hold_minimum(&self, lineages: &Lineages<'_>, verdicts: &mut Verdicts) {
+        let mut good: Vec<&Backup> = lineages.values().flatten().copied().collect();
+        good.sort_by_key(|backup| Reverse((backup.end_time, &backup.id)));
+        let minimum = self.rule.minimum_redundancy;
+        let going = |id: &BackupId| verdicts.get(id).is_some_and(|v| v.fate == Fate::Expire);
+        let staying = good.iter().filter(|backup| !going(&backup.id)).count();
+        let short = (minimum as usize).saturating_sub(staying);
+        let held: Vec<_> = good.iter().filter(|b| going(&b.id)).take(short).collect();
+        for backup in held {
+            let reason = Reason::MinimumRedundancy { minimum };
+            hold(verdicts, &backup.id, reason, Fate::Retain);
         }
     }
 

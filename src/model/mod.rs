@@ -22,7 +22,7 @@ pub mod recovery;
 pub mod retention;
 pub mod runs;
 #[cfg(test)]
-mod scene;
+pub(crate) mod scene;
 pub mod schedule;
 pub mod semantics;
 pub mod time;

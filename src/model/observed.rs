@@ -154,12 +154,12 @@ pub struct Stored {
     pub identity: Knowledge<Identity>,
     /// The attempts on record, each with what is known about its process.
     pub attempts: Knowledge<BTreeMap<BackupId, (Attempt, Life)>>,
-    /// The backups that barkeep deleted.
+    /// The backups that barkeep deleted: at least those of the last 24 hours, and whatever tells of one that is still there in part.
     pub tombstones: Knowledge<Vec<Tombstone>>,
     /// The keeps that barkeep set.
     pub keep_records: Knowledge<BTreeMap<BackupId, KeepRecord>>,
-    /// Uploads that were begun and neither completed nor aborted.
-    pub uploads: Vec<PendingUpload>,
+    /// Uploads that were begun and neither completed nor aborted; `Absent` where the store cannot tell.
+    pub uploads: Knowledge<Vec<PendingUpload>>,
 }
 
 impl Stored {
@@ -173,7 +173,7 @@ impl Stored {
             attempts: Knowledge::Unknown(failure.clone()),
             tombstones: Knowledge::Unknown(failure.clone()),
             keep_records: Knowledge::Unknown(failure.clone()),
-            uploads: Vec::new(),
+            uploads: Knowledge::Unknown(failure.clone()),
         }
     }
 }

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     backup::{BackupId, BackupStatus, KeepTarget},
+    desired::Mode,
     names::DestinationName,
     retention::RetentionPolicy,
     time::{Span, Timestamp},
@@ -228,11 +229,13 @@ pub enum Waiting {
     /// The server's mode forbids it.
     Mode {
         /// The mode.
-        mode: String,
+        mode: Mode,
+        /// What would be done.
+        step: String,
     },
     /// The server is retired.
     Retired,
-    /// An additive action goes first; deletes follow when it is done.
+    /// A backup goes first; another one, and deletes, follow when it is done.
     AdditiveFirst,
     /// An id from the future blocks new ids.
     FutureId {
@@ -375,9 +378,9 @@ impl fmt::Display for Waiting {
                     "{backup}: the delete budget of {allowed} is used up"
                 )
             }
-            Self::Mode { mode } => write!(formatter, "mode is {mode}"),
+            Self::Mode { mode, step } => write!(formatter, "mode is {mode}: would {step}"),
             Self::Retired => formatter.write_str("the server is retired"),
-            Self::AdditiveFirst => formatter.write_str("deletes follow when the backup is done"),
+            Self::AdditiveFirst => formatter.write_str("the rest follows when the backup is done"),
             Self::FutureId { backup } => write!(formatter, "the id {backup} lies in the future"),
             Self::Wal { first } => write!(formatter, "WAL {first} is not archived yet"),
             Self::ClockSkew { by } => write!(formatter, "clocks disagree by {}", Span(*by)),

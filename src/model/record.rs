@@ -2,7 +2,7 @@
 //!
 //! None of it is needed to restore. Losing any of it makes barkeep more careful, never bolder.
 
-use std::path::PathBuf;
+use std::{collections::BTreeMap, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -123,17 +123,49 @@ pub struct DamagedPages {
     pub blocks: Vec<u32>,
 }
 
-/// `barkeep/deleted/<id>`: a backup that barkeep deleted. The budget counts these.
+/// `barkeep/deleted/<instant>-<digest>`: the backups that one run set out to delete, written before it does. The budget counts them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Deletion {
+    /// When, by the store's clock.
+    pub at: Timestamp,
+    /// The digest of the plan that did it.
+    pub plan: String,
+    /// The backups.
+    pub backups: BTreeMap<BackupId, Epitaph>,
+}
+
+/// What is recorded of one deleted backup.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Epitaph {
+    /// The version of its `backup.info`: a backup that comes back under the same id is another one.
+    pub version: String,
+    /// Why, for people.
+    pub reason: String,
+}
+
+/// A backup that barkeep deleted, or set out to delete.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tombstone {
     /// The backup.
     pub backup: BackupId,
     /// When, by the store's clock.
     pub at: Timestamp,
-    /// Why, for people.
-    pub reason: String,
-    /// The digest of the plan that did it.
-    pub plan: String,
+    /// What is recorded of it.
+    #[serde(flatten)]
+    pub epitaph: Epitaph,
+}
+
+impl Deletion {
+    /// A tombstone for each backup.
+    pub fn tombstones(self) -> impl Iterator<Item = Tombstone> {
+        let at = self.at;
+        let each = self.backups.into_iter();
+        each.map(move |(backup, epitaph)| Tombstone {
+            backup,
+            at,
+            epitaph,
+        })
+    }
 }
 
 /// `barkeep/keeps/<id>`: who set a keep, why, until when. A keep without one is a person's.

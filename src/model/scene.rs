@@ -10,9 +10,10 @@ use std::{collections::BTreeMap, time::Duration};
 
 use proptest::prelude::*;
 
-use super::{
+use barkeep::failure::{Failure, Kind};
+use barkeep::model::{
     backup::{ArchiveRoot, Backup, BackupId, BackupStatus, KeepTarget, StoredArchive},
-    catalog::Catalog,
+    catalog::{Catalog, Run},
     compression::Compression,
     judge::{Facts, Rule},
     reason::Reason,
@@ -20,32 +21,31 @@ use super::{
     timeline::{Branch, TimelineHistory, TimelineId},
     wal::{SegmentNumber, SegmentSize, SystemId},
 };
-use crate::failure::{Failure, Kind};
 
 /// A catalog with what a judgement needs, and the ages by which its tests call the backups.
-pub(super) struct Scene {
-    pub(super) catalog: Catalog,
-    pub(super) rule: Rule,
-    pub(super) facts: Facts,
+pub(crate) struct Scene {
+    pub(crate) catalog: Catalog,
+    pub(crate) rule: Rule,
+    pub(crate) facts: Facts,
     labels: BTreeMap<BackupId, String>,
 }
 
 /// The present of every scene.
-pub(super) fn now() -> Timestamp {
+pub(crate) fn now() -> Timestamp {
     "2026-11-20T12:00:00Z".parse().expect("an instant")
 }
 
-pub(super) fn timeline(text: &str) -> TimelineId {
+pub(crate) fn timeline(text: &str) -> TimelineId {
     TimelineId::new(number(text)).expect("a timeline is not 0")
 }
 
-fn number<T: std::str::FromStr>(text: &str) -> T {
+pub(crate) fn number<T: std::str::FromStr>(text: &str) -> T {
     let parsed = text.parse().ok();
     parsed.unwrap_or_else(|| panic!("`{text}` is no number"))
 }
 
 impl Scene {
-    pub(super) fn parse(text: &str) -> Self {
+    pub(crate) fn parse(text: &str) -> Self {
         let mut parts = text.split('|').map(str::trim);
         let rule = rule(parts.next().unwrap_or_default());
         let mut scene = Self {
@@ -69,14 +69,18 @@ impl Scene {
             let mut timelines: Vec<_> = scene.timelines().collect();
             timelines.dedup();
             for timeline in timelines {
-                (1..=1010).for_each(|n| scene.catalog.wal.insert(timeline, SegmentNumber(n)));
+                let run = Run {
+                    first: SegmentNumber(1),
+                    last: SegmentNumber(1010),
+                };
+                scene.catalog.wal.runs.insert(timeline, vec![run]);
             }
         }
         scene
     }
 
     /// A scene of [`scenes`], in which each id occurs once.
-    pub(super) fn distinct(text: &str) -> Self {
+    pub(crate) fn distinct(text: &str) -> Self {
         let text = text.replace("|  |", "|");
         let mut scene = Self::parse(text.trim_end_matches(['|', ' ']));
         let catalog = &mut scene.catalog;
@@ -166,13 +170,18 @@ impl Scene {
         }
     }
 
+    /// What a test calls each backup.
+    pub(crate) fn labels(&self) -> &BTreeMap<BackupId, String> {
+        &self.labels
+    }
+
     /// What a test calls a backup.
-    pub(super) fn label<'a>(&'a self, id: &'a BackupId) -> &'a str {
+    pub(crate) fn label<'a>(&'a self, id: &'a BackupId) -> &'a str {
         self.labels.get(id).map_or(id.as_str(), String::as_str)
     }
 
     /// The backup that a test calls so.
-    pub(super) fn id(&self, label: &str) -> BackupId {
+    pub(crate) fn id(&self, label: &str) -> BackupId {
         let mut labels = self.labels.iter();
         let found = labels.find(|(_, known)| *known == label);
         found.map_or_else(|| BackupId::new(label), |(id, _)| id.clone())
@@ -188,16 +197,30 @@ fn rule(text: &str) -> Rule {
     }
 }
 
-/// `1d`, `12h`, or `-1h` for the future.
-fn instant(age: &str) -> Timestamp {
+/// So long before the present of every scene: `1d`, `12h`, `5m`, or `-1h` for the future.
+pub(crate) fn instant(age: &str) -> Timestamp {
     let (sign, age) = age.strip_prefix('-').map_or((1, age), |age| (-1, age));
-    let (count, unit) = age.split_at(age.len() - 1);
-    let hours = number::<u64>(count) * if unit == "d" { 24 } else { 1 };
-    let span = Duration::from_hours(hours);
-    if sign < 0 { now() + span } else { now() - span }
+    if sign < 0 {
+        now() + span(age)
+    } else {
+        now() - span(age)
+    }
 }
 
-fn young(status: &str, age: &str) -> Backup {
+/// `1d`, `12h`, `5m`
+pub(crate) fn span(text: &str) -> Duration {
+    let (count, unit) = text.split_at(text.len() - 1);
+    let unit = match unit {
+        "d" => Duration::from_hours(24),
+        "h" => Duration::from_hours(1),
+        "m" => Duration::from_mins(1),
+        _ => panic!("`{text}` is no span"),
+    };
+    unit * number::<u32>(count)
+}
+
+/// A backup of the kind that scenes have, that took an hour and ended so long ago.
+pub(crate) fn young(status: &str, age: &str) -> Backup {
     let end = instant(age);
     let days = now().since(end).as_secs() / 86_400;
     let begin = end - Duration::from_hours(1);
@@ -245,7 +268,7 @@ fn young(status: &str, age: &str) -> Backup {
 }
 
 /// Gives a backup its two segments.
-fn place(backup: &mut Backup, on: TimelineId, segment: Option<u64>) {
+pub(crate) fn place(backup: &mut Backup, on: TimelineId, segment: Option<u64>) {
     let size = SegmentSize::DEFAULT;
     let begin = segment
         .map(SegmentNumber)
@@ -253,15 +276,15 @@ fn place(backup: &mut Backup, on: TimelineId, segment: Option<u64>) {
     let begin = begin.unwrap_or(SegmentNumber(1));
     backup.timeline = Some(on);
     backup.begin_wal = Some(begin.name(on, size));
-    backup.begin_lsn = Some(super::wal::Lsn(begin.start(size).0 + 40));
+    backup.begin_lsn = Some(barkeep::model::wal::Lsn(begin.start(size).0 + 40));
     if backup.status != BackupStatus::Started {
         backup.end_wal = Some(begin.next().name(on, size));
-        backup.end_lsn = Some(super::wal::Lsn(begin.next().start(size).0 + 256));
+        backup.end_lsn = Some(barkeep::model::wal::Lsn(begin.next().start(size).0 + 256));
     }
 }
 
 /// Scenes of up to a dozen backups of every kind, for laws.
-pub(super) fn scenes() -> impl Strategy<Value = String> {
+pub(crate) fn scenes() -> impl Strategy<Value = String> {
     let policy = prop_oneof![
         (0_u32..4).prop_map(|count| format!("REDUNDANCY {count}")),
         (0_u32..12).prop_map(|days| format!("RECOVERY WINDOW OF {days} DAYS")),

@@ -4,7 +4,7 @@
 //! the pages of the WAL archive. A `backup.info` that cannot be understood is kept apart, not skipped; one that cannot be read makes the
 //! whole catalog Unknown, for nobody knows what it says.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
@@ -19,17 +19,22 @@ use crate::{
         records::Record,
     },
     model::{
-        backup::{Backup, BackupId, KeepTarget, StoredArchive},
+        backup::{Backup, BackupId, BackupStatus, KeepTarget, StoredArchive},
         catalog::{Catalog, Orphan},
         observed::{Knowledge, PendingUpload, Stored},
-        record::{Attempt, Identity, KeepRecord, Life, Tombstone},
+        record::{Attempt, Deletion, Identity, KeepRecord, Life, Tombstone},
         time::Timestamp,
     },
-    store::{Archive, ArchiveError, Error, Meaning, ObjectMeta, ObjectVersion, StoredInfo},
+    store::{
+        Archive, ArchiveError, Error, Meaning, ObjectMeta, ObjectVersion, Operation, StoredInfo,
+    },
 };
 
 /// How many small objects are read at once.
 const READS_MAX: usize = 16;
+
+/// How far back the record of deletes is read in any case: what the budget counts, and an hour in which clocks may disagree.
+const RECENT: Duration = Duration::from_hours(25);
 
 /// Reads a catalog.
 pub async fn observe(archive: &Archive, context: &Context) -> Stored {
@@ -46,30 +51,41 @@ pub async fn observe(archive: &Archive, context: &Context) -> Stored {
     {
         return Stored::unknown(read_at, failure);
     }
-    let (backups, own) = futures_util::join!(backups(archive, context), own(archive));
-    let uploads = pending(archive).await;
-    let (attempts, tombstones, keep_records, identity) = match own {
-        Ok(own) => own.read(archive).await,
+    let (catalog, own, uploads) =
+        futures_util::join!(backups(archive, context), own(archive), pending(archive));
+    let own = match own {
+        Ok(own) => own,
         Err(error) => {
             let failure = Failure::of(error.kind(), &error);
-            (
-                unknown(&failure),
-                unknown(&failure),
-                unknown(&failure),
-                unknown(&failure),
-            )
+            return Stored {
+                store_time,
+                catalog,
+                uploads,
+                ..Stored::unknown(read_at, &failure)
+            };
         }
     };
+    let since = match (&store_time, tells_of_deletes(&catalog)) {
+        (Knowledge::Known(time), false) => Some(*time - RECENT),
+        _ => None,
+    };
+    let (attempts, tombstones, keep_records, identity) = own.read(archive, since).await;
     Stored {
         read_at,
         store_time,
-        identity: inferred(identity, &backups, read_at),
-        catalog: backups,
+        identity: inferred(identity, &catalog, read_at),
+        catalog,
         attempts,
         tombstones,
         keep_records,
-        uploads: uploads.unwrap_or_default(),
+        uploads,
     }
+}
+
+/// Whether there is a backup that somebody may have begun to delete, however long ago.
+fn tells_of_deletes(catalog: &Knowledge<Catalog>) -> bool {
+    let mut backups = catalog.known().into_iter().flat_map(|c| &c.backups);
+    backups.any(|backup| backup.status == BackupStatus::Done && backup.missing_archive().is_some())
 }
 
 /// A prefix whose pin was lost belongs to the cluster of its newest backup.
@@ -79,8 +95,8 @@ fn inferred(
     read_at: Timestamp,
 ) -> Knowledge<Identity> {
     let newest = || {
-        let backups = catalog.known()?.backups.iter().rev();
-        backups.filter_map(|backup| backup.system_id).next()
+        let mut backups = catalog.known()?.backups.iter().rev();
+        backups.find_map(|backup| backup.system_id)
     };
     match (pinned, newest()) {
         (Knowledge::Absent, Some(system_id)) => Knowledge::Known(Identity {
@@ -89,10 +105,6 @@ fn inferred(
         }),
         (pinned, _) => pinned,
     }
-}
-
-fn unknown<T>(failure: &Failure) -> Knowledge<T> {
-    Knowledge::Unknown(failure.clone())
 }
 
 fn knowledge<T>(result: Result<T, ArchiveError>) -> Knowledge<T> {
@@ -107,8 +119,12 @@ async fn backups(archive: &Archive, context: &Context) -> Knowledge<Catalog> {
     match read(archive, context).await {
         Ok(catalog) if catalog == Catalog::default() => Knowledge::Absent,
         Ok(catalog) => Knowledge::Known(catalog),
-        // A destination that was never written to is empty, not unknown.
-        Err(ArchiveError::Store(error)) if error.meaning == Meaning::NotFound => Knowledge::Absent,
+        // A destination that was never written to is empty, not unknown. An object that vanishes while it is read is another matter.
+        Err(ArchiveError::Store(error))
+            if error.is_not_found() && error.operation == Operation::List =>
+        {
+            Knowledge::Absent
+        }
         Err(error) => Knowledge::Unknown(Failure::of(error.kind(), &error)),
     }
 }
@@ -130,7 +146,7 @@ async fn read(archive: &Archive, context: &Context) -> Result<Catalog, ArchiveEr
             Entry::Unreadable(failure) => {
                 catalog.unreadable.insert(id, failure);
             }
-            Entry::Orphan => catalog.orphans.push(directory.orphan(id)),
+            Entry::Orphan(keep) => catalog.orphans.push(directory.orphan(id, keep)),
         }
     }
     if context.depth != Depth::Backups {
@@ -163,9 +179,10 @@ impl Directory {
         }
     }
 
-    fn orphan(&self, id: BackupId) -> Orphan {
+    fn orphan(&self, id: BackupId, keep: Option<KeepTarget>) -> Orphan {
         Orphan {
             id,
+            keep,
             objects: self.objects,
             bytes: self.bytes,
             newest: self
@@ -191,7 +208,7 @@ fn directories(archive: &Archive, objects: &[ObjectMeta]) -> BTreeMap<BackupId, 
 enum Entry {
     Backup(Box<Backup>, ObjectVersion),
     Unreadable(Failure),
-    Orphan,
+    Orphan(Option<KeepTarget>),
 }
 
 async fn entry(
@@ -200,22 +217,22 @@ async fn entry(
     id: &BackupId,
     directory: &Directory,
 ) -> Result<Entry, ArchiveError> {
-    if !directory.has_info {
-        return Ok(Entry::Orphan);
-    }
-    let StoredInfo { info, version } = match archive.read_info(id).await {
-        Ok(Some(stored)) => stored,
-        // Deleted since it was listed: what is left of it is on its way out too.
-        Ok(None) => return Ok(Entry::Orphan),
-        Err(error @ ArchiveError::Info { .. }) => {
-            return Ok(Entry::Unreadable(Failure::of(error.kind(), &error)));
-        }
-        Err(error) => return Err(error),
-    };
     let keep = if directory.has_keep {
         keep(archive, id).await?
     } else {
         None
+    };
+    if !directory.has_info {
+        return Ok(Entry::Orphan(keep));
+    }
+    let StoredInfo { info, version } = match archive.read_info(id).await {
+        Ok(Some(stored)) => stored,
+        // Deleted since it was listed: what is left of it is on its way out too.
+        Ok(None) => return Ok(Entry::Orphan(keep)),
+        Err(error @ ArchiveError::Info { .. }) => {
+            return Ok(Entry::Unreadable(Failure::of(error.kind(), &error)));
+        }
+        Err(error) => return Err(error),
     };
     let archives = directory.archives.clone();
     Ok(
@@ -233,19 +250,22 @@ async fn keep(archive: &Archive, id: &BackupId) -> Result<Option<KeepTarget>, Ar
 
 /// What barkeep itself wrote down, as listed.
 struct Own {
-    keys: Vec<OwnObject>,
+    /// With the instant of the last change, by the store's clock.
+    keys: Vec<(OwnObject, Timestamp)>,
 }
 
 async fn own(archive: &Archive) -> Result<Own, Error> {
-    let objects = archive.objects(keys::OWN).await?;
-    let keys = objects
-        .iter()
-        .filter_map(|meta| match archive.parse(&meta.key) {
-            Some(ObjectKey::Own(object)) => Some(object),
-            _ => None,
-        });
+    let objects = match archive.objects(keys::OWN).await {
+        Ok(objects) => objects,
+        Err(error) if error.is_not_found() => Vec::new(),
+        Err(error) => return Err(error),
+    };
+    let own = |meta: &ObjectMeta| match archive.parse(&meta.key) {
+        Some(ObjectKey::Own(object)) => Some((object, meta.last_modified)),
+        _ => None,
+    };
     Ok(Own {
-        keys: keys.collect(),
+        keys: objects.iter().filter_map(own).collect(),
     })
 }
 
@@ -257,21 +277,22 @@ type Records = (
 );
 
 impl Own {
-    async fn read(&self, archive: &Archive) -> Records {
-        let attempts = self.all::<Attempt>(archive, |key| match key {
+    /// Reads the records; those of deletes only if they were written after `since`.
+    async fn read(&self, archive: &Archive, since: Option<Timestamp>) -> Records {
+        let attempts = self.by_backup::<Attempt>(archive, |key| match key {
             OwnObject::Attempt(id) => Some(id),
             _ => None,
         });
-        let tombstones = self.all::<Tombstone>(archive, |key| match key {
-            OwnObject::Deleted(id) => Some(id),
-            _ => None,
-        });
-        let keeps = self.all::<KeepRecord>(archive, |key| match key {
+        let keeps = self.by_backup::<KeepRecord>(archive, |key| match key {
             OwnObject::Keep(id) => Some(id),
             _ => None,
         });
-        let (attempts, tombstones, keeps, identity) =
-            futures_util::join!(attempts, tombstones, keeps, self.identity(archive));
+        let (attempts, tombstones, keeps, identity) = futures_util::join!(
+            attempts,
+            self.tombstones(archive, since),
+            keeps,
+            self.identity(archive)
+        );
         let with_life = |attempts: BTreeMap<BackupId, Attempt>| {
             let each = attempts.into_iter().map(|(id, attempt)| {
                 let life = actor::life(&attempt.by);
@@ -279,17 +300,45 @@ impl Own {
             });
             each.collect()
         };
-        let in_order = |tombstones: BTreeMap<_, Tombstone>| tombstones.into_values().collect();
         (
             knowledge(attempts.map(with_life)),
-            knowledge(tombstones.map(in_order)),
+            knowledge(tombstones),
             knowledge(keeps),
             identity,
         )
     }
 
+    async fn tombstones(
+        &self,
+        archive: &Archive,
+        since: Option<Timestamp>,
+    ) -> Result<Vec<Tombstone>, ArchiveError> {
+        let wanted = self.keys.iter().filter(|(key, written)| {
+            let recent = since.is_none_or(|since| *written >= since);
+            recent && matches!(key, OwnObject::Deleted(_))
+        });
+        let wanted = wanted.map(|(key, _)| ((), key.clone())).collect();
+        let deletions: Vec<((), Deletion)> = all(archive, wanted).await?;
+        let each = deletions.into_iter();
+        Ok(each.flat_map(|((), one)| one.tombstones()).collect())
+    }
+
+    async fn by_backup<T: Record>(
+        &self,
+        archive: &Archive,
+        of: fn(&OwnObject) -> Option<&BackupId>,
+    ) -> Result<BTreeMap<BackupId, T>, ArchiveError> {
+        let wanted = self
+            .keys
+            .iter()
+            .filter_map(|(key, _)| Some((of(key)?.clone(), key.clone())));
+        let records = all(archive, wanted.collect()).await?;
+        Ok(records.into_iter().collect())
+    }
+
     async fn identity(&self, archive: &Archive) -> Knowledge<Identity> {
-        if !self.keys.contains(&OwnObject::Identity) {
+        let pinned = self.keys.iter().any(|(key, _)| *key == OwnObject::Identity);
+        if !pinned {
             return Knowledge::Absent;
         }
         match archive.read_record::<Identity>(OwnObject::Identity).await {
@@ -298,36 +347,32 @@ impl Own {
             Err(error) => Knowledge::Unknown(Failure::of(error.kind(), &error)),
         }
     }
-
-    /// Reads all records of one kind. One that cannot be read makes all of them unknown.
-    async fn all<T: Record>(
-        &self,
-        archive: &Archive,
-        of: fn(&OwnObject) -> Option<&BackupId>,
-    ) -> Result<BTreeMap<BackupId, T>, ArchiveError> {
-        let wanted = self
-            .keys
-            .iter()
-            .filter_map(|key| Some((of(key)?.clone(), key.clone())));
-        let read = |(id, key): (BackupId, OwnObject)| async move {
-            Ok::<_, ArchiveError>((id, archive.read_record::<T>(key).await?))
-        };
-        let records = stream::iter(wanted.collect::<Vec<_>>())
-            .map(read)
-            .buffered(READS_MAX);
-        let present = |(id, record): (BackupId, Option<(T, _)>)| async move {
-            Ok(record.map(|(record, _)| (id, record)))
-        };
-        records.try_filter_map(present).try_collect().await
-    }
 }
 
-/// Uploads below `base/` that were begun and neither completed nor aborted. Stores that cannot tell have none to show.
-async fn pending(archive: &Archive) -> Result<Vec<PendingUpload>, Error> {
-    let uploads = archive
-        .store()
-        .list_uploads(&archive.prefix(keys::BASE))
-        .await?;
+/// Reads records. One that cannot be read makes all of its kind unknown; one that is gone by now does not.
+async fn all<K, T: Record>(
+    archive: &Archive,
+    wanted: Vec<(K, OwnObject)>,
+) -> Result<Vec<(K, T)>, ArchiveError> {
+    let read = |(of, key): (K, OwnObject)| async move {
+        let record = archive.read_record::<T>(key).await?;
+        Ok::<_, ArchiveError>(record.map(|(record, _)| (of, record)))
+    };
+    let records = stream::iter(wanted).map(read).buffered(READS_MAX);
+    let present = |record| std::future::ready(Ok(record));
+    records.try_filter_map(present).try_collect().await
+}
+
+/// Uploads below `base/` that were begun and neither completed nor aborted.
+async fn pending(archive: &Archive) -> Knowledge<Vec<PendingUpload>> {
+    let prefix = archive.prefix(keys::BASE);
+    let uploads = match archive.store().list_uploads(&prefix).await {
+        Ok(uploads) => uploads,
+        Err(error) if error.meaning == Meaning::Unsupported || error.is_not_found() => {
+            return Knowledge::Absent;
+        }
+        Err(error) => return Knowledge::Unknown(Failure::of(error.kind(), &error)),
+    };
     let of_backup = |upload: crate::store::PendingUpload| {
         let key = archive.parse(&upload.key)?;
         Some(PendingUpload {
@@ -337,5 +382,8 @@ async fn pending(archive: &Archive) -> Result<Vec<PendingUpload>, Error> {
             begun_at: upload.started,
         })
     };
-    Ok(uploads.into_iter().filter_map(of_backup).collect())
+    Knowledge::Known(uploads.into_iter().filter_map(of_backup).collect())
 }
+
+#[cfg(test)]
+mod tests;

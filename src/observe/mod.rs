@@ -11,7 +11,7 @@ use crate::{
     clock::Clock,
     failure::Failure,
     model::{
-        desired::Server,
+        desired::{Server, ServerState},
         names::DestinationName,
         observed::{Knowledge, Locality, Observed, Stored},
         zone::Zone,
@@ -51,11 +51,15 @@ pub enum Depth {
 
 /// Finds out how a server and its catalogs stand.
 pub async fn observe(surroundings: &Surroundings<'_>) -> Observed {
+    let absent = |why: &str| {
+        let why = why.to_owned();
+        (Knowledge::Absent, Locality::NotLocal { why })
+    };
+    let retired = surroundings.server.state == ServerState::Retired;
     let (postgres, locality) = match &surroundings.postgres {
-        None => {
-            let why = "no connection is configured".to_owned();
-            (Knowledge::Absent, Locality::NotLocal { why })
-        }
+        // It has nothing to tell any more, and need not answer.
+        Some(_) if retired => absent("the server is retired"),
+        None => absent("no connection is configured"),
         Some(Err(failure)) => {
             let why = failure.to_string();
             (

@@ -186,7 +186,6 @@ impl Tally {
                 found.objects += 1;
                 found.bytes += object.size;
             }
-            WalFile::Segment(_) => self.listing.others += 1,
             WalFile::Partial(name) if fits(name) => {
                 self.listing.partials += 1;
                 self.fragment(name);
@@ -195,7 +194,9 @@ impl Tally {
                 self.listing.backup_histories += 1;
                 self.fragment(name);
             }
-            WalFile::Partial(_) | WalFile::BackupHistory(..) => self.listing.others += 1,
+            WalFile::Segment(_) | WalFile::Partial(_) | WalFile::BackupHistory(..) => {
+                self.listing.others += 1;
+            }
             WalFile::History(timeline) => {
                 let place = (object.key.clone(), wal.compression);
                 self.histories.insert(timeline, place);
@@ -220,6 +221,9 @@ impl Tally {
         let histories = histories.buffer_unordered(HISTORIES_PARALLEL).try_collect();
         let found = &mut self.listing.archive;
         found.histories = histories.await?;
+        let mut fragments = std::mem::take(&mut found.fragments);
+        fragments.retain(|(timeline, segment)| !found.contains(*timeline, *segment));
+        found.fragments = fragments;
         let runs = found.runs.values().flatten();
         let segments: u64 = runs.map(crate::model::catalog::Run::segments).sum();
         self.listing.duplicates = found.objects - segments;

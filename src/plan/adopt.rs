@@ -4,29 +4,34 @@
 //! otherwise silent for longer than a living one may be. A base backup is never resumed; it is finished only when everything it needs is
 //! stored already, which the record lists.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
-use super::{Decision, Scene, Weight};
+use super::{Decision, Scene, Weight, trust};
 use crate::model::{
     action::Action,
     backup::{Backup, BackupId, BackupStatus},
     catalog::{Catalog, WalArchive},
     condition::{Condition, Standing},
+    observed::Knowledge,
     reason::{Reason, Waiting},
-    record::{Attempt, Life, Stopped},
+    record::{ArchiveRecord, Attempt, Life, Stopped},
     wal::{SegmentName, SegmentSize},
 };
 
 /// How long an attempt elsewhere may be silent and still count as alive. Living ones sign every minute.
-pub(super) const SILENCE_MAX: Duration = Duration::from_secs(10 * 60);
+pub(super) const SILENCE_MAX: Duration = Duration::from_mins(10);
 
 /// After how long somebody else's STARTED backup is a matter for people.
-const FOREIGN_STALLED_AFTER: Duration = Duration::from_secs(7 * 86_400);
+const FOREIGN_STALLED_AFTER: Duration = Duration::from_hours(7 * 24);
 
 pub(super) fn decide(scene: &Scene<'_>) -> Decision {
     let mut decision = Decision::default();
-    let Some(attempts) = scene.stored.attempts.known() else {
-        return decision;
+    let none = BTreeMap::new();
+    let attempts = match &scene.stored.attempts {
+        Knowledge::Known(attempts) => attempts,
+        Knowledge::Absent => &none,
+        // What is ours cannot be told from what is not.
+        Knowledge::Unknown(_) => return decision,
     };
     let empty = Catalog::default();
     let catalog = scene.stored.catalog.known().unwrap_or(&empty);
@@ -50,15 +55,7 @@ pub(super) fn is_dead(scene: &Scene<'_>, attempt: &Attempt, life: Life) -> bool 
     match life {
         Life::Alive => false,
         Life::Dead => true,
-        Life::Elsewhere => {
-            let store = scene
-                .stored
-                .store_time
-                .known()
-                .copied()
-                .unwrap_or(scene.now);
-            store.min(scene.now).since(attempt.alive_at) > SILENCE_MAX
-        }
+        Life::Elsewhere => trust::expiry_now(scene).since(attempt.alive_at) > SILENCE_MAX,
     }
 }
 
@@ -127,7 +124,7 @@ fn fate(backup: Option<&Backup>, stopped: Option<&Stopped>, wal: &WalArchive) ->
 
 /// Whether every archive on record is stored with the size on record.
 fn is_stored(backup: &Backup, stopped: &Stopped) -> bool {
-    let stored = |record: &crate::model::record::ArchiveRecord| {
+    let stored = |record: &ArchiveRecord| {
         backup.archives.iter().any(|archive| {
             (
                 archive.root,
@@ -156,27 +153,13 @@ fn abandon(scene: &Scene<'_>, id: &BackupId, attempt: &Attempt) -> Decision {
     let reason = Reason::DeadAttempt {
         since: attempt.alive_at,
     };
-    // Its uploads go first: once the record is gone nothing proves that they are ours.
-    for upload in scene
-        .stored
-        .uploads
-        .iter()
-        .filter(|upload| upload.backup == *id)
-    {
-        let action = Action::AbortUpload {
-            backup: id.clone(),
-            key: upload.key.clone(),
-            id: upload.id.clone(),
-        };
-        decision.step(scene, action, reason.clone(), Weight::default());
-    }
     let action = Action::AbandonAttempt { backup: id.clone() };
     decision.step(scene, action, reason, Weight::default());
     decision
 }
 
 fn of_others(scene: &Scene<'_>, backup: &Backup) -> Decision {
-    let Some(since) = backup.begin_time else {
+    let Some(since) = scene.started(backup) else {
         return Decision::default();
     };
     let (standing, what) = if scene.now.since(since) > FOREIGN_STALLED_AFTER {
@@ -195,5 +178,86 @@ fn of_others(scene: &Scene<'_>, backup: &Backup) -> Decision {
     Decision {
         conditions: vec![condition],
         ..Decision::wait(waiting)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::plan::testing::{stands, steps, waits};
+
+    #[test]
+    fn a_living_attempt_is_left_alone() {
+        for life in ["alive", "elsewhere", "elsewhere silent:9m"] {
+            let text = format!("schedule=@hourly | done 1d | started 2h | attempt 2h {life}");
+            assert_eq!(steps(&text), "", "{life}");
+            assert_eq!(waits(&text), "2h runs since 2026-11-20T09:00:00Z", "{life}");
+            assert_eq!(stands(&text), "progressing: backup 2h is running", "{life}");
+        }
+    }
+
+    #[test]
+    fn a_dead_attempt_is_abandoned_before_anything_new_begins() {
+        let abandoned = "abandon 2h: its attempt died after 2026-11-20T12:00:00Z";
+        let text = "schedule=@hourly | done 1d | started 2h | attempt 2h dead";
+        assert_eq!(steps(text), abandoned);
+        let silent = "| started 2h | attempt 2h elsewhere silent:11m";
+        assert_eq!(
+            steps(silent),
+            "abandon 2h: its attempt died after 2026-11-20T11:49:00Z"
+        );
+    }
+
+    #[test]
+    fn a_record_without_a_backup_is_forgotten() {
+        let id = "20261120T110000";
+        let expected = format!("abandon {id}: its attempt died after 2026-11-20T12:00:00Z");
+        assert_eq!(steps(&format!("| done 1d | attempt {id} dead")), expected);
+        assert_eq!(steps(&format!("| attempt {id} dead | nothing")), expected);
+    }
+
+    #[test]
+    fn what_is_all_stored_is_finished() {
+        let text = "| done 1d | waiting_for_wals 2h | attempt 2h dead stopped";
+        let last = "WAL up to 0000000100000003000000E9 has arrived";
+        assert_eq!(steps(text), format!("finish 2h: {last}"));
+        let text = "| done 2h | attempt 2h dead stopped";
+        assert_eq!(
+            steps(text),
+            format!("finish 2h: {last}"),
+            "killed before it forgot"
+        );
+    }
+
+    #[test]
+    fn what_lacks_wal_waits_and_what_lacks_an_archive_is_abandoned() {
+        let text = "| waiting_for_wals 2h | wal 1:900-1000 | attempt 2h dead stopped";
+        assert_eq!(steps(text), "");
+        assert_eq!(
+            waits(text),
+            "WAL 0000000100000003000000E9 is not archived yet"
+        );
+        let text = "| waiting_for_wals 2h empty: | attempt 2h dead stopped";
+        assert_eq!(
+            steps(text),
+            "abandon 2h: its attempt died after 2026-11-20T12:00:00Z"
+        );
+    }
+
+    #[test]
+    fn what_others_started_is_never_touched() {
+        let text = "| done 1d | started 2h";
+        assert_eq!(steps(text), "");
+        assert_eq!(
+            stands(text),
+            "progressing: backup 2h was started by another program"
+        );
+        let text = "| done 1d | waiting_for_wals 8d";
+        assert_eq!(steps(text), "");
+        assert_eq!(
+            stands(text),
+            "stalled: backup 8d has not ended for 7 days; `barkeep delete` it if it is dead"
+        );
+        // Nobody knows whose it is.
+        assert_eq!(steps("| started 2h | attempt 2h dead | lose attempts"), "");
     }
 }

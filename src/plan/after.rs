@@ -1,12 +1,14 @@
 //! The world after an action: the model of an executor, for laws and previews.
 
+use std::collections::BTreeMap;
+
 use crate::model::{
     action::{Action, WalSpan},
     backup::{Backup, BackupId, BackupStatus},
     catalog::{Catalog, Run, WalArchive},
     names::DestinationName,
     observed::{Knowledge, Observed, Stored},
-    record::KeepRecord,
+    record::{Epitaph, KeepRecord, Tombstone},
     time::Timestamp,
     wal::SegmentNumber,
 };
@@ -23,38 +25,57 @@ pub fn after(
     let Some(stored) = observed.destinations.get_mut(destination) else {
         return observed;
     };
-    if matches!(stored.catalog, Knowledge::Absent) && taken.is_some() {
-        stored.catalog = Knowledge::Known(Catalog::default());
+    let mut catalog = match std::mem::replace(&mut stored.catalog, Knowledge::Absent) {
+        Knowledge::Known(catalog) => catalog,
+        Knowledge::Absent => Catalog::default(),
+        unknown @ Knowledge::Unknown(_) => {
+            stored.catalog = unknown;
+            return observed;
+        }
+    };
+    apply(stored, &mut catalog, action, taken, now);
+    if catalog != Catalog::default() {
+        stored.catalog = Knowledge::Known(catalog);
     }
-    apply(stored, action, taken, now);
     observed
 }
 
-fn apply(stored: &mut Stored, action: &Action, taken: Option<Backup>, now: Timestamp) {
-    let Knowledge::Known(catalog) = &mut stored.catalog else {
-        return;
-    };
+fn apply(
+    stored: &mut Stored,
+    catalog: &mut Catalog,
+    action: &Action,
+    taken: Option<Backup>,
+    now: Timestamp,
+) {
     match action {
         Action::TakeBackup { .. } => {
+            let version = |backup: &Backup| (backup.id.clone(), backup.id.to_string());
+            catalog.versions.extend(taken.iter().map(version));
             catalog.backups.extend(taken);
             catalog.backups.sort_by(|a, b| a.id.cmp(&b.id));
         }
         Action::FinishBackup { backup } => {
-            with(catalog, backup, |backup| backup.status = BackupStatus::Done);
-            forget_attempt(stored, backup);
+            with(catalog, backup, |found| found.status = BackupStatus::Done);
+            forget(&mut stored.attempts, backup);
         }
         Action::AbandonAttempt { backup } => {
-            with(catalog, backup, |backup| {
-                backup.status = BackupStatus::Failed
+            with(catalog, backup, |found| match found.status {
+                BackupStatus::Started | BackupStatus::WaitingForWals => {
+                    found.status = BackupStatus::Failed;
+                }
+                _ => {}
             });
-            forget_attempt(stored, backup);
+            forget(&mut stored.attempts, backup);
+            if let Knowledge::Known(uploads) = &mut stored.uploads {
+                uploads.retain(|upload| upload.backup != *backup);
+            }
         }
         Action::SetKeep {
             backup,
             target,
             until,
         } => {
-            with(catalog, backup, |backup| backup.keep = Some(*target));
+            with(catalog, backup, |found| found.keep = Some(*target));
             let record = KeepRecord {
                 backup: backup.clone(),
                 target: *target,
@@ -62,27 +83,17 @@ fn apply(stored: &mut Stored, action: &Action, taken: Option<Backup>, now: Times
                 until: *until,
                 set_at: now,
             };
-            if let Knowledge::Known(records) = &mut stored.keep_records {
-                records.insert(backup.clone(), record);
-            }
+            remember(&mut stored.keep_records, backup, record);
         }
         Action::ReleaseKeep { backup } => {
-            with(catalog, backup, |backup| backup.keep = None);
-            if let Knowledge::Known(records) = &mut stored.keep_records {
-                records.remove(backup);
-            }
+            with(catalog, backup, |found| found.keep = None);
+            forget(&mut stored.keep_records, backup);
         }
-        Action::AbortUpload { id, .. } => stored.uploads.retain(|upload| upload.id != *id),
-        Action::DeleteBackup { backup, .. } => {
+        Action::DeleteBackup { backup, version } => {
             catalog.backups.retain(|other| other.id != *backup);
-            if let Knowledge::Known(tombstones) = &mut stored.tombstones {
-                tombstones.push(crate::model::record::Tombstone {
-                    backup: backup.clone(),
-                    at: now,
-                    reason: String::new(),
-                    plan: String::new(),
-                });
-            }
+            catalog.versions.remove(backup);
+            bury(&mut stored.tombstones, backup, version, now);
+            forget(&mut stored.keep_records, backup);
         }
         Action::DeleteOrphan { backup, .. } => {
             catalog.orphans.retain(|orphan| orphan.id != *backup);
@@ -91,15 +102,50 @@ fn apply(stored: &mut Stored, action: &Action, taken: Option<Backup>, now: Times
     }
 }
 
-fn with(catalog: &mut Catalog, id: &BackupId, change: impl FnOnce(&mut Backup)) {
-    if let Some(backup) = catalog.backups.iter_mut().find(|backup| backup.id == *id) {
-        change(backup);
+type Records<T> = Knowledge<BTreeMap<BackupId, T>>;
+
+fn forget<T>(records: &mut Records<T>, backup: &BackupId) {
+    if let Knowledge::Known(records) = records {
+        records.remove(backup);
     }
 }
 
-fn forget_attempt(stored: &mut Stored, backup: &BackupId) {
-    if let Knowledge::Known(attempts) = &mut stored.attempts {
-        attempts.remove(backup);
+fn remember<T>(records: &mut Records<T>, backup: &BackupId, record: T) {
+    match records {
+        Knowledge::Known(records) => {
+            records.insert(backup.clone(), record);
+        }
+        Knowledge::Absent => {
+            *records = Knowledge::Known(BTreeMap::from([(backup.clone(), record)]));
+        }
+        Knowledge::Unknown(_) => {}
+    }
+}
+
+fn bury(
+    tombstones: &mut Knowledge<Vec<Tombstone>>,
+    backup: &BackupId,
+    version: &str,
+    at: Timestamp,
+) {
+    let tombstone = Tombstone {
+        backup: backup.clone(),
+        at,
+        epitaph: Epitaph {
+            version: version.to_owned(),
+            reason: String::new(),
+        },
+    };
+    match tombstones {
+        Knowledge::Known(tombstones) => tombstones.push(tombstone),
+        Knowledge::Absent => *tombstones = Knowledge::Known(vec![tombstone]),
+        Knowledge::Unknown(_) => {}
+    }
+}
+
+fn with(catalog: &mut Catalog, id: &BackupId, change: impl FnOnce(&mut Backup)) {
+    if let Some(backup) = catalog.backups.iter_mut().find(|backup| backup.id == *id) {
+        change(backup);
     }
 }
 
@@ -115,6 +161,12 @@ fn remove(wal: &mut WalArchive, spans: &[WalSpan]) {
         *runs = kept;
     }
     wal.runs.retain(|_, runs| !runs.is_empty());
+    wal.fragments.retain(|(timeline, segment)| {
+        let holds = |span: &WalSpan| {
+            span.timeline == *timeline && span.run.first <= *segment && *segment <= span.run.last
+        };
+        !spans.iter().any(holds)
+    });
 }
 
 /// What of `run` lies before and behind `gone`.

@@ -34,6 +34,7 @@ pub(super) fn fingerprint(
     let of = |catalog: &Catalog| {
         canonical(&(
             &catalog.backups,
+            &catalog.versions,
             catalog.unreadable.keys().collect::<Vec<_>>(),
             &catalog.orphans,
             catalog.wal.histories.keys().collect::<Vec<_>>(),

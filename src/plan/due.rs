@@ -4,7 +4,7 @@
 //! open. A missed instant is made up for once. What cannot be healed otherwise makes a backup due at once: segments missing from the archive
 //! for good, a cluster created anew, an upgrade to another major version. Failures back off, the first one excepted.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use super::{Decision, Scene, Weight, adopt, health, trust};
 use crate::model::{
@@ -12,25 +12,31 @@ use crate::model::{
     backup::{Backup, BackupId, BackupStatus},
     catalog::Catalog,
     condition::{Condition, Standing},
-    desired::CatchUp,
+    desired::{CatchUp, ServerState},
     reason::{Reason, Waiting},
     schedule::Schedule,
     time::Timestamp,
 };
 
 /// How late an instant may be answered under `catch_up = "skip"`.
-const SKIP_AFTER: Duration = Duration::from_secs(3600);
+const SKIP_AFTER: Duration = Duration::from_hours(1);
 
 /// The pause after the second failure in a row; it doubles with each further one.
-const BACK_OFF_FIRST: Duration = Duration::from_secs(5 * 60);
+const BACK_OFF_FIRST: Duration = Duration::from_mins(5);
+
+/// A foreign attempt counts as alive for as long as one of its kind may take.
+const FOREIGN_ALIVE: Duration = Duration::from_hours(24);
 
 /// The longest pause.
-const BACK_OFF_MAX: Duration = Duration::from_secs(6 * 3600);
+const BACK_OFF_MAX: Duration = Duration::from_hours(6);
 
 pub(super) fn decide(scene: &Scene<'_>) -> Decision {
     let Some(schedule) = &scene.entry.schedule else {
         return Decision::default();
     };
+    if scene.server.state == ServerState::Retired {
+        return Decision::wait(Waiting::Retired);
+    }
     let empty = Catalog::default();
     let catalog = scene.stored.catalog.known().unwrap_or(&empty);
     if let Some(waiting) = running(scene, catalog) {
@@ -44,35 +50,15 @@ pub(super) fn decide(scene: &Scene<'_>) -> Decision {
 
 /// A backup is due: take it, if that can be done here and now.
 fn start(scene: &Scene<'_>, catalog: &Catalog, due: Option<Timestamp>, reason: Reason) -> Decision {
-    if let Err(waiting) = trust::reachable(scene) {
-        // Why the server cannot be asked is a condition of its own.
-        let condition = Condition::new(Standing::Blocked, "a backup is due and cannot be taken");
-        // On another host than the server's, that is how it should be.
-        let elsewhere = matches!(waiting, Waiting::NotLocal { .. });
-        let conditions = if elsewhere {
-            Vec::new()
-        } else {
-            vec![condition]
-        };
-        return Decision {
-            conditions,
-            ..Decision::wait(waiting)
-        };
-    }
-    if let Some(waiting) = back_off(scene, catalog).or_else(|| future_id(scene, catalog)) {
-        return Decision {
-            conditions: health::of_obstacle(&waiting).into_iter().collect(),
-            ..Decision::wait(waiting)
-        };
-    }
-    if let Some(window) = &scene.entry.window
-        && !window.contains(scene.now, &scene.entry.zone)
-    {
-        return Decision::wait(Waiting::Window {
-            window: window.to_string(),
-        });
-    }
     let mut decision = Decision::default();
+    if let Some((standing, waiting)) = hindrance(scene, catalog) {
+        if let Some(standing) = standing {
+            let message = format!("a backup is due: {waiting}");
+            decision.conditions.push(Condition::new(standing, message));
+        }
+        decision.waiting.push(waiting);
+        return decision;
+    }
     let action = Action::TakeBackup {
         above: newest_id(catalog),
         due,
@@ -80,6 +66,27 @@ fn start(scene: &Scene<'_>, catalog: &Catalog, due: Option<Timestamp>, reason: R
     };
     decision.step(scene, action, reason, Weight::default());
     decision
+}
+
+/// Why a backup that is due cannot start, and how bad that is.
+fn hindrance(scene: &Scene<'_>, catalog: &Catalog) -> Option<(Option<Standing>, Waiting)> {
+    if let Err(waiting) = trust::reachable(scene) {
+        // On another host than the server's, that is how it should be.
+        let elsewhere = matches!(waiting, Waiting::NotLocal { .. });
+        return Some(((!elsewhere).then_some(Standing::Blocked), waiting));
+    }
+    if let Some(waiting) = future_id(scene, catalog) {
+        return Some((Some(Standing::Blocked), waiting));
+    }
+    if let Some(waiting) = back_off(scene, catalog) {
+        return Some((Some(Standing::Progressing), waiting));
+    }
+    let window = scene.entry.window.as_ref()?;
+    let waiting = Waiting::Window {
+        window: window.to_string(),
+    };
+    let closed = !window.contains(scene.now, &scene.entry.zone);
+    closed.then_some((Some(Standing::Progressing), waiting))
 }
 
 fn due(
@@ -108,7 +115,7 @@ fn due(
         .backups
         .iter()
         .filter(counted)
-        .filter_map(|b| started(scene, b));
+        .filter_map(|backup| scene.started(backup));
     let newest = starts.max();
     if newest.is_some_and(|start| start >= since) {
         return Err(next());
@@ -128,10 +135,18 @@ fn due(
     Ok((Some(since), reason))
 }
 
-/// Drift that only a new backup heals.
+/// Drift that only a new backup heals. It makes one backup due: while a newer one than the newest good is not good yet, or never
+/// will be, the schedule alone decides.
 fn irreparable(scene: &Scene<'_>, catalog: &Catalog) -> Option<Reason> {
     let facts = scene.postgres.known()?;
     let newest = catalog.newest_good()?;
+    let tried = |backup: &&Backup| {
+        let counts = backup.status != BackupStatus::Failed && backup.id != newest.id;
+        counts && scene.started(backup) >= scene.started(newest)
+    };
+    if catalog.backups.iter().any(|backup| tried(&backup)) {
+        return None;
+    }
     if newest
         .system_id
         .is_some_and(|system| system != facts.system_id)
@@ -140,13 +155,9 @@ fn irreparable(scene: &Scene<'_>, catalog: &Catalog) -> Option<Reason> {
             system: facts.system_id,
         });
     }
-    if newest
-        .major()
-        .is_some_and(|major| major != facts.version / 10_000)
-    {
-        return Some(Reason::NewMajor {
-            major: facts.version / 10_000,
-        });
+    let major = facts.version / 10_000;
+    if newest.major().is_some_and(|backed_up| backed_up != major) {
+        return Some(Reason::NewMajor { major });
     }
     let gap = health::gap(scene, catalog, newest, facts)?;
     Some(Reason::Gap {
@@ -157,7 +168,9 @@ fn irreparable(scene: &Scene<'_>, catalog: &Catalog) -> Option<Reason> {
 
 /// An attempt that lives: ours or somebody else's.
 fn running(scene: &Scene<'_>, catalog: &Catalog) -> Option<Waiting> {
-    let attempts = scene.stored.attempts.known()?;
+    // Which attempts are ours may be unknown; that something runs is known all the same.
+    let none = BTreeMap::new();
+    let attempts = scene.stored.attempts.known().unwrap_or(&none);
     let alive = attempts
         .iter()
         .find(|(_, (attempt, life))| !adopt::is_dead(scene, attempt, *life));
@@ -167,26 +180,17 @@ fn running(scene: &Scene<'_>, catalog: &Catalog) -> Option<Waiting> {
             since: attempt.started_at,
         });
     }
-    // A foreign attempt counts as alive for as long as one of its kind may take.
-    const FOREIGN_ALIVE: Duration = Duration::from_secs(86_400);
-    let foreign = catalog.backups.iter().find(|backup| {
-        let recent = started(scene, backup).is_some_and(|at| scene.now.since(at) < FOREIGN_ALIVE);
-        backup.status == BackupStatus::Started && recent && !attempts.contains_key(&backup.id)
-    })?;
-    let since = started(scene, foreign)?;
-    Some(Waiting::ForeignAttempt {
-        backup: foreign.id.clone(),
-        since,
-    })
-}
-
-/// When a backup was started, by the clock of whoever chose its id.
-fn started(scene: &Scene<'_>, backup: &Backup) -> Option<Timestamp> {
-    let by_id = backup
-        .id
-        .local_time()
-        .and_then(|local| scene.entry.zone.instant(local));
-    by_id.or(backup.begin_time)
+    let started = catalog.backups.iter().filter(|backup| {
+        backup.status == BackupStatus::Started && !attempts.contains_key(&backup.id)
+    });
+    let mut recent = started.filter_map(|backup| {
+        let since = scene.started(backup)?;
+        (scene.now.since(since) < FOREIGN_ALIVE).then(|| Waiting::ForeignAttempt {
+            backup: backup.id.clone(),
+            since,
+        })
+    });
+    recent.next()
 }
 
 fn back_off(scene: &Scene<'_>, catalog: &Catalog) -> Option<Waiting> {
@@ -198,21 +202,15 @@ fn back_off(scene: &Scene<'_>, catalog: &Catalog) -> Option<Waiting> {
     let pause = BACK_OFF_FIRST
         .saturating_mul(2_u32.saturating_pow(doublings))
         .min(BACK_OFF_MAX);
-    let last = started(scene, in_a_row.first()?)?;
+    let last = scene.started(in_a_row.first()?)?;
     let until = last + pause;
     (scene.now < until).then_some(Waiting::BackOff { until, failures })
 }
 
 /// The newest id of a catalog that is a time: what a new id must be above.
 pub fn newest_id(catalog: &Catalog) -> Option<BackupId> {
-    let known = catalog.backups.iter().map(|backup| &backup.id);
-    let unreadable = catalog.unreadable.keys();
-    let orphans = catalog.orphans.iter().map(|orphan| &orphan.id);
     // A directory that is no backup's (`lost+found`) must not raise every later id.
-    let named = known
-        .chain(unreadable)
-        .chain(orphans)
-        .filter(|id| id.local_time().is_some());
+    let named = catalog.ids().filter(|id| id.local_time().is_some());
     named.max().cloned()
 }
 
@@ -231,4 +229,177 @@ fn splay(scene: &Scene<'_>) -> Duration {
     }
     let text = format!("{}/{}", scene.server.name, scene.entry.destination);
     Duration::from_secs(u64::from(crc32fast::hash(text.as_bytes())) % span)
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::plan::testing::{stands, steps, waits};
+
+    #[test]
+    fn a_backup_is_due_once_for_every_instant() {
+        let due = "backup: due since 2026-11-20T02:00:00Z (0 2 * * *), last good ended ";
+        assert_eq!(
+            steps("schedule=0_2_*_*_* | done 33h"),
+            format!("{due}2026-11-19T03:00:00Z")
+        );
+        // However many were missed.
+        assert_eq!(
+            steps("schedule=0_2_*_*_* | done 9d"),
+            format!("{due}2026-11-11T12:00:00Z")
+        );
+        assert_eq!(
+            waits("schedule=0_2_*_*_* | done 9h"),
+            "next due 2026-11-21T02:00:00Z"
+        );
+        assert_eq!(
+            steps("schedule=0_2_*_*_* |"),
+            "backup: due since 2026-11-20T02:00:00Z (0 2 * * *), no good backup"
+        );
+        assert_eq!(steps("| done 9d"), "", "no schedule, no backups");
+    }
+
+    #[test]
+    fn a_backup_just_before_its_instant_is_enough_for_half_a_period() {
+        // It began at 01:00, an hour before it was due.
+        let text = "schedule=0_2_*_*_* | done 10h";
+        assert_eq!(steps(text), "");
+        assert_eq!(waits(text), "next due 2026-11-20T13:00:00Z");
+    }
+
+    #[test]
+    fn what_was_started_counts_whoever_did_and_however_it_went_on() {
+        for newest in ["started 1h", "waiting_for_wals 1h", "done 1h empty:"] {
+            let text = format!("schedule=0_2_*_*_* | done 9d | {newest}");
+            assert_eq!(steps(&text), "", "{newest}");
+        }
+        let text = "schedule=@hourly | done 9d | started 23h";
+        assert_eq!(
+            waits(text),
+            "23h was started elsewhere 2026-11-19T12:00:00Z"
+        );
+        let text = "schedule=@hourly | done 9d | started 26h | lose attempts";
+        assert!(
+            steps(text).starts_with("backup: due"),
+            "a day is long enough"
+        );
+        let text = "schedule=@hourly | done 9d | started 2h | lose attempts";
+        assert_eq!(steps(text), "", "whoever started it, it runs");
+    }
+
+    #[test]
+    fn a_start_is_the_later_of_the_ids_instant_and_postgresqls() {
+        // Its id is from a zone that is hours behind, or its server's clock is.
+        let text = "schedule=0_2_*_*_* | done 8h id:20261119T230000";
+        assert_eq!(steps(text), "");
+        let text = "schedule=0_2_*_*_* | done 12h id:20261120T030000";
+        assert_eq!(steps(text), "");
+    }
+
+    #[test]
+    fn a_missed_instant_may_be_skipped() {
+        let text = "schedule=0_2_*_*_* catchup=skip | done 9d";
+        assert_eq!(steps(text), "");
+        assert_eq!(waits(text), "next due 2026-11-21T02:00:00Z");
+        let text = "schedule=0_11_*_*_* catchup=skip | done 9d";
+        assert!(
+            steps(text).starts_with("backup: due"),
+            "an hour is not missed yet"
+        );
+    }
+
+    #[test]
+    fn a_splay_is_the_same_every_time() {
+        let text = "schedule=0_2_*_*_* splay=1h | done 9d";
+        assert_eq!(steps(text), steps(text));
+        let since = steps(text).split(' ').nth(3).map(str::to_owned);
+        assert!(since > Some("2026-11-20T02:00:00Z".to_owned()));
+        assert!(since < Some("2026-11-20T03:00:00Z".to_owned()));
+    }
+
+    #[test]
+    fn a_window_holds_back_what_is_due() {
+        let text = "schedule=0_2_*_*_* window=01:00-06:00 | done 9d";
+        assert_eq!(steps(text), "");
+        assert_eq!(waits(text), "due, starts within 01:00-06:00");
+        let told = "progressing: a backup is due: due, starts within 01:00-06:00";
+        assert_eq!(stands(text), told);
+        assert!(steps(&text.replace("06", "13")).starts_with("backup: due"));
+    }
+
+    #[test]
+    fn failures_back_off_but_for_the_first() {
+        let text = "schedule=@hourly | done 9d | failed 0h";
+        assert!(steps(text).starts_with("backup: due"));
+        let text = "schedule=@hourly | done 9d | failed 1h | failed 0h id:20261120T115800";
+        assert_eq!(steps(text), "");
+        assert_eq!(
+            waits(text),
+            "2 failed in a row, next try 2026-11-20T12:03:00Z"
+        );
+        let many: String = (0..9).fold(String::new(), |text, n| format!("{text} | failed {n}h"));
+        let text = format!("schedule=@hourly | done 9d{many}");
+        assert_eq!(
+            waits(&text),
+            "9 failed in a row, next try 2026-11-20T17:00:00Z"
+        );
+    }
+
+    #[test]
+    fn nothing_is_started_where_the_server_is_not() {
+        let text = "schedule=@hourly | done 9d | postgres remote";
+        assert_eq!(steps(text), "");
+        assert_eq!(waits(text), "PGDATA is not on this host: another host");
+        assert_eq!(stands(text), "converged: nothing to do");
+        let text = "schedule=@hourly | done 9d | lose server";
+        assert_eq!(steps(text), "");
+        assert!(
+            stands(text).contains("blocked: a backup is due: the server is unknown: no answer")
+        );
+        let text = "schedule=@hourly state=retired | done 9d";
+        assert_eq!(waits(text), "the server is retired");
+    }
+
+    #[test]
+    fn an_id_from_the_future_blocks_new_ones() {
+        let text = "schedule=@hourly | done 9d | failed 1h id:20271120T115800";
+        assert_eq!(steps(text), "");
+        assert_eq!(
+            stands(text),
+            "blocked: a backup is due: the id 20271120T115800 lies in the future"
+                .replace("20271120T115800", "1h")
+        );
+        let text = "schedule=@hourly | done 9d | orphan 1h named:lost+found";
+        assert!(steps(text).starts_with("backup: due"), "a name is no time");
+    }
+
+    #[test]
+    fn drift_that_cannot_be_undone_makes_one_backup_due() {
+        let lost = "schedule=0_2_*_*_* | wal 1:900-1002 1:1005-1010 | done 9h";
+        let due = "backup: WAL gap of 2 from 0000000100000003000000EB";
+        assert_eq!(steps(lost), due);
+        assert_eq!(
+            steps(&format!("{lost} | waiting_for_wals 1h")),
+            "",
+            "one is enough"
+        );
+        assert_eq!(
+            steps(&format!("{lost} | done 1h empty:")),
+            "",
+            "one is enough"
+        );
+        assert_eq!(
+            steps(&format!("{lost} | done 1h begin:1005")),
+            "",
+            "it is healed"
+        );
+        assert_eq!(
+            steps(&format!("{lost} | failed 1h")),
+            due,
+            "a failed one heals nothing"
+        );
+        let text = "schedule=0_2_*_*_* | done 9h | postgres v:19";
+        assert_eq!(steps(text), "backup: PostgreSQL is now 19");
+        let text = "schedule=0_2_*_*_* | done 9h sys:2";
+        assert_eq!(steps(text), "backup: new system identifier 1");
+    }
 }

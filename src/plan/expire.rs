@@ -3,15 +3,21 @@
 //! Deletes are ordered dependents first, then oldest first, WAL last: killed half-way, what remains is still usable. The budget trims the
 //! newest candidates; what it withholds is listed.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use super::{Budget, Decision, Scene, Step, Weight, segments_in, trust};
 use crate::model::{
     action::Action,
     backup::{Backup, BackupId, BackupStatus},
-    catalog::Catalog,
-    judge::{self, Facts, Fate, Rule, Verdicts},
+    catalog::{Catalog, Orphan},
+    condition::{Condition, Standing},
+    judge::{self, Facts, Fate, Rule, Verdict, Verdicts},
+    observed::Knowledge,
     reason::{Reason, Waiting},
+    record::Tombstone,
     recovery::{RecoveryWindow, recovery_window},
     semantics::SAFE,
     time::Timestamp,
@@ -19,10 +25,10 @@ use crate::model::{
 };
 
 /// The rolling span that the budget is counted over.
-const BUDGET_SPAN: Duration = Duration::from_secs(86_400);
+const BUDGET_SPAN: Duration = Duration::from_hours(24);
 
-/// The judgement on every backup.
-pub(super) fn judge(scene: &Scene<'_>) -> Verdicts {
+/// The judgement on every backup. What should be kept is protected, whether it carries its annotation yet or not.
+pub(super) fn judge(scene: &Scene<'_>, protected: BTreeMap<BackupId, Reason>) -> Verdicts {
     let Some(catalog) = scene.stored.catalog.known() else {
         return Verdicts::default();
     };
@@ -30,32 +36,36 @@ pub(super) fn judge(scene: &Scene<'_>) -> Verdicts {
         policy: scene.entry.retention,
         minimum_redundancy: scene.entry.minimum_redundancy,
     };
-    let facts = Facts::at(trust::expiry_now(scene)).in_zone(&scene.entry.zone);
+    let at = trust::expiry_now(scene);
+    let facts = Facts {
+        protected,
+        ..Facts::at(at).in_zone(&scene.entry.zone)
+    };
     judge::judge(catalog, &rule, &facts, SAFE)
 }
 
-/// How many backups may be deleted in 24 hours, and how many were.
+/// How many backups may be deleted in 24 hours, and how many were, or were begun.
 pub(super) fn budget(scene: &Scene<'_>) -> Budget {
-    let now = trust::expiry_now(scene);
-    let used = scene.stored.tombstones.known().map_or(0, |tombstones| {
-        let recent = |at: Timestamp| now.since(at) < BUDGET_SPAN;
-        tombstones
-            .iter()
-            .filter(|tombstone| recent(tombstone.at))
-            .count()
-    });
-    let present = scene
-        .stored
-        .catalog
-        .known()
-        .map_or(0, |catalog| catalog.backups.len());
+    let gone = recently_deleted(scene);
+    let backups = scene.stored.catalog.known().into_iter();
+    let present = backups.flat_map(|catalog| &catalog.backups);
+    let untouched = present.filter(|backup| !gone.contains(&backup.id)).count();
     let limits = scene.entry.deletes;
     let percent = usize::try_from(limits.percent_max).unwrap_or(usize::MAX);
-    let share = (present + used).saturating_mul(percent) / 100;
+    let share = (untouched + gone.len()).saturating_mul(percent) / 100;
     Budget {
         allowed: limits.backups_max.min(share.max(1)),
-        used,
+        used: gone.len(),
     }
+}
+
+/// The backups that the budget counts already.
+fn recently_deleted<'a>(scene: &Scene<'a>) -> BTreeSet<&'a BackupId> {
+    let now = trust::expiry_now(scene);
+    let tombstones = scene.stored.tombstones.known().into_iter().flatten();
+    // One from the future counts too: somebody's clock is wrong, perhaps ours.
+    let recent = tombstones.filter(|tombstone| now.since(tombstone.at) < BUDGET_SPAN);
+    recent.map(|tombstone| &tombstone.backup).collect()
 }
 
 pub(super) fn decide(scene: &Scene<'_>, verdicts: &Verdicts, budget: Budget) -> Decision {
@@ -63,57 +73,45 @@ pub(super) fn decide(scene: &Scene<'_>, verdicts: &Verdicts, budget: Budget) -> 
     let Some(catalog) = scene.stored.catalog.known() else {
         return decision;
     };
-    let mut left = budget.left();
-    let begun = begun(scene, catalog);
-    for backup in &begun {
-        let weight = Weight {
-            bytes: backup.stored_bytes(),
-            segments: 0,
-        };
-        decision.step(
-            scene,
-            delete(catalog, &backup.id),
-            Reason::DeleteBegun,
-            weight,
-        );
-    }
-    for (backup, reason) in candidates(scene, catalog, verdicts) {
-        if begun.contains(&backup) {
-            continue;
-        }
-        if left == 0 {
-            let waiting = Waiting::Budget {
-                backup: backup.id.clone(),
-                allowed: budget.allowed,
-            };
-            decision.waiting.push(waiting);
-            continue;
-        }
-        left -= 1;
-        let action = delete(catalog, &backup.id);
-        let weight = Weight {
-            bytes: backup.stored_bytes(),
-            segments: 0,
-        };
-        decision.step(scene, action, reason, weight);
-    }
+    backups(scene, catalog, verdicts, budget, &mut decision);
     orphans(scene, catalog, &mut decision);
     wal(scene, catalog, verdicts, &mut decision);
     decision
 }
 
-/// Backups whose deletion was begun and not ended: they are in the budget already.
-fn begun<'a>(scene: &Scene<'_>, catalog: &'a Catalog) -> Vec<&'a Backup> {
-    let Some(tombstones) = scene.stored.tombstones.known() else {
-        return Vec::new();
-    };
-    let is_begun = |backup: &&Backup| {
-        backup.keep.is_none()
-            && tombstones
-                .iter()
-                .any(|tombstone| tombstone.backup == backup.id)
-    };
-    catalog.backups.iter().filter(is_begun).collect()
+fn backups(
+    scene: &Scene<'_>,
+    catalog: &Catalog,
+    verdicts: &Verdicts,
+    budget: Budget,
+    decision: &mut Decision,
+) {
+    let counted = recently_deleted(scene);
+    let mut left = budget.left();
+    let mut withheld = 0;
+    for (backup, reason) in candidates(scene, catalog, verdicts) {
+        let free = counted.contains(&backup.id);
+        if left == 0 && !free {
+            withheld += 1;
+            decision.waiting.push(Waiting::Budget {
+                backup: backup.id.clone(),
+                allowed: budget.allowed,
+            });
+            continue;
+        }
+        left -= usize::from(!free);
+        let weight = Weight {
+            bytes: backup.stored_bytes(),
+            segments: 0,
+        };
+        let action = delete(catalog, &backup.id);
+        decision.step(scene, action, reason, weight);
+    }
+    if withheld > 0 {
+        let message = format!("{withheld} to delete when the budget allows it");
+        let condition = Condition::new(Standing::Progressing, message);
+        decision.conditions.push(condition);
+    }
 }
 
 /// The deletion of a backup as it was read.
@@ -131,64 +129,77 @@ fn candidates<'a>(
     catalog: &'a Catalog,
     verdicts: &Verdicts,
 ) -> Vec<(&'a Backup, Reason)> {
-    let expired = catalog.backups.iter().filter_map(|backup| {
+    // What an attempt left is settled before it is judged.
+    let settled = |backup: &&'a Backup| !scene.has_attempt(&backup.id);
+    let reason = |backup: &'a Backup| {
         let verdict = verdicts.get(&backup.id)?;
-        let reason = verdict.reasons.first()?.clone();
-        (verdict.fate == Fate::Expire).then_some((backup, reason))
-    });
-    let failed = catalog
+        let expired = (verdict.fate == Fate::Expire).then(|| verdict.reasons.first().cloned());
+        let reason = expired.flatten();
+        let reason = reason.or_else(|| begun(scene, catalog, backup));
+        let reason = reason.or_else(|| failed_long_ago(scene, backup, verdict));
+        Some((backup, reason?))
+    };
+    let mut candidates: Vec<_> = catalog
         .backups
         .iter()
-        .filter_map(|backup| failed_long_ago(scene, backup));
-    let mut candidates: Vec<_> = expired.chain(failed).collect();
-    candidates.sort_by(|(a, _), (b, _)| a.id.cmp(&b.id));
+        .filter(settled)
+        .filter_map(reason)
+        .collect();
     // An incremental goes before what it builds on: half-way, no chain lacks its beginning.
-    candidates.sort_by_key(|(backup, _)| std::cmp::Reverse(depth(catalog, backup)));
+    candidates.sort_by_cached_key(|(backup, _)| {
+        let depth = depth(catalog, backup);
+        (std::cmp::Reverse(depth), backup.id.clone())
+    });
     candidates
 }
 
-/// How many backups a backup builds on.
+/// A deletion that was begun and interrupted goes on. What is still whole was not begun in earnest, and is judged like any other.
+fn begun(scene: &Scene<'_>, catalog: &Catalog, backup: &Backup) -> Option<Reason> {
+    let tombstones = scene.stored.tombstones.known()?;
+    let version = catalog.versions.get(&backup.id);
+    let told = |tombstone: &Tombstone| {
+        tombstone.backup == backup.id && Some(&tombstone.epitaph.version) == version
+    };
+    let in_part = backup.status == BackupStatus::Done
+        && backup.keep.is_none()
+        && backup.missing_archive().is_some();
+    (in_part && tombstones.iter().any(told)).then_some(Reason::DeleteBegun)
+}
+
+/// How many backups a chain has up to this one.
 fn depth(catalog: &Catalog, backup: &Backup) -> usize {
     let parent = |backup: &&Backup| backup.parent.as_ref().and_then(|id| catalog.backup(id));
     // A circle cannot be followed for ever.
     std::iter::successors(Some(backup), parent)
         .take(catalog.backups.len())
         .count()
-        - 1
 }
 
-fn failed_long_ago<'a>(scene: &Scene<'_>, backup: &'a Backup) -> Option<(&'a Backup, Reason)> {
+fn failed_long_ago(scene: &Scene<'_>, backup: &Backup, verdict: &Verdict) -> Option<Reason> {
     let after = scene.entry.failed_after?;
-    let is_ours = scene.stored.attempts.known()?.contains_key(&backup.id);
-    let since = backup.end_time.or(backup.begin_time).or_else(|| {
-        backup
-            .id
-            .local_time()
-            .and_then(|local| scene.entry.zone.instant(local))
-    })?;
+    let since = backup.end_time.or_else(|| scene.started(backup))?;
     let old = trust::expiry_now(scene).since(since) > after;
-    let may_go = backup.status == BackupStatus::Failed && backup.keep.is_none() && !is_ours && old;
-    may_go.then_some((backup, Reason::FailedLongAgo { since }))
+    let judged = backup.status == BackupStatus::Failed && verdict.fate != Fate::Protect;
+    (judged && old).then_some(Reason::FailedLongAgo { since })
 }
 
+/// Objects without a `backup.info` under the id of a backup. A directory of another name is no backup's, and left alone.
 fn orphans(scene: &Scene<'_>, catalog: &Catalog, decision: &mut Decision) {
     let Some(after) = scene.entry.orphans_after else {
         return;
     };
-    let attempts = scene.stored.attempts.known();
-    for orphan in &catalog.orphans {
-        let is_ours = attempts.is_some_and(|attempts| attempts.contains_key(&orphan.id));
-        let uploads = scene
-            .stored
-            .uploads
-            .iter()
-            .filter(|upload| upload.backup == orphan.id);
-        let newest = uploads
-            .map(|upload| upload.begun_at)
-            .chain([orphan.newest])
-            .max();
-        let newest = newest.unwrap_or(orphan.newest);
-        if is_ours || trust::expiry_now(scene).since(newest) <= after {
+    let candidates = catalog.orphans.iter().filter(|orphan| {
+        let is_id = orphan.id.local_time().is_some();
+        is_id && orphan.keep.is_none() && !scene.has_attempt(&orphan.id)
+    });
+    for orphan in candidates {
+        let Some(newest) = newest_sign(scene, orphan) else {
+            let why = scene.stored.uploads.unknown().map(|f| f.message.as_str());
+            let waiting = trust::unknown("what is being uploaded", why.unwrap_or_default());
+            decision.waiting.push(waiting);
+            return;
+        };
+        if trust::expiry_now(scene).since(newest) <= after {
             continue;
         }
         let action = Action::DeleteOrphan {
@@ -199,13 +210,22 @@ fn orphans(scene: &Scene<'_>, catalog: &Catalog, decision: &mut Decision) {
             bytes: orphan.bytes,
             segments: 0,
         };
-        decision.step(
-            scene,
-            action,
-            Reason::OrphanedSince { since: newest },
-            weight,
-        );
+        let reason = Reason::OrphanedSince { since: newest };
+        decision.step(scene, action, reason, weight);
     }
+}
+
+/// When something of an orphan was last written or sent; `None` if uploads are unknown.
+fn newest_sign(scene: &Scene<'_>, orphan: &Orphan) -> Option<Timestamp> {
+    let none = Vec::new();
+    let uploads = match &scene.stored.uploads {
+        Knowledge::Known(uploads) => uploads,
+        Knowledge::Absent => &none,
+        Knowledge::Unknown(_) => return None,
+    };
+    let own = uploads.iter().filter(|upload| upload.backup == orphan.id);
+    let begun = own.map(|upload| upload.begun_at);
+    begun.chain([orphan.newest]).max()
 }
 
 /// WAL that nothing needs once the steps decided so far are done. What the budget withholds keeps its WAL.
@@ -266,4 +286,171 @@ pub(super) fn windows(
         recovery_window(catalog, &all)
     };
     (of(catalog), of(&remaining(catalog, steps)))
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::plan::testing::{World, stands, steps, waits};
+
+    #[test]
+    fn the_oldest_goes_first_and_wal_last() {
+        assert_eq!(
+            steps("retention=2x | done 1d | done 8d | done 15d | done 22d"),
+            "delete 22d: outside REDUNDANCY 2; 2 newer are good\n\
+             delete 15d: outside REDUNDANCY 2; 2 newer are good\n\
+             delete WAL of 919: no retained backup needs it"
+        );
+        assert_eq!(
+            steps("retention=2x | done 1d | done 8d | wal 1:920-1010"),
+            ""
+        );
+    }
+
+    #[test]
+    fn the_budget_trims_the_newest() {
+        let text = "retention=1x budget=2/100 | done 1d | done 8d | done 9d | done 10d";
+        assert_eq!(
+            steps(text),
+            "delete 10d: outside REDUNDANCY 1; 1 newer is good\n\
+             delete 9d: outside REDUNDANCY 1; 1 newer is good\n\
+             delete WAL of 919: no retained backup needs it"
+        );
+        assert_eq!(waits(text), "8d: the delete budget of 2 is used up");
+        assert!(stands(text).contains("progressing: 1 to delete when the budget allows it"));
+    }
+
+    #[test]
+    fn the_budget_is_a_share_but_always_one() {
+        let budget = |text: &str| {
+            let plan = World::parse(text).plan();
+            let budget = plan.targets.values().next().expect("one").budget;
+            (budget.allowed, budget.used)
+        };
+        let ten: String = (1..11).fold(String::new(), |text, day| format!("{text} | done {day}d"));
+        assert_eq!(budget(&format!("budget=5/25 {ten}")), (2, 0));
+        assert_eq!(budget(&format!("budget=5/9 {ten}")), (1, 0));
+        assert_eq!(budget(&format!("budget=0/50 {ten}")), (0, 0));
+        assert_eq!(
+            budget(&format!(
+                "budget=9/50 {ten} | tombstone 2h of:x | tombstone 23h of:y"
+            )),
+            (6, 2)
+        );
+        assert_eq!(
+            budget(&format!("budget=9/50 {ten} | tombstone 25h of:x")),
+            (5, 0)
+        );
+        let twice = "tombstone 2h of:1d | tombstone 1h of:1d | tombstone -1h of:x";
+        assert_eq!(
+            budget(&format!("budget=9/50 {ten} | {twice}")),
+            (5, 2),
+            "each backup once"
+        );
+        // The store's clock is an hour behind: by it, the day is not over.
+        assert_eq!(
+            budget(&format!(
+                "budget=9/50 {ten} | store 1h | tombstone 24h of:x"
+            )),
+            (5, 1)
+        );
+    }
+
+    #[test]
+    fn what_was_announced_is_not_charged_again() {
+        let text = "retention=1x budget=1/100 | done 1d | done 8d | done 9d | tombstone 1h of:8d";
+        assert!(steps(text).starts_with("delete 8d: outside"));
+        assert_eq!(waits(text), "9d: the delete budget of 1 is used up");
+    }
+
+    #[test]
+    fn a_delete_that_was_begun_goes_on() {
+        let text = "retention=9x | done 1d | done 8d empty: | tombstone 3d of:8d";
+        assert_eq!(steps(text), "delete 8d: its deletion was interrupted");
+        let whole = text.replace(" empty:", "");
+        assert_eq!(steps(&whole), "", "what is whole is judged like any other");
+        let another = text.replace("of:8d", "of:8d version:other");
+        assert_eq!(steps(&another), "", "it came back under an old id");
+        let kept = text.replace("empty:", "empty: keep:full");
+        assert_eq!(steps(&kept), "");
+    }
+
+    #[test]
+    fn what_failed_long_ago_goes() {
+        let text = "failed=7d | done 1d | failed 8d | failed 6d | done 9d empty:";
+        assert_eq!(steps(text), "delete 8d: failed, begun 2026-11-12T12:00:00Z");
+        assert_eq!(
+            steps("| done 1d | failed 80d"),
+            "",
+            "unless nobody says when"
+        );
+        assert_eq!(steps("failed=7d | done 1d | failed 8d keep:full"), "");
+        assert!(
+            steps("failed=7d | done 1d | failed 8d | attempt 8d dead").starts_with("abandon 8d")
+        );
+        assert_eq!(
+            steps("failed=7d | done 1d | failed 8d | attempt 8d alive"),
+            ""
+        );
+    }
+
+    #[test]
+    fn orphans_go_when_nobody_has_touched_them_for_long() {
+        let text = "orphans=14d | done 1d | orphan 20d | orphan 13d";
+        let gone = "delete orphan 20d: no backup.info, untouched since 2026-10-31T12:00:00Z";
+        assert_eq!(steps(text), gone);
+        assert_eq!(
+            steps(&format!("{text} | upload 15d of:20d")),
+            gone.replace("10-31", "11-05")
+        );
+        for more in [
+            "upload 3d of:20d",
+            "attempt 20d alive",
+            "lose uploads",
+            "store 7d",
+        ] {
+            assert_eq!(steps(&format!("{text} | {more}")), "", "{more}");
+        }
+        assert_eq!(steps("orphans=14d | done 1d | orphan 20d keep"), "");
+        assert_eq!(
+            steps("orphans=14d | done 1d | orphan 20d named:lost+found"),
+            ""
+        );
+        assert_eq!(steps("| done 1d | orphan 20d"), "");
+    }
+
+    #[test]
+    fn expiry_is_judged_by_the_earlier_clock() {
+        let mut world = World::parse("retention=7d | done 6d | done 8d | done 9d");
+        assert_eq!(world.plan().steps.len(), 2, "a backup and its WAL");
+        world.now = world.now + std::time::Duration::from_hours(24 * 300);
+        assert_eq!(world.plan().steps.len(), 2, "no more than by the store's");
+    }
+
+    #[test]
+    fn one_attempt_or_deletes() {
+        let text = "schedule=0_2_*_*_* retention=1x rule=month:12 | done 2d | done 9d";
+        assert_eq!(
+            steps(text),
+            "keep 9d: first of the month, kept 12 months\n\
+             backup: due since 2026-11-20T02:00:00Z (0 2 * * *), last good ended 2026-11-18T12:00:00Z"
+        );
+        let text = "schedule=0_2_*_*_* retention=1x | done 2d | done 9d";
+        assert_eq!(waits(text), "the rest follows when the backup is done");
+        let plan = World::parse(text).plan();
+        let target = plan.targets.values().next().expect("one");
+        assert_eq!(target.window, target.window_after, "nothing is gone yet");
+    }
+
+    #[test]
+    fn a_mode_withholds_and_says_so() {
+        let text = "mode=additive schedule=0_2_*_*_* retention=1x | done 2d | done 9d";
+        assert!(steps(text).starts_with("backup: due"));
+        assert_eq!(
+            waits(text),
+            "mode is additive: would delete 9d\nmode is additive: would delete WAL"
+        );
+        let text = text.replace("additive", "observe");
+        assert_eq!(steps(&text), "");
+        assert_eq!(stands(&text), "blocked: mode is observe: 3 withheld");
+    }
 }

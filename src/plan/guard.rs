@@ -11,7 +11,7 @@ use crate::model::{
     action::{Action, Effect, WalSpan},
     backup::{Backup, BackupId, BackupStatus, KeepTarget},
     catalog::{Catalog, WalArchive},
-    desired::Server,
+    desired::{Mode, Server},
     names::DestinationName,
     observed::{Knowledge, Observed, Stored},
     time::Timestamp,
@@ -104,6 +104,15 @@ pub enum Violation {
     /// No good backup would be left to go with the WAL.
     #[error("WAL would be deleted although no good backup stays")]
     WalWithoutBackup,
+    /// The objects are not known to be an orphan's, or somebody may still be writing them.
+    #[error("{0} is not known to be an orphan")]
+    NotOrphaned(BackupId),
+    /// The keep was set by somebody else, or its time has not come.
+    #[error("the keep of {0} is not ours to release now")]
+    NotReleasable(BackupId),
+    /// The server's mode forbids it.
+    #[error("mode is {0}")]
+    Mode(Mode),
 }
 
 /// Who asks for the deletes: a policy, or a person who names each backup.
@@ -123,7 +132,7 @@ pub fn guard(
     asked: Asked,
     now: Timestamp,
 ) -> Guarded {
-    let mut refusals = Vec::new();
+    let mut refusals = within_mode(&mut plan, server.mode, asked);
     let destinations: BTreeSet<DestinationName> = plan
         .steps
         .iter()
@@ -141,6 +150,7 @@ pub fn guard(
             stored: observed.destinations.get(&destination),
             observed,
             steps: &steps,
+            kept: kept(&plan, &destination),
             minimum: usize::try_from(minimum).unwrap_or(usize::MAX),
             asked,
             now,
@@ -162,6 +172,32 @@ pub fn guard(
     Guarded { plan, refusals }
 }
 
+/// Takes out what the server's mode forbids: it may have changed since the plan was saved. A person who names a backup is no policy.
+fn within_mode(plan: &mut Plan, mode: Mode, asked: Asked) -> Vec<Refusal> {
+    let forbidden = |step: &Step| asked == Asked::ByPolicy && !mode.allows(step.action.effect());
+    let refused: BTreeSet<_> = plan
+        .steps
+        .iter()
+        .filter(|step| forbidden(step))
+        .map(|step| step.destination.clone())
+        .collect();
+    plan.steps.retain(|step| !forbidden(step));
+    let refusal = |destination| Refusal {
+        destination,
+        violation: Violation::Mode(mode),
+    };
+    refused.into_iter().map(refusal).collect()
+}
+
+/// The backups that the plan itself keeps.
+fn kept<'a>(plan: &'a Plan, destination: &DestinationName) -> BTreeSet<&'a BackupId> {
+    let of = |step: &&Step| {
+        step.destination == *destination && matches!(step.action, Action::SetKeep { .. })
+    };
+    let keeps = plan.steps.iter().filter(of);
+    keeps.filter_map(|step| step.action.backup()).collect()
+}
+
 fn destructive<'a>(plan: &'a Plan, destination: &DestinationName) -> Vec<&'a Step> {
     let of = |step: &&Step| {
         step.destination == *destination && step.action.effect() == Effect::Destructive
@@ -173,6 +209,7 @@ struct Inspection<'a> {
     stored: Option<&'a Stored>,
     observed: &'a Observed,
     steps: &'a [&'a Step],
+    kept: BTreeSet<&'a BackupId>,
     minimum: usize,
     asked: Asked,
     now: Timestamp,
@@ -193,6 +230,10 @@ impl Inspection<'_> {
         for id in self.deleted() {
             violations.extend(self.on_backup(stored, catalog, id));
         }
+        for step in self.steps {
+            violations.extend(on_orphan(stored, catalog, &step.action));
+            violations.extend(self.on_release(stored, &step.action));
+        }
         violations.extend(self.on_redundancy(catalog));
         violations.extend(self.on_wal(catalog));
         violations
@@ -207,6 +248,8 @@ impl Inspection<'_> {
             "the record of attempts",
         ));
         if self.asked == Asked::ByPolicy {
+            let silent = self.observed.postgres.unknown().is_some();
+            violations.extend(unknown(silent, "the server"));
             let tombstones = stored.tombstones.unknown().is_some();
             violations.extend(unknown(tombstones, "the record of deletes"));
             violations.extend(unknown(
@@ -249,7 +292,7 @@ impl Inspection<'_> {
             return vec![Violation::NoSuchBackup(id.clone())];
         };
         let mut violations = Vec::new();
-        if backup.keep.is_some() {
+        if backup.keep.is_some() || self.kept.contains(id) {
             violations.push(Violation::Kept(id.clone()));
         }
         let attempted = stored
@@ -277,13 +320,24 @@ impl Inspection<'_> {
         let deleted = self.deleted();
         let child = catalog.backups.iter().find(|other| {
             let builds = other.parent.as_ref() == Some(id) || backup.children.contains(&other.id);
-            builds && !deleted.contains(&other.id)
+            builds && !is_nothing(other) && !deleted.contains(&other.id)
         });
         violations.extend(child.map(|child| Violation::Parent {
             parent: id.clone(),
             child: child.id.clone(),
         }));
         violations
+    }
+
+    fn on_release(&self, stored: &Stored, action: &Action) -> Option<Violation> {
+        let Action::ReleaseKeep { backup } = action else {
+            return None;
+        };
+        let records = stored.keep_records.known();
+        let until = records.and_then(|records| records.get(backup)?.until);
+        let ended = until.is_some_and(|until| until <= self.now);
+        let ours = ended || self.asked == Asked::ByName;
+        (!ours).then(|| Violation::NotReleasable(backup.clone()))
     }
 
     fn on_redundancy(&self, catalog: &Catalog) -> Vec<Violation> {
@@ -328,9 +382,7 @@ impl Inspection<'_> {
             return Vec::new();
         }
         let deleted = self.deleted();
-        let stays = |backup: &&Backup| {
-            backup.status != BackupStatus::Failed && !deleted.contains(&backup.id)
-        };
+        let stays = |backup: &&Backup| !is_nothing(backup) && !deleted.contains(&backup.id);
         let staying: Vec<&Backup> = catalog.backups.iter().filter(stays).collect();
         let mut violations = Vec::new();
         let good =
@@ -346,6 +398,30 @@ impl Inspection<'_> {
         );
         violations
     }
+}
+
+/// Whether what is deleted as an orphan is one: unnamed, unkept, and nothing younger than what was judged.
+fn on_orphan(stored: &Stored, catalog: &Catalog, action: &Action) -> Option<Violation> {
+    let Action::DeleteOrphan { backup, newest } = action else {
+        return None;
+    };
+    let mut orphans = catalog.orphans.iter();
+    let orphan = orphans.find(|orphan| orphan.id == *backup);
+    let untouched = orphan.is_some_and(|o| o.keep.is_none() && o.newest <= *newest);
+    let named = catalog.backup(backup).is_some() || catalog.unreadable.contains_key(backup);
+    let attempted = stored
+        .attempts
+        .known()
+        .is_some_and(|all| all.contains_key(backup));
+    let sending = match &stored.uploads {
+        Knowledge::Known(uploads) => uploads
+            .iter()
+            .any(|upload| upload.backup == *backup && upload.begun_at > *newest),
+        Knowledge::Absent => false,
+        Knowledge::Unknown(_) => true,
+    };
+    let is_orphan = untouched && !named && !attempted && !sending;
+    (!is_orphan).then(|| Violation::NotOrphaned(backup.clone()))
 }
 
 /// Whether spans hold a segment that a backup needs, on its own timeline or on one that descends from it.
@@ -378,15 +454,27 @@ enum Branches {
     All,
 }
 
-/// Whether archives and WAL of a backup are all there, told in the simplest way.
+/// Whether nobody can restore from it, nor ever will.
+fn is_nothing(backup: &Backup) -> bool {
+    matches!(backup.status, BackupStatus::Failed | BackupStatus::Empty)
+}
+
+/// Whether archives and WAL of a backup are all there, told in the simplest way: each segment on the timeline that it began or ended on.
 fn is_whole(catalog: &Catalog, backup: &Backup) -> bool {
     let (Some(begin), Some(end)) = (backup.begin_wal, backup.end_wal) else {
         return false;
     };
     let size = backup.segment_size;
-    let until = catalog
-        .wal
-        .contiguous_until(begin.timeline, begin.number(size));
-    let wal = until.is_some_and(|until| until >= end.number(size));
-    backup.missing_archive().is_none() && wal
+    let mut next = begin.number(size);
+    while next <= end.number(size) {
+        let on = |timeline| catalog.wal.contiguous_until(timeline, next);
+        let Some(until) = on(begin.timeline).max(on(end.timeline)) else {
+            return false;
+        };
+        next = until.next();
+    }
+    backup.missing_archive().is_none()
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,8 +3,6 @@
 //! A gap needs no second look: PostgreSQL archives in order, and the server is asked before the archive is listed. Whatever lies before the
 //! last segment that it calls archived has been acknowledged; if the listing does not show it, it is gone.
 
-use std::collections::BTreeSet;
-
 use super::{Decision, Scene, trust};
 use crate::model::{
     backup::{Backup, BackupStatus},
@@ -12,7 +10,6 @@ use crate::model::{
     condition::{Condition, Standing},
     desired::WalCheck,
     observed::{ArchiveMode, Knowledge, ServerFacts},
-    reason::Waiting,
     recovery::RecoveryWindow,
     time::{Span, Timestamp},
     timeline::{TimelineHistory, TimelineId},
@@ -27,18 +24,17 @@ pub(super) struct Gap {
 
 /// How things stand, apart from what there is to do.
 pub(super) fn assess(scene: &Scene<'_>) -> Decision {
-    let mut conditions = Vec::new();
+    let blocked = |message| Condition::new(Standing::Blocked, message);
+    let mut conditions: Vec<_> = trust::unknown_records(scene)
+        .map(|waiting| blocked(waiting.to_string()))
+        .collect();
     match &scene.stored.catalog {
-        Knowledge::Unknown(failure) => {
-            let message = format!("cannot read the catalog: {failure}");
-            conditions.push(Condition::new(Standing::Blocked, message));
-        }
-        Knowledge::Absent => {}
         Knowledge::Known(catalog) => conditions.extend(of_catalog(scene, catalog)),
+        Knowledge::Absent => conditions.extend(of_catalog(scene, &Catalog::default())),
+        Knowledge::Unknown(_) => {}
     }
     if let Knowledge::Unknown(failure) = scene.postgres {
-        let message = format!("cannot ask the server: {failure}");
-        conditions.push(Condition::new(Standing::Blocked, message));
+        conditions.push(blocked(format!("cannot ask the server: {failure}")));
     }
     Decision {
         conditions,
@@ -105,26 +101,23 @@ fn of_wal(scene: &Scene<'_>, catalog: &Catalog, facts: &ServerFacts) -> Vec<Cond
 }
 
 /// The age of the oldest complete segment that is not readable in the destination, where it is above the objective.
+///
+/// Which segments wait is known where the server's files are here; elsewhere only that the archiver fails, and since when.
 fn lag(scene: &Scene<'_>, facts: &ServerFacts) -> Option<String> {
     let max = scene.entry.wal.max_lag?;
-    let oldest = facts.archiver.oldest_ready?;
-    let age = scene.now.since(facts.archiver.oldest_ready_at?);
-    (age > max).then(|| {
-        format!(
-            "WAL {oldest} waits for {}, more than {}",
-            Span(age),
-            Span(max)
-        )
-    })
-}
-
-/// What stands against adding anything, where nothing else has said so: another cluster in the prefix, an id from the future.
-pub(super) fn of_obstacle(waiting: &Waiting) -> Option<Condition> {
-    let obstacle = matches!(
-        waiting,
-        Waiting::ForeignSystem { .. } | Waiting::FutureId { .. }
-    );
-    obstacle.then(|| Condition::new(Standing::Blocked, waiting.to_string()))
+    let archiver = &facts.archiver;
+    let over = |since: Timestamp| Some(scene.now.since(since)).filter(|age| *age > max);
+    if let (Some(oldest), Some(since)) = (archiver.oldest_ready, archiver.oldest_ready_at) {
+        let (age, max) = (Span(over(since)?), Span(max));
+        return Some(format!("WAL {oldest} waits for {age}, more than {max}"));
+    }
+    let failed = archiver.last_failed.as_ref()?;
+    let since = archiver.last_archived_at?;
+    let fails = archiver.last_failed_at.is_some_and(|at| at > since);
+    let age = Span(over(since).filter(|_| fails)?);
+    Some(format!(
+        "archiving {failed} fails, the last success was {age} ago"
+    ))
 }
 
 /// When the last segment of a window was archived, if it is the one that the server archived last.
@@ -152,33 +145,28 @@ pub(super) fn gap(
     let size = facts.segment_size;
     let begin = newest.begin_wal?;
     history.left_at(begin.timeline)?;
-    let mut segment = begin.number(size);
+    let mut next = begin.number(size);
     let last = last.number(size);
-    let mut missing = BTreeSet::new();
-    while segment <= last {
-        let timeline = history.timeline_of(segment, size);
-        match catalog.wal.contiguous_until(timeline, segment) {
-            // Contiguous here, but the ancestry may leave the timeline earlier.
-            Some(until) => segment = until.min(last_on(&history, timeline, until, size)).next(),
-            None => {
-                missing.insert(segment);
-                segment = segment.next();
-            }
+    let mut first = None;
+    let mut segments = 0;
+    while next <= last {
+        let timeline = history.timeline_of(next, size);
+        let end = last_on(&history, timeline, last, size).min(last);
+        if let Some(until) = catalog.wal.contiguous_until(timeline, next) {
+            next = until.min(end).next();
+            continue;
         }
-        if missing.len() > MISSING_MAX {
-            break;
-        }
+        let present = catalog.wal.next_run(timeline, next);
+        let until = present
+            .map_or(end, |run| SegmentNumber(run.first.0 - 1))
+            .min(end);
+        first = first.or(Some(next.name(timeline, size)));
+        segments += until.0 - next.0 + 1;
+        next = until.next();
     }
-    let first = *missing.first()?;
-    let timeline = history.timeline_of(first, size);
-    Some(Gap {
-        first: first.name(timeline, size),
-        segments: u64::try_from(missing.len()).unwrap_or(u64::MAX),
-    })
+    let first = first?;
+    Some(Gap { first, segments })
 }
-
-/// A gap is counted no further: 16 GiB of missing WAL are not looked at one by one.
-const MISSING_MAX: usize = 1024;
 
 /// The last segment that is read from a timeline along a history.
 fn last_on(
@@ -197,4 +185,145 @@ fn last_on(
 fn history(catalog: &Catalog, facts: &ServerFacts) -> TimelineHistory {
     let own = facts.history.clone();
     own.unwrap_or_else(|| catalog.wal.history(facts.timeline))
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::plan::testing::{stands, steps};
+
+    #[test]
+    fn all_is_well() {
+        assert_eq!(stands("| done 1d"), "converged: nothing to do");
+        assert_eq!(stands("| nothing"), "converged: nothing to do");
+    }
+
+    #[test]
+    fn what_is_damaged_unreadable_or_from_the_future_is_told() {
+        assert_eq!(
+            stands("| done 1d | done 2d empty:"),
+            "stalled: backup 2d is damaged: archive `data` is missing or empty"
+        );
+        assert_eq!(
+            stands("| done 1d | unreadable 2d"),
+            "stalled: backup.info of 2d is unreadable: nonsense"
+        );
+        assert_eq!(
+            stands("| done 1d | done -1h"),
+            "stalled: backup -1h ends in the future"
+        );
+    }
+
+    #[test]
+    fn segments_that_were_archived_and_are_gone_are_a_gap() {
+        let gap = |text: &str| stands(text).lines().next().unwrap_or_default().to_owned();
+        let lost = "| wal 1:900-1002 1:1005-1007 1:1009-1010 | done 9h";
+        assert_eq!(
+            gap(lost),
+            "stalled: WAL gap of 3 from 0000000100000003000000EB"
+        );
+        let healed = format!("{lost} | done 1h begin:1009");
+        assert_eq!(gap(&healed), "converged: nothing to do");
+        let running = "| wal 1:900-1005 | done 9h | postgres archived:1005";
+        assert_eq!(
+            gap(running),
+            "converged: nothing to do",
+            "the rest is not archived yet"
+        );
+        let unchecked = format!("check=off {lost}");
+        assert_eq!(gap(&unchecked), "converged: nothing to do");
+        let far = "| wal 1:900-1002 1:900000-900001 | done 9h | postgres archived:900001";
+        assert_eq!(
+            gap(far),
+            "stalled: WAL gap of 898997 from 0000000100000003000000EB"
+        );
+    }
+
+    #[test]
+    fn a_gap_is_looked_for_along_the_ancestry() {
+        let gap = |text: &str| stands(text).lines().next().unwrap_or_default().to_owned();
+        let promoted = "| wal 1:900-1004 2:1004-1010 | history 2:1@1004 | done 9h | postgres tl:2 archived:1010";
+        assert_eq!(gap(promoted), "converged: nothing to do");
+        let lost = promoted.replace("1:900-1004", "1:900-1001");
+        assert_eq!(
+            gap(&lost),
+            "stalled: WAL gap of 2 from 0000000100000003000000EA"
+        );
+        let lost = promoted.replace("2:1004-1010", "2:1005-1010");
+        assert_eq!(
+            gap(&lost),
+            "stalled: WAL gap of 1 from 0000000200000003000000EC"
+        );
+        // The old primary went on for a while: nobody needs that.
+        let beyond = promoted.replace("1:900-1004", "1:900-1004 1:1007-1008");
+        assert_eq!(gap(&beyond), "converged: nothing to do");
+        // Where the new timeline comes from is not archived yet.
+        let unknown = "| wal 1:900-1004 2:1004-1010 | done 9h | postgres tl:2 archived:1010";
+        assert_eq!(gap(unknown), "converged: nothing to do");
+        let of_old = "| wal 1:900-1002 1:1005-1010 | done 9h | postgres archived:1010 tl:2";
+        assert_eq!(
+            gap(of_old),
+            "converged: nothing to do",
+            "archived before the promotion"
+        );
+    }
+
+    #[test]
+    fn lag_is_the_age_of_the_oldest_segment_that_waits() {
+        let ready = "lag=5m | done 1d | postgres ready:20m";
+        assert_eq!(
+            stands(ready),
+            "stalled: WAL 0000000100000003000000F3 waits for 20m, more than 5m"
+        );
+        assert_eq!(
+            stands(&ready.replace("lag=5m", "lag=1h")),
+            "converged: nothing to do"
+        );
+        assert_eq!(
+            stands(&ready.replace("lag=5m", "")),
+            "converged: nothing to do"
+        );
+        assert_eq!(
+            stands("lag=5m | done 1d | postgres failing:2h"),
+            "stalled: archiving 0000000100000003000000F3 fails, the last success was 2h ago"
+        );
+        let standby = "lag=5m | done 1d | postgres standby ready:20m";
+        assert_eq!(
+            stands(standby),
+            "converged: nothing to do",
+            "its primary archives"
+        );
+        assert_eq!(
+            stands("| done 1d | postgres off"),
+            "stalled: archive_mode is off: no WAL is archived"
+        );
+    }
+
+    #[test]
+    fn what_is_unknown_blocks() {
+        assert_eq!(
+            stands("| done 1d | lose catalog"),
+            "blocked: the catalog is unknown: no answer"
+        );
+        assert_eq!(
+            stands("| done 1d | lose destination"),
+            "blocked: the catalog is unknown: it was not looked at"
+        );
+        assert_eq!(
+            stands("| done 1d | postgres sys:2"),
+            "blocked: the prefix belongs to system 1, found 2"
+        );
+        let old = "retention=1x | done 1d | done 9d";
+        for lost in [
+            "attempts",
+            "tombstones",
+            "keeps",
+            "clock",
+            "identity",
+            "server",
+        ] {
+            let text = format!("{old} | lose {lost}");
+            assert!(stands(&text).starts_with("blocked: "), "{lost}");
+            assert_eq!(steps(&text), "", "{lost}");
+        }
+    }
 }

@@ -1,8 +1,11 @@
 //! Which backups must be kept whatever the retention says: those that the configuration declares, and the first good one of
 //! each calendar period that a rule names.
 //!
-//! A keep set by people is left alone: it is never released, and never weakened. One of ours is released when its `until` has
-//! passed.
+//! What should be kept is protected from the same plan's deletes, whether its annotation is there already or not. A keep set by people is
+//! left alone: it is never released and never weakened; where the configuration wants more WAL kept, the keep is widened, and stays
+//! for ever. One of ours is released when its `until` has passed.
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Decision, Scene, Weight, trust};
 use crate::model::{
@@ -15,101 +18,134 @@ use crate::model::{
     time::Timestamp,
 };
 
+/// What should be kept.
+#[derive(Default)]
+pub(super) struct Wanted {
+    wishes: Vec<Wish>,
+    /// Backups that may be meant: an ambiguous name, or one that is not complete.
+    meant: BTreeSet<BackupId>,
+    waiting: Vec<Waiting>,
+}
+
 /// A keep that should be there.
-struct Wanted {
+struct Wish {
     backup: BackupId,
     target: KeepTarget,
     until: Option<Timestamp>,
     reason: Reason,
 }
 
-pub(super) fn decide(scene: &Scene<'_>) -> Decision {
-    let mut decision = Decision::default();
+impl Wanted {
+    /// What no policy may delete, with the reason.
+    pub(super) fn protected(&self) -> BTreeMap<BackupId, Reason> {
+        let meant = self.meant.iter().cloned();
+        let meant = meant.map(|id| (id, Reason::Declared { note: None }));
+        let wished = self.wishes.iter();
+        let wished = wished.map(|wish| (wish.backup.clone(), wish.reason.clone()));
+        meant.chain(wished).collect()
+    }
+
+    fn is_wanted(&self, id: &BackupId) -> bool {
+        self.meant.contains(id) || self.wishes.iter().any(|wish| wish.backup == *id)
+    }
+}
+
+/// Finds out which backups should be kept.
+pub(super) fn wanted(scene: &Scene<'_>) -> Wanted {
+    let mut wanted = Wanted::default();
     let Some(catalog) = scene.stored.catalog.known() else {
-        return decision;
+        return wanted;
     };
-    let mut wanted = Vec::new();
-    for keep in scene
-        .server
-        .keeps
-        .iter()
-        .filter(|keep| applies(scene, keep))
-    {
-        match declared(catalog, keep) {
-            Ok(found) => wanted.extend(found),
-            Err(waiting) => decision.waiting.push(waiting),
-        }
+    // A clock that runs ahead must not end a keep.
+    let now = trust::expiry_now(scene);
+    let applies = |keep: &&DeclaredKeep| {
+        let destinations = &keep.destinations;
+        let here = destinations.is_empty() || destinations.contains(&scene.entry.destination);
+        here && keep.until.is_none_or(|until| now < until)
+    };
+    for keep in scene.server.keeps.iter().filter(applies) {
+        wanted.declare(catalog, keep);
     }
     for rule in &scene.entry.keep_rules {
-        wanted.extend(by_calendar(scene, catalog, rule));
+        wanted.wishes.extend(by_calendar(scene, catalog, rule));
     }
-    set(scene, catalog, &wanted, &mut decision);
-    if trust::destructive(scene).is_ok() {
-        release(scene, catalog, &wanted, &mut decision);
-    }
-    decision
+    wanted
 }
 
-fn applies(scene: &Scene<'_>, keep: &DeclaredKeep) -> bool {
-    let here = keep.destinations.is_empty() || keep.destinations.contains(&scene.entry.destination);
-    here && keep.until.is_none_or(|until| scene.now < until)
-}
-
-fn declared(catalog: &Catalog, keep: &DeclaredKeep) -> Result<Option<Wanted>, Waiting> {
-    let named = |backup: &&Backup| {
-        backup.id.as_str() == keep.backup || backup.name.as_deref() == Some(&keep.backup)
-    };
-    let found: Vec<_> = catalog.backups.iter().filter(named).collect();
-    match found[..] {
-        [] => Err(Waiting::NoSuchBackup {
-            backup: keep.backup.clone(),
-        }),
-        [backup] if backup.status != BackupStatus::Done => Ok(None),
-        [backup] => Ok(Some(Wanted {
-            backup: backup.id.clone(),
-            target: keep.target,
-            until: keep.until,
-            reason: Reason::Declared {
-                note: keep.reason.clone(),
-            },
-        })),
-        _ => Err(Waiting::AmbiguousName {
-            name: keep.backup.clone(),
-        }),
+impl Wanted {
+    fn declare(&mut self, catalog: &Catalog, keep: &DeclaredKeep) {
+        let named = |backup: &&Backup| {
+            backup.id.as_str() == keep.backup || backup.name.as_deref() == Some(&keep.backup)
+        };
+        let found: Vec<_> = catalog.backups.iter().filter(named).collect();
+        match found[..] {
+            [] => self.waiting.push(Waiting::NoSuchBackup {
+                backup: keep.backup.clone(),
+            }),
+            [backup] if backup.status == BackupStatus::Done => self.wishes.push(Wish {
+                backup: backup.id.clone(),
+                target: keep.target,
+                until: keep.until,
+                reason: Reason::Declared {
+                    note: keep.reason.clone(),
+                },
+            }),
+            [backup] => {
+                self.meant.insert(backup.id.clone());
+            }
+            _ => {
+                let ids = found.iter().map(|backup| backup.id.clone());
+                self.meant.extend(ids);
+                self.waiting.push(Waiting::AmbiguousName {
+                    name: keep.backup.clone(),
+                });
+            }
+        }
     }
 }
 
 /// The first good backup of every period that the rule still covers. Once one of a period is kept, it is never moved.
-fn by_calendar(scene: &Scene<'_>, catalog: &Catalog, rule: &KeepRule) -> Vec<Wanted> {
+fn by_calendar(scene: &Scene<'_>, catalog: &Catalog, rule: &KeepRule) -> Vec<Wish> {
     let zone = &scene.entry.zone;
-    let mut wanted: Vec<(Timestamp, Wanted)> = Vec::new();
-    let good = catalog
-        .backups
-        .iter()
-        .filter(|backup| catalog.is_good(backup));
+    let good = catalog.backups.iter().filter(|b| catalog.is_good(b));
     let mut ordered: Vec<_> = good
         .filter_map(|backup| Some((backup.begin_time?, backup)))
         .collect();
     ordered.sort_by_key(|(begin, backup)| (*begin, &backup.id));
+    let mut firsts: BTreeMap<Timestamp, &Backup> = BTreeMap::new();
+    let until = |period| zone.add(period, rule.keep_for);
     for (begin, backup) in ordered {
         let period = zone.period_start(rule.first_of, begin);
-        let until = zone.add(period, rule.keep_for);
-        if until <= scene.now || wanted.iter().any(|(taken, _)| *taken == period) {
-            continue;
+        let first = *firsts.entry(period).or_insert(backup);
+        // An earlier one that was finished late does not take the place of the one that was kept for this period.
+        let settled = |backup| is_kept_until(scene, backup, until(period));
+        if settled(backup) && !settled(first) {
+            firsts.insert(period, backup);
         }
-        let reason = Reason::FirstOf {
+    }
+    let covered = firsts
+        .into_iter()
+        .filter(|(period, _)| until(*period) > trust::expiry_now(scene));
+    let wish = |(period, backup): (Timestamp, &Backup)| Wish {
+        backup: backup.id.clone(),
+        target: rule.target,
+        until: Some(until(period)),
+        reason: Reason::FirstOf {
             period: word(rule.first_of).to_owned(),
             kept_for: format!("{} {}s", rule.keep_for.count, word(rule.keep_for.unit)),
-        };
-        let keep = Wanted {
-            backup: backup.id.clone(),
-            target: rule.target,
-            until: Some(until),
-            reason,
-        };
-        wanted.push((period, keep));
-    }
-    wanted.into_iter().map(|(_, keep)| keep).collect()
+        },
+    };
+    covered.map(wish).collect()
+}
+
+/// Whether a backup is kept by a keep of ours that ends then.
+fn is_kept_until(scene: &Scene<'_>, backup: &Backup, until: Timestamp) -> bool {
+    let record = record(scene, &backup.id);
+    backup.keep.is_some() && record.is_some_and(|record| record.until == Some(until))
+}
+
+fn record<'a>(scene: &Scene<'a>, id: &BackupId) -> Option<&'a KeepRecord> {
+    scene.stored.keep_records.known()?.get(id)
 }
 
 fn word(period: Period) -> &'static str {
@@ -121,57 +157,199 @@ fn word(period: Period) -> &'static str {
     }
 }
 
-fn set(scene: &Scene<'_>, catalog: &Catalog, wanted: &[Wanted], decision: &mut Decision) {
-    let mut done: Vec<&BackupId> = Vec::new();
-    // The strongest wish for a backup is the one that counts.
-    let mut ordered: Vec<&Wanted> = wanted.iter().collect();
-    ordered.sort_by_key(|keep| (&keep.backup, keep.target, std::cmp::Reverse(keep.until)));
-    for keep in ordered {
-        let Some(backup) = catalog.backup(&keep.backup) else {
-            continue;
-        };
-        if done.contains(&&keep.backup) || is_set(backup, keep.target) {
-            continue;
+/// What to keep, and which keeps to release.
+pub(super) fn decide(scene: &Scene<'_>, wanted: &Wanted) -> Decision {
+    let mut decision = Decision {
+        waiting: wanted.waiting.clone(),
+        ..Decision::default()
+    };
+    let Some(catalog) = scene.stored.catalog.known() else {
+        return decision;
+    };
+    set(scene, catalog, wanted, &mut decision);
+    if trust::destructive(scene).is_ok() {
+        release(scene, catalog, wanted, &mut decision);
+    }
+    decision
+}
+
+fn set(scene: &Scene<'_>, catalog: &Catalog, wanted: &Wanted, decision: &mut Decision) {
+    // The strongest wish for a backup is the one that counts, and the longest among equals.
+    let mut strongest: BTreeMap<&BackupId, &Wish> = BTreeMap::new();
+    let strength = |wish: &Wish| {
+        let until = wish.until.unwrap_or(Timestamp::MAX);
+        (wish.target == KeepTarget::Full, until)
+    };
+    for wish in &wanted.wishes {
+        let best = strongest.entry(&wish.backup).or_insert(wish);
+        if strength(wish) > strength(best) {
+            *best = wish;
         }
-        done.push(&keep.backup);
-        let action = Action::SetKeep {
-            backup: keep.backup.clone(),
-            target: keep.target,
-            until: keep.until,
+    }
+    for (id, wish) in strongest {
+        let Some(backup) = catalog.backup(id).filter(|b| !is_set(b, wish.target)) else {
+            continue;
         };
-        decision.step(scene, action, keep.reason.clone(), Weight::default());
+        // What people have kept is widened only, and never ours to release.
+        let of_people = backup.keep.is_some() && record(scene, id).is_none();
+        let action = Action::SetKeep {
+            backup: id.clone(),
+            target: wish.target,
+            until: wish.until.filter(|_| !of_people),
+        };
+        decision.step(scene, action, wish.reason.clone(), Weight::default());
     }
 }
 
 /// A full keep holds everything that a standalone one does.
 fn is_set(backup: &Backup, target: KeepTarget) -> bool {
-    matches!((backup.keep, target), (Some(KeepTarget::Full), _)) || backup.keep == Some(target)
+    backup.keep == Some(KeepTarget::Full) || backup.keep == Some(target)
 }
 
 /// Keeps of ours whose time has passed, and that nothing wants any more.
-fn release(scene: &Scene<'_>, catalog: &Catalog, wanted: &[Wanted], decision: &mut Decision) {
+fn release(scene: &Scene<'_>, catalog: &Catalog, wanted: &Wanted, decision: &mut Decision) {
     let Some(records) = scene.stored.keep_records.known() else {
         return;
     };
-    let passed = |record: &&KeepRecord| record.until.is_some_and(|until| until <= scene.now);
-    for record in records.values().filter(passed) {
-        let still_wanted = wanted.iter().any(|keep| keep.backup == record.backup);
-        let found = catalog
-            .backup(&record.backup)
-            .and_then(|backup| backup.keep);
+    for record in records.values() {
+        let Some(until) = record
+            .until
+            .filter(|until| *until <= trust::expiry_now(scene))
+        else {
+            continue;
+        };
+        let found = catalog.backup(&record.backup);
         // Another target than ours was set by somebody else since.
-        if still_wanted || found != Some(record.target) {
+        let is_ours = found.is_some_and(|backup| backup.keep == Some(record.target));
+        if !is_ours || wanted.is_wanted(&record.backup) {
             continue;
         }
         let action = Action::ReleaseKeep {
             backup: record.backup.clone(),
         };
-        let until = record.until.unwrap_or(scene.now);
-        decision.step(
-            scene,
-            action,
-            Reason::KeepEnded { until },
-            Weight::default(),
+        let reason = Reason::KeepEnded { until };
+        decision.step(scene, action, reason, Weight::default());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::plan::testing::{steps, waits};
+
+    #[test]
+    fn what_is_declared_is_kept_and_protected_at_once() {
+        let text = "retention=1x | done 1d | done 8d | declare 8d full | wal 1:920-1010";
+        assert_eq!(steps(text), "keep 8d: declared");
+        let text = "retention=1x | done 1d | done 8d name:v17 | done 9d | declare v17 full | wal 1:910-1010";
+        assert_eq!(
+            steps(text),
+            "keep 8d: declared\n\
+             delete 9d: outside REDUNDANCY 1; 1 newer is good\n\
+             delete WAL of 10: no retained backup needs it"
         );
+        let text = "| done 1d | done 8d keep:full | declare 8d standalone";
+        assert_eq!(steps(text), "", "a full keep holds more");
+    }
+
+    #[test]
+    fn what_may_be_meant_is_protected() {
+        let text = "retention=1x | done 1d | done 8d name:a | done 9d name:a | declare a full | wal 1:910-1010";
+        assert_eq!(steps(text), "");
+        assert_eq!(waits(text), "several backups named `a`");
+        assert_eq!(waits("| done 1d | declare b full"), "no backup `b`");
+        let text = "failed=1d | done 1d | failed 8d | declare 8d full";
+        assert_eq!(
+            steps(text),
+            "",
+            "what failed cannot be kept, but it is not deleted either"
+        );
+    }
+
+    #[test]
+    fn a_declared_keep_ends() {
+        let text = "retention=1x | done 1d | done 8d | declare 8d full until:1h";
+        assert!(steps(text).starts_with("delete 8d: outside"));
+    }
+
+    #[test]
+    fn the_first_good_backup_of_every_period_is_kept() {
+        let text = "retention=1x rule=month:12 | done 1d | done 18d empty: | done 19d | done 21d | done 420d";
+        let expected = "keep 21d: first of the month, kept 12 months\n\
+                        keep 19d: first of the month, kept 12 months\n\
+                        delete 420d: outside REDUNDANCY 1; 1 newer is good\n\
+                        delete WAL of 789: no retained backup needs it";
+        assert_eq!(steps(text), expected);
+    }
+
+    #[test]
+    fn the_first_of_a_period_is_never_moved() {
+        // The one of the 19th day ago was finished only after that of the 18th had been kept.
+        let text = "rule=month:12 | done 1d | done 18d keep:standalone | done 19d \
+                    | record 18d standalone until:2027-11-01T00:00:00Z";
+        assert_eq!(steps(text), "");
+        let by_others = text.replace("| record", "| done 400d | record 400d full | declare");
+        let by_others = by_others.split("| declare").next().expect("text");
+        assert_eq!(
+            steps(by_others),
+            "keep 19d: first of the month, kept 12 months"
+        );
+    }
+
+    #[test]
+    fn the_strongest_wish_counts() {
+        let text = "rule=month:12 rule=week:4:full | done 3d";
+        assert_eq!(steps(text), "keep 3d: first of the week, kept 4 weeks");
+    }
+
+    #[test]
+    fn a_keep_of_ours_is_released_when_it_ends() {
+        let text = "| done 1d | done 8d keep:full | record 8d full until:1h";
+        assert_eq!(steps(text), "release 8d: kept until 2026-11-20T11:00:00Z");
+        let stay = [
+            ("until:1h", "", "for ever"),
+            ("until:1h", "until:-1h", "not ended"),
+            (
+                "record 8d full",
+                "record 8d standalone",
+                "somebody else set it",
+            ),
+            (
+                "record 8d full until:1h",
+                "postgres archived:1010",
+                "a person's",
+            ),
+            (
+                "until:1h",
+                "until:1h | declare 8d standalone",
+                "still wanted",
+            ),
+            ("until:1h", "until:1h | lose tombstones", "nothing is known"),
+            (
+                "until:1h",
+                "until:3m | store 4m",
+                "the store's clock has not reached it",
+            ),
+        ];
+        for (from, to, why) in stay {
+            assert_eq!(steps(&text.replace(from, to)), "", "{why}");
+        }
+    }
+
+    #[test]
+    fn a_persons_keep_is_widened_for_ever() {
+        let mut world = crate::plan::testing::World::parse(
+            "rule=month:12:full | done 1d | done 8d keep:standalone | declare 8d full until:-9d",
+        );
+        let until = |world: &crate::plan::testing::World| {
+            let plan = world.plan();
+            let action = &plan.steps.first().expect("a step").action;
+            let crate::model::action::Action::SetKeep { until, .. } = action else {
+                panic!("not a keep");
+            };
+            until.is_some()
+        };
+        assert!(!until(&world), "it must not be released one day");
+        world.fact("record 8d standalone until:1d");
+        assert!(until(&world), "ours ends");
     }
 }

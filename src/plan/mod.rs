@@ -6,22 +6,25 @@
 //!
 //! What holds of every plan, whatever the deciders say, is checked by [`guard`], which knows nothing of them.
 
-use std::{borrow::Cow, collections::BTreeMap};
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{
-    action::{Action, Effect, WalSpan},
-    backup::{BackupId, KeepTarget},
-    compression::Compression,
-    condition::{Condition, Standing},
-    desired::{Entry, Mode, Server, ServerState},
-    judge::Verdict,
-    names::{DestinationName, ServerName},
-    observed::{Knowledge, Locality, Observed, ServerFacts, Stored},
-    reason::{Reason, Waiting},
-    recovery::RecoveryWindow,
-    time::Timestamp,
+use crate::{
+    failure::{Failure, Kind},
+    model::{
+        action::{Action, Effect, WalSpan},
+        backup::{Backup, BackupId},
+        compression::Compression,
+        condition::{Condition, Standing},
+        desired::{Entry, Mode, Server},
+        judge::Verdict,
+        names::{DestinationName, ServerName},
+        observed::{Knowledge, Locality, Observed, ServerFacts, Stored},
+        reason::{Reason, Waiting},
+        recovery::RecoveryWindow,
+        time::Timestamp,
+    },
 };
 
 mod adopt;
@@ -30,6 +33,9 @@ mod expire;
 mod health;
 mod keep;
 mod trust;
+
+#[cfg(test)]
+pub(crate) mod testing;
 
 pub mod after;
 pub mod due;
@@ -144,6 +150,22 @@ struct Scene<'a> {
     now: Timestamp,
 }
 
+impl Scene<'_> {
+    /// When a backup was started: by the clock that chose its id, or PostgreSQL's if that is later. Whoever wrote it may live in another
+    /// zone, and one of the clocks may be slow; the later instant never makes a second backup due.
+    fn started(&self, backup: &Backup) -> Option<Timestamp> {
+        let local = backup.id.local_time();
+        let by_id = local.and_then(|local| self.entry.zone.instant(local));
+        by_id.max(backup.begin_time)
+    }
+
+    /// Whether an attempt of ours is on record for a backup.
+    fn has_attempt(&self, id: &BackupId) -> bool {
+        let attempts = self.stored.attempts.known();
+        attempts.is_some_and(|attempts| attempts.contains_key(id))
+    }
+}
+
 /// What a decider says.
 #[derive(Default)]
 struct Decision {
@@ -169,14 +191,40 @@ impl Decision {
         }
     }
 
-    fn is_quiet(&self) -> bool {
-        self.steps.is_empty()
+    /// Something outside must change first.
+    fn block(&mut self, waiting: Waiting) {
+        let condition = Condition::new(Standing::Blocked, waiting.to_string());
+        self.conditions.push(condition);
+        self.waiting.push(waiting);
     }
 
     fn extend(&mut self, other: Self) {
         self.steps.extend(other.steps);
         self.waiting.extend(other.waiting);
         self.conditions.extend(other.conditions);
+    }
+
+    /// Says everything once, and puts the worst first; what nobody complained about has converged.
+    fn settle(&mut self) {
+        let mut said = Vec::new();
+        self.waiting.retain(|waiting| {
+            let new = !said.contains(waiting);
+            said.push(waiting.clone());
+            new
+        });
+        if !self.steps.is_empty() {
+            let message = format!("{} to do", self.steps.len());
+            let condition = Condition::new(Standing::Progressing, message);
+            self.conditions.push(condition);
+        }
+        if self.conditions.is_empty() {
+            let condition = Condition::new(Standing::Converged, "nothing to do");
+            self.conditions.push(condition);
+        }
+        // Stable: among equals the deciders' order stays.
+        self.conditions
+            .sort_by_key(|condition| std::cmp::Reverse(condition.standing));
+        self.conditions.dedup();
     }
 }
 
@@ -187,6 +235,24 @@ pub fn plan(
     location: &dyn Fn(&DestinationName) -> String,
     now: Timestamp,
 ) -> Plan {
+    let unseen = Failure::new(Kind::Failed, "it was not looked at");
+    let unseen = Stored::unknown(now, &unseen);
+    let scene = |entry| Scene {
+        server,
+        entry,
+        postgres: &observed.postgres,
+        locality: &observed.locality,
+        stored: observed
+            .destinations
+            .get(&entry.destination)
+            .unwrap_or(&unseen),
+        now,
+    };
+    let mut decided: Vec<_> = server.entries.iter().map(|e| decide(scene(e))).collect();
+    for one in &mut decided {
+        within_mode(server.mode, &mut one.decision);
+    }
+    one_attempt_or_deletes(&mut decided);
     let mut plan = Plan {
         server: server.name.clone(),
         mode: server.mode,
@@ -194,149 +260,109 @@ pub fn plan(
         steps: Vec::new(),
         targets: BTreeMap::new(),
     };
-    for entry in &server.entries {
-        let Some(stored) = observed.destinations.get(&entry.destination) else {
-            continue;
-        };
-        let scene = Scene {
-            server,
-            entry,
-            postgres: &observed.postgres,
-            locality: &observed.locality,
-            stored,
-            now,
-        };
-        let (steps, target) = decide(&scene, location(&entry.destination));
+    for one in decided {
+        let destination = one.scene.entry.destination.clone();
+        let (steps, target) = one.finish(location(&destination));
         plan.steps.extend(steps);
-        plan.targets.insert(entry.destination.clone(), target);
-    }
-    one_attempt_or_deletes(&mut plan);
-    within_mode(&mut plan);
-    plan
-}
-
-/// The deciders, in their order. Deletes come last.
-fn decide(scene: &Scene<'_>, location: String) -> (Vec<Step>, Target) {
-    let mut decision = health::assess(scene);
-    match trust::additive(scene) {
-        Ok(()) => {
-            let adopted = adopt::decide(scene);
-            // What dead attempts left is settled before anything new begins: the next activation finds a quiet catalog.
-            let settled = adopted.is_quiet();
-            decision.extend(adopted);
-            decision.extend(keep::decide(scene));
-            if settled && scene.server.state == ServerState::Active {
-                decision.extend(due::decide(scene));
-            }
-        }
-        Err(waiting) => {
-            decision.conditions.extend(health::of_obstacle(&waiting));
-            decision.waiting.push(waiting);
-        }
-    }
-    let kept = with_keeps(scene.stored, &decision.steps);
-    let scene = &Scene {
-        stored: &kept,
-        ..*scene
-    };
-    let verdicts = expire::judge(scene);
-    let budget = expire::budget(scene);
-    match trust::destructive(scene) {
-        Ok(()) => decision.extend(expire::decide(scene, &verdicts, budget)),
-        Err(waiting) => decision.waiting.extend(waiting),
-    }
-    decision.waiting.dedup();
-    let windows = expire::windows(scene, &decision.steps);
-    let target = Target {
-        location,
-        read_at: scene.stored.read_at,
-        compression: scene.entry.files.compression,
-        conditions: conditions(&decision),
-        waiting: decision.waiting,
-        verdicts: verdicts.backups,
-        reached: health::archived_at(scene, windows.0.as_ref()),
-        window: windows.0,
-        window_after: windows.1,
-        budget,
-    };
-    (decision.steps, target)
-}
-
-/// The catalog as it is when the keeps of this plan are set, so that no plan keeps and deletes one backup. Until a keep is really
-/// there, whatever its target, the backup holds all of its WAL.
-fn with_keeps<'a>(stored: &'a Stored, steps: &[Step]) -> Cow<'a, Stored> {
-    let mut kept = Cow::Borrowed(stored);
-    for step in steps {
-        if let Action::SetKeep { backup, .. } = &step.action
-            && let Knowledge::Known(catalog) = &mut kept.to_mut().catalog
-            && let Some(backup) = catalog.backups.iter_mut().find(|known| known.id == *backup)
-        {
-            backup.keep = Some(KeepTarget::Full);
-        }
-    }
-    kept
-}
-
-/// What the deciders said, worst first; what nobody complained about has converged.
-fn conditions(decision: &Decision) -> Vec<Condition> {
-    let mut conditions = decision.conditions.clone();
-    if !decision.steps.is_empty() {
-        let steps = decision.steps.len();
-        let message = format!("{steps} to do");
-        conditions.push(Condition::new(Standing::Progressing, message));
-    }
-    if conditions.is_empty() {
-        conditions.push(Condition::new(Standing::Converged, "nothing to do"));
-    }
-    // Stable: among equals the deciders' order stays.
-    conditions.sort_by_key(|condition| std::cmp::Reverse(condition.standing));
-    conditions.dedup();
-    conditions
-}
-
-/// A plan holds either one attempt or destructive steps, never both, so that nothing is deleted beside a running backup of the same plan.
-fn one_attempt_or_deletes(plan: &mut Plan) {
-    let Some(first) = plan.steps.iter().position(|step| step.action.is_attempt()) else {
-        return;
-    };
-    let attempt = plan.steps[first].clone();
-    let mut withheld = Vec::new();
-    plan.steps.retain(|step| {
-        let stays = *step == attempt
-            || (!step.action.is_attempt() && step.action.effect() == Effect::Additive);
-        if !stays {
-            withheld.push(step.destination.clone());
-        }
-        stays
-    });
-    for destination in withheld {
-        if let Some(target) = plan.targets.get_mut(&destination)
-            && !target.waiting.contains(&Waiting::AdditiveFirst)
-        {
-            target.waiting.push(Waiting::AdditiveFirst);
-        }
+        plan.targets.insert(destination, target);
     }
     // The attempt is the longest: everything short comes before it.
     plan.steps.sort_by_key(|step| step.action.is_attempt());
+    plan
+}
+
+/// What the deciders made of one destination.
+struct Decided<'a> {
+    scene: Scene<'a>,
+    verdicts: BTreeMap<BackupId, Verdict>,
+    budget: Budget,
+    decision: Decision,
+}
+
+/// The deciders, in their order. Deletes come last.
+fn decide(scene: Scene<'_>) -> Decided<'_> {
+    let wanted = keep::wanted(&scene);
+    let verdicts = expire::judge(&scene, wanted.protected());
+    let budget = expire::budget(&scene);
+    let mut decision = health::assess(&scene);
+    match trust::additive(&scene) {
+        Ok(()) => {
+            let adopted = adopt::decide(&scene);
+            // What dead attempts left is settled before anything new begins: the next activation finds a quiet catalog.
+            let settled = adopted.steps.is_empty();
+            decision.extend(adopted);
+            decision.extend(keep::decide(&scene, &wanted));
+            if settled {
+                decision.extend(due::decide(&scene));
+            }
+        }
+        Err(waiting) => decision.block(waiting),
+    }
+    match trust::destructive(&scene) {
+        Ok(()) => decision.extend(expire::decide(&scene, &verdicts, budget)),
+        Err(waiting) => decision.waiting.extend(waiting),
+    }
+    Decided {
+        scene,
+        verdicts: verdicts.backups,
+        budget,
+        decision,
+    }
+}
+
+impl Decided<'_> {
+    fn finish(mut self, location: String) -> (Vec<Step>, Target) {
+        self.decision.settle();
+        let windows = expire::windows(&self.scene, &self.decision.steps);
+        let target = Target {
+            location,
+            read_at: self.scene.stored.read_at,
+            compression: self.scene.entry.files.compression,
+            reached: health::archived_at(&self.scene, windows.0.as_ref()),
+            waiting: self.decision.waiting,
+            conditions: self.decision.conditions,
+            verdicts: self.verdicts,
+            window: windows.0,
+            window_after: windows.1,
+            budget: self.budget,
+        };
+        (self.decision.steps, target)
+    }
 }
 
 /// Withholds what the server's mode does not allow.
-fn within_mode(plan: &mut Plan) {
-    let allowed = |effect: Effect| match plan.mode {
-        Mode::Full => true,
-        Mode::Additive => effect == Effect::Additive,
-        Mode::Observe => false,
-    };
-    let (stay, withheld): (Vec<_>, Vec<_>) = std::mem::take(&mut plan.steps)
+fn within_mode(mode: Mode, decision: &mut Decision) {
+    let (stay, withheld): (Vec<_>, Vec<_>) = std::mem::take(&mut decision.steps)
         .into_iter()
-        .partition(|s| allowed(s.action.effect()));
-    plan.steps = stay;
-    for step in withheld {
-        let waiting = Waiting::Mode {
-            mode: format!("{}: would {}", plan.mode, step.describe()),
-        };
-        if let Some(target) = plan.targets.get_mut(&step.destination) {
-            target.waiting.push(waiting);
+        .partition(|step| mode.allows(step.action.effect()));
+    decision.steps = stay;
+    if !withheld.is_empty() {
+        let message = format!("mode is {mode}: {} withheld", withheld.len());
+        let condition = Condition::new(Standing::Blocked, message);
+        decision.conditions.push(condition);
+    }
+    decision
+        .waiting
+        .extend(withheld.iter().map(|step| Waiting::Mode {
+            mode,
+            step: step.describe(),
+        }));
+}
+
+/// A plan holds either one attempt or destructive steps, never both, so that nothing is deleted beside a running backup of the same plan.
+fn one_attempt_or_deletes(decided: &mut [Decided<'_>]) {
+    let has_attempt = |one: &Decided<'_>| one.decision.steps.iter().any(|s| s.action.is_attempt());
+    let Some(first) = decided.iter().position(has_attempt) else {
+        return;
+    };
+    for (index, one) in decided.iter_mut().enumerate() {
+        let before = one.decision.steps.len();
+        one.decision.steps.retain(|step| {
+            let allowed = index == first || !step.action.is_attempt();
+            allowed && step.action.effect() == Effect::Additive
+        });
+        if one.decision.steps.len() < before {
+            one.decision.waiting.push(Waiting::AdditiveFirst);
         }
     }
 }

@@ -161,7 +161,6 @@ fn object(action: &Action, weight: Weight, compression: Compression) -> String {
             Some(until) => format!("{backup}  {target} until {until}"),
             None => format!("{backup}  {target}"),
         },
-        Action::AbortUpload { key, .. } => key.clone(),
         Action::DeleteWal { spans } => {
             let (segments, spans) = (weight.segments, spans.len());
             let ranges = plural(spans, "range");
@@ -290,9 +289,7 @@ impl Summary<'_> {
         let left_over = |action: &Action| {
             matches!(
                 action,
-                Action::FinishBackup { .. }
-                    | Action::AbandonAttempt { .. }
-                    | Action::AbortUpload { .. }
+                Action::FinishBackup { .. } | Action::AbandonAttempt { .. }
             )
         };
         let segments = self.steps().map(|step| step.weight.segments).sum();

@@ -77,17 +77,21 @@ impl SavedPlan {
         }
     }
 
-    /// Whether a server's catalogs are still those that were planned for.
+    /// Whether a server's catalogs are still those that were planned for, everywhere where its plan has steps.
     pub fn still_holds(&self, observed: &Observed) -> Result<(), Stale> {
+        let server = &observed.server;
         let now = fingerprints(observed);
-        let saved = self.fingerprints.get(&observed.server);
-        let changed = saved
-            .into_iter()
-            .flatten()
-            .find(|(name, print)| now.get(*name) != Some(print));
+        let none = BTreeMap::new();
+        let saved = self.fingerprints.get(server).unwrap_or(&none);
+        let plans = self.plans.iter().filter(|plan| plan.server == *server);
+        let mut destinations = plans.flat_map(|plan| &plan.steps).map(|s| &s.destination);
+        let changed = destinations.find(|name| {
+            let (then, now) = (saved.get(*name), now.get(*name));
+            then.is_none() || then != now
+        });
         match changed {
-            Some((destination, _)) => Err(Stale::Changed {
-                server: observed.server.clone(),
+            Some(destination) => Err(Stale::Changed {
+                server: server.clone(),
                 destination: destination.clone(),
             }),
             None => Ok(()),

@@ -1,7 +1,8 @@
 //! What must be known before anything is added, and what more before anything is deleted.
 //!
-//! Unknown never authorises destruction: a failed or partial listing, an unreadable `backup.info`, a record that could not be read, or
-//! clocks that disagree stop deletes, but not backups. Another cluster in the same prefix stops everything.
+//! Unknown never authorises destruction: a failed or partial listing, an unreadable `backup.info`, a record that could not be read, a
+//! server that does not answer, or clocks that disagree stop deletes, but not backups. Another cluster in the same prefix stops
+//! everything.
 
 use std::time::Duration;
 
@@ -13,10 +14,10 @@ use crate::model::{
 };
 
 /// How far the clocks of host, store and PostgreSQL may lie apart.
-pub(super) const SKEW_MAX: Duration = Duration::from_secs(5 * 60);
+pub(super) const SKEW_MAX: Duration = Duration::from_mins(5);
 
 /// How old an observation may be that something is deleted from.
-pub(super) const OBSERVATION_AGE_MAX: Duration = Duration::from_secs(5 * 60);
+pub(super) const OBSERVATION_AGE_MAX: Duration = Duration::from_mins(5);
 
 /// Whether something may be added: the catalog was read, and it belongs to the cluster.
 pub(super) fn additive(scene: &Scene<'_>) -> Result<(), Waiting> {
@@ -41,23 +42,31 @@ pub(super) fn destructive(scene: &Scene<'_>) -> Result<(), Vec<Waiting>> {
         let unreadable = catalog.unreadable.iter();
         against.extend(unreadable.map(|(id, why)| unknown(&format!("backup {id}"), &why.message)));
     }
-    let records = [
-        ("the record of attempts", stored.attempts.unknown()),
-        ("the record of deletes", stored.tombstones.unknown()),
-        ("the record of keeps", stored.keep_records.unknown()),
-        ("the store's clock", stored.store_time.unknown()),
-    ];
-    against.extend(
-        records
-            .iter()
-            .filter_map(|(what, why)| why.map(|why| unknown(what, &why.message))),
-    );
+    against.extend(unknown_records(scene));
+    // Whether it is still the cluster of this prefix, and whether it can make new backups, only the server tells.
+    let silent = scene.postgres.unknown();
+    against.extend(silent.map(|why| unknown("the server", &why.message)));
     against.extend(skew(scene).map(|by| Waiting::ClockSkew { by }));
     if against.is_empty() {
         Ok(())
     } else {
         Err(against)
     }
+}
+
+/// What nobody knows of the things beside the catalog that a delete depends on.
+pub(super) fn unknown_records<'a>(scene: &Scene<'a>) -> impl Iterator<Item = Waiting> + use<'a> {
+    let stored = scene.stored;
+    // Where the whole catalog is unknown, that says it all.
+    let told = stored.catalog.unknown().is_some();
+    let records = [
+        ("the attempts on record", stored.attempts.unknown()),
+        ("the record of deletes", stored.tombstones.unknown()),
+        ("the record of keeps", stored.keep_records.unknown()),
+        ("the store's clock", stored.store_time.unknown()),
+    ];
+    let records = records.into_iter().filter(move |_| !told);
+    records.filter_map(|(what, why)| Some(unknown(what, &why?.message)))
 }
 
 fn same_cluster(scene: &Scene<'_>) -> Result<(), Waiting> {
@@ -117,9 +126,52 @@ pub(super) fn expiry_now(scene: &Scene<'_>) -> Timestamp {
     store.map_or(scene.now, |store| store.min(scene.now))
 }
 
-fn unknown(what: &str, why: &str) -> Waiting {
+pub(super) fn unknown(what: &str, why: &str) -> Waiting {
     Waiting::Unknown {
         what: what.to_owned(),
         why: why.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::plan::testing::{stands, steps, waits};
+
+    #[test]
+    fn clocks_that_disagree_stop_deletes() {
+        let text = "retention=1x | done 1d | done 9d";
+        assert!(steps(text).starts_with("delete 9d"));
+        for clock in [
+            "store 6m",
+            "store -6m",
+            "postgres clock:6m",
+            "postgres clock:-6m",
+        ] {
+            let text = format!("{text} | {clock}");
+            assert_eq!(steps(&text), "", "{clock}");
+            assert_eq!(waits(&text), "clocks disagree by 6m", "{clock}");
+            assert_eq!(
+                stands(&text),
+                "stalled: clocks disagree by 6m; no deletes",
+                "{clock}"
+            );
+        }
+        assert!(steps(&format!("{text} | store 4m")).starts_with("delete 9d"));
+    }
+
+    #[test]
+    fn what_cannot_be_understood_stops_deletes_but_not_backups() {
+        let text = "schedule=@hourly retention=1x | done 1d | done 9d | unreadable 3d";
+        assert!(steps(text).starts_with("backup: due"));
+        let text = text.replace("schedule=@hourly", "");
+        assert_eq!(steps(&text), "");
+        assert_eq!(waits(&text), "backup 3d is unknown: nonsense");
+    }
+
+    #[test]
+    fn another_cluster_stops_everything() {
+        let text = "schedule=@hourly retention=1x | done 1d | done 9d | identity 2";
+        assert_eq!(steps(text), "");
+        assert_eq!(waits(text), "the prefix belongs to system 2, found 1");
     }
 }

@@ -37,6 +37,8 @@ pub mod read_only;
 mod request;
 #[cfg(feature = "aws")]
 pub mod s3;
+#[cfg(test)]
+pub(crate) mod scene;
 
 pub use archive::{Archive, ArchiveError, StoredInfo};
 pub use error::{Error, Meaning, Operation};

@@ -5,6 +5,7 @@ mod support;
 
 mod codec;
 mod peer;
+#[cfg(feature = "aws")]
 mod restore;
 mod verdicts;
 mod world;

@@ -179,7 +179,7 @@ fn every_command_in_a_document_exists() {
     program.build();
     let commands: BTreeSet<&str> = program
         .get_subcommands()
-        .map(|command| command.get_name())
+        .map(clap::Command::get_name)
         .collect();
     let mut sources = documents();
     sources.extend(

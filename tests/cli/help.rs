@@ -45,9 +45,9 @@ fn every_command_helps() {
         names.extend(inner.map(|inner| vec![command.get_name(), inner.get_name()]));
     }
     for mut name in names {
-        text.push_str(&format!("\n$ barkeep {} --help\n", name.join(" ")));
+        let title = format!("\n$ barkeep {} --help\n", name.join(" "));
         name.push("--help");
-        text.push_str(&scene.run(&name));
+        text.extend([title, scene.run(&name)]);
     }
     compare("tests/cli/help.txt", &text);
 }

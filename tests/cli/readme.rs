@@ -8,6 +8,7 @@ use barkeep::{
         load::from_texts,
     },
     model::{
+        action::Action,
         backup::{ArchiveRoot, Backup, BackupId, BackupStatus, KeepTarget, StoredArchive},
         catalog::Catalog,
         compression::Compression,
@@ -114,7 +115,7 @@ fn observed(now: Timestamp) -> Observed {
         attempts: Knowledge::Known(BTreeMap::new()),
         tombstones: Knowledge::Known(Vec::new()),
         keep_records: Knowledge::Known(BTreeMap::new()),
-        uploads: Vec::new(),
+        uploads: Knowledge::Known(Vec::new()),
     };
     let archived = SegmentNumber(last).name(TimelineId::FIRST, SegmentSize::DEFAULT);
     Observed {
@@ -160,4 +161,40 @@ fn the_plan_in_the_readme_is_what_the_configuration_in_it_gives() {
         return;
     }
     assert_eq!(shown, text, "run `BLESS=1 cargo test --test cli`");
+}
+
+#[test]
+fn no_plan_keeps_and_deletes_one_backup() {
+    let desired = compiled(&read("README.md")).desired;
+    let server = desired.servers.values().next().expect("it has one");
+    let now = instant("2026-12-01T03:40:11Z");
+    let mut observed = observed(now);
+    // The first of October and of November are not kept yet, and outside the window.
+    let stored = observed
+        .destinations
+        .values_mut()
+        .next()
+        .expect("it has one");
+    let Knowledge::Known(catalog) = &mut stored.catalog else {
+        unreachable!("it was made above");
+    };
+    for backup in &mut catalog.backups {
+        backup.keep = None;
+    }
+    let plan = plan(server, &observed, &|_| String::new(), now);
+    let of = |wanted: fn(&Action) -> bool| -> Vec<String> {
+        let steps = plan.steps.iter().filter(|step| wanted(&step.action));
+        steps.map(barkeep::plan::Step::describe).collect()
+    };
+    let kept = of(|action| matches!(action, Action::SetKeep { .. }));
+    let deleted = of(|action| matches!(action, Action::DeleteBackup { .. }));
+    assert_eq!(
+        kept,
+        [
+            "keep 20261001T020003",
+            "keep 20261101T020003",
+            "keep 20261201T020003"
+        ]
+    );
+    assert_eq!(deleted, ["delete 20261031T020003"]);
 }

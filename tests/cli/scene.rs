@@ -99,7 +99,7 @@ impl Scene {
         for (name, bytes) in [("stdout", &output.stdout), ("stderr", &output.stderr)] {
             if !bytes.is_empty() {
                 let said = String::from_utf8_lossy(bytes);
-                text.push_str(&format!("--- {name}\n{}", self.plain(&said)));
+                text.extend([format!("--- {name}\n"), self.plain(&said)]);
             }
         }
         text

@@ -106,12 +106,12 @@ fn postgresqls_commands_have_its_codes() {
     assert_snapshot!(scene.barkeep("wal-archive orders 000000010000000000000001"), @r"
     exit 1
     --- stderr
-    error: `orders` is not archived: cannot read `[DIR]/000000010000000000000001`: No such file or directory (os error 2)
+    error: server `orders`: cannot read `[DIR]/000000010000000000000001`: No such file or directory (os error 2)
     ");
     assert_snapshot!(scene.barkeep("wal-archive orders notes.txt"), @r"
     exit 1
     --- stderr
-    error: `orders` is not archived: cannot archive `[DIR]/notes.txt`: `notes.txt` is an invalid name for a WAL file
+    error: server `orders`: cannot archive `[DIR]/notes.txt`: `notes.txt` is an invalid name for a WAL file
     ");
     assert_snapshot!(scene.barkeep("wal-restore nobody 000000010000000000000001 x"), @r"
     exit 255

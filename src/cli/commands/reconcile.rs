@@ -6,9 +6,10 @@ use serde::Serialize;
 
 use crate::{
     cli::{Session, args, error::Error, exit::Exit, output, selection, standing},
-    execute::attempt::Ended,
+    execute::{Outcome, attempt::Ended},
     failure::{Failure, Kind, chain},
     model::{
+        action::Effect,
         condition::{Condition, Standing},
         desired::Server,
         names::{DestinationName, ServerName},
@@ -154,6 +155,22 @@ struct Line {
     why: Option<String>,
 }
 
+impl Line {
+    fn new(
+        server: &ServerName,
+        destination: &DestinationName,
+        what: String,
+        why: Option<String>,
+    ) -> Self {
+        Self {
+            server: server.clone(),
+            destination: destination.clone(),
+            what,
+            why,
+        }
+    }
+}
+
 impl fmt::Display for Line {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
@@ -181,35 +198,21 @@ impl Told {
         told
     }
 
+    /// In the order in which things are done: what adds, the attempts, what deletes.
     fn add(&mut self, report: &Report) {
-        let line = |destination: &DestinationName, what: String, why| Line {
-            server: report.last.plan.server.clone(),
-            destination: destination.clone(),
-            what,
-            why,
+        let server = &report.last.plan.server;
+        let of = |effect| {
+            let outcomes = report.outcomes.iter();
+            outcomes.filter(move |outcome| outcome.step.action.effect() == effect)
         };
-        for outcome in &report.outcomes {
-            let (step, destination) = (outcome.step.describe(), &outcome.step.destination);
-            match &outcome.result {
-                Ok(()) => self.done.push(line(destination, step, None)),
-                Err(error) => self
-                    .failed
-                    .push(line(destination, step, Some(chain(error)))),
-            }
+        for outcome in of(Effect::Additive) {
+            self.outcome(server, outcome);
         }
-        for Ended {
-            destination,
-            result,
-        } in &report.attempts
-        {
-            match result {
-                Ok(taken) => self.done.push(line(destination, taken.to_string(), None)),
-                Err(failure) => {
-                    let why = Some(failure.to_string());
-                    self.failed
-                        .push(line(destination, "backup".to_owned(), why));
-                }
-            }
+        for ended in &report.attempts {
+            self.attempt(server, ended);
+        }
+        for outcome in of(Effect::Destructive) {
+            self.outcome(server, outcome);
         }
         for Refusal {
             destination,
@@ -217,8 +220,34 @@ impl Told {
         } in &report.refusals
         {
             let why = Some(violation.to_string());
-            self.refused
-                .push(line(destination, "refused".to_owned(), why));
+            let line = Line::new(server, destination, "refused".to_owned(), why);
+            self.refused.push(line);
+        }
+    }
+
+    fn outcome(&mut self, server: &ServerName, outcome: &Outcome) {
+        let (what, destination) = (outcome.step.describe(), &outcome.step.destination);
+        let why = outcome.result.as_ref().err().map(|error| chain(error));
+        let lines = if why.is_none() {
+            &mut self.done
+        } else {
+            &mut self.failed
+        };
+        lines.push(Line::new(server, destination, what, why));
+    }
+
+    fn attempt(&mut self, server: &ServerName, ended: &Ended) {
+        let destination = &ended.destination;
+        match &ended.result {
+            Ok(taken) => {
+                let line = Line::new(server, destination, taken.to_string(), None);
+                self.done.push(line);
+            }
+            Err(failure) => {
+                let why = Some(failure.to_string());
+                let line = Line::new(server, destination, "backup".to_owned(), why);
+                self.failed.push(line);
+            }
         }
     }
 

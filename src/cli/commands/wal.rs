@@ -60,7 +60,7 @@ async fn try_archive(arguments: &args::WalArchive, session: &Session) -> Result<
         .collect();
     let archived = archive_wal::archive_wal(&path, &targets, &options).await;
     let archived = archived.map_err(|error| {
-        let doing = format!("`{}` is not archived", arguments.server);
+        let doing = format!("server `{}`", arguments.server);
         let hint = archive_hint(&error);
         let error = Error::failed(doing, Failure::of(error.kind(), &error));
         match hint {

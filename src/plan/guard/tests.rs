@@ -1,0 +1,313 @@
+use super::*;
+use crate::{
+    model::{catalog::Run, timeline::TimelineId},
+    plan::{Weight, testing::World},
+};
+
+/// What the guard says to actions that no planner asked for: `delete 1d`, `delete wal 1:1-900`, `keep 1d`.
+fn refused(text: &str, actions: &str) -> String {
+    said(text, actions, Asked::ByPolicy)
+}
+
+fn said(text: &str, actions: &str, asked: Asked) -> String {
+    let world = World::parse(text);
+    let steps: Vec<Step> = actions.split(',').map(|a| step(&world, a.trim())).collect();
+    let plan = Plan {
+        steps,
+        ..world.plan()
+    };
+    let additive: Vec<_> = plan
+        .steps
+        .iter()
+        .filter(|step| step.action.effect() == Effect::Additive)
+        .cloned()
+        .collect();
+    let guarded = guard(plan, &world.server, &world.observed, asked, world.now);
+    let refusals: Vec<_> = guarded
+        .refusals()
+        .iter()
+        .map(|refusal| refusal.violation.to_string())
+        .collect();
+    if !refusals.is_empty() && world.server.mode == Mode::Full {
+        assert_eq!(
+            guarded.plan().steps,
+            additive,
+            "only destructive steps are refused"
+        );
+    }
+    world.told(refusals.join("; "))
+}
+
+fn step(world: &World, text: &str) -> Step {
+    let words: Vec<&str> = text.split(' ').collect();
+    let id = || world.id(words.last().expect("a word"));
+    let action = match words[..2] {
+        ["delete", "wal"] => Action::DeleteWal {
+            spans: vec![span(words[2])],
+        },
+        ["delete", "orphan"] => Action::DeleteOrphan {
+            backup: id(),
+            newest: world.now,
+        },
+        ["delete", _] => Action::DeleteBackup {
+            version: id().to_string(),
+            backup: id(),
+        },
+        ["release", _] => Action::ReleaseKeep { backup: id() },
+        ["keep", _] => Action::SetKeep {
+            backup: id(),
+            target: KeepTarget::Full,
+            until: None,
+        },
+        _ => panic!("unknown action `{text}`"),
+    };
+    Step {
+        destination: world.server.entries[0].destination.clone(),
+        action,
+        reasons: Vec::new(),
+        weight: Weight::default(),
+    }
+}
+
+/// `1:1-900`
+fn span(text: &str) -> WalSpan {
+    let (timeline, run) = text.split_once(':').expect("a timeline");
+    let (first, last) = run.split_once('-').expect("a run");
+    let number = |text: &str| SegmentNumber(text.parse().expect("a number"));
+    WalSpan {
+        timeline: TimelineId::new(timeline.parse().expect("a number")).expect("not 0"),
+        run: Run {
+            first: number(first),
+            last: number(last),
+        },
+    }
+}
+
+const THREE: &str = "retention=1x | done 1d | done 8d | done 15d";
+
+#[test]
+fn what_is_sound_passes() {
+    for actions in ["delete 15d", "delete 8d, delete 15d", "delete wal 1:1-849"] {
+        assert_eq!(refused(THREE, actions), "", "{actions}");
+    }
+    assert_eq!(refused("| failed 1d | done 2d", "delete 1d"), "");
+    assert_eq!(refused("| done 2d | orphan 20d", "delete orphan 20d"), "");
+    assert_eq!(
+        refused(
+            "| done 2d keep:full | record 2d full until:1d",
+            "release 2d"
+        ),
+        ""
+    );
+}
+
+#[test]
+fn what_is_not_known_is_not_deleted_from() {
+    let lost = [
+        ("catalog", "the catalog"),
+        ("destination", "the destination"),
+        ("attempts", "the record of attempts"),
+        ("tombstones", "the record of deletes"),
+        ("clock", "the store's clock"),
+        ("identity", "the identity"),
+        ("server", "the server"),
+    ];
+    for (lost, told) in lost {
+        let text = format!("{THREE} | lose {lost}");
+        let expected = format!("{told} is unknown, so nothing may be deleted");
+        assert_eq!(refused(&text, "delete 15d"), expected);
+        assert_eq!(refused(&text, "keep 15d"), "", "what only adds runs");
+    }
+    assert_eq!(
+        refused(&format!("{THREE} | unreadable 3d"), "delete 15d"),
+        "backup 3d cannot be understood, so nothing may be deleted"
+    );
+    let by_name = format!("{THREE} | lose tombstones clock server | unreadable 3d");
+    assert_eq!(said(&by_name, "delete 15d", Asked::ByName), "");
+}
+
+#[test]
+fn nothing_is_deleted_from_an_old_look() {
+    let mut world = World::parse(THREE);
+    let plan = Plan {
+        steps: vec![step(&world, "delete 15d")],
+        ..world.plan()
+    };
+    world.now = world.now + OBSERVATION_AGE_MAX + std::time::Duration::from_secs(1);
+    let (server, observed) = (&world.server, &world.observed);
+    let guarded = guard(plan, server, observed, Asked::ByPolicy, world.now);
+    assert_eq!(guarded.refusals()[0].violation, Violation::Old);
+}
+
+#[test]
+fn nothing_is_deleted_of_another_cluster() {
+    assert_eq!(
+        refused(&format!("{THREE} | postgres sys:2"), "delete 15d"),
+        "the prefix belongs to another cluster, so nothing may be deleted"
+    );
+}
+
+#[test]
+fn what_must_stay_is_not_deleted() {
+    let cases = [
+        (
+            "| done 1d | done 2d",
+            "delete 9d",
+            "backup 9d is not in the catalog",
+        ),
+        (
+            "| done 1d | done 2d keep:standalone",
+            "delete 2d",
+            "backup 2d is kept",
+        ),
+        (
+            "| done 1d | done 2d",
+            "keep 2d, delete 2d",
+            "backup 2d is kept",
+        ),
+        (
+            "| done 1d | started 2d",
+            "delete 2d",
+            "backup 2d is not finished",
+        ),
+        (
+            "| done 1d | done 2d | attempt 2d alive",
+            "delete 2d",
+            "backup 2d is not finished",
+        ),
+        (
+            "| done 1d | waiting_for_wals 2d",
+            "delete 2d",
+            "backup 2d is not finished",
+        ),
+        (
+            "| done 1d | done 2d empty:",
+            "delete 2d",
+            "backup 2d is damaged and not for a policy to delete",
+        ),
+        (
+            "| done 1d | done 2d",
+            "delete 1d",
+            "backup 1d is the newest good one of its cluster",
+        ),
+        (
+            "min=2 | done 1d | done 2d",
+            "delete 2d",
+            "1 good backups would be left, the minimum is 2",
+        ),
+        (
+            "| done 1d parent:20261118T110000 | done 2d",
+            "delete 2d",
+            "backup 2d is needed by 1d",
+        ),
+    ];
+    for (text, actions, violation) in cases {
+        assert_eq!(refused(text, actions), violation, "{text}");
+    }
+}
+
+#[test]
+fn what_was_begun_may_be_ended() {
+    let text = "| done 1d | done 2d empty: | tombstone 1h of:2d";
+    assert_eq!(refused(text, "delete 2d"), "");
+}
+
+#[test]
+fn a_person_may_delete_what_a_policy_may_not_but_for_keeps_and_the_minimum() {
+    let by_name = |text, actions| said(text, actions, Asked::ByName);
+    assert_eq!(by_name("| done 1d | done 2d empty:", "delete 2d"), "");
+    assert_eq!(by_name("| done 1d | started 2d", "delete 2d"), "");
+    assert_eq!(by_name("| done 1d | done 2d", "delete 1d"), "");
+    assert_eq!(
+        by_name("| done 1d | done 2d keep:full", "delete 2d"),
+        "backup 2d is kept"
+    );
+    assert_eq!(
+        by_name("| done 1d | started 2d | attempt 2d dead", "delete 2d"),
+        "backup 2d is not finished"
+    );
+    assert_eq!(
+        by_name("| done 1d", "delete 1d"),
+        "0 good backups would be left, the minimum is 1"
+    );
+}
+
+#[test]
+fn wal_that_something_needs_is_not_deleted() {
+    let cases = [
+        (
+            "| done 1d | done 8d",
+            "1:1-920",
+            "backup 8d needs WAL that would be deleted, from 000000010000000300000098",
+        ),
+        (
+            "| done 1d | started 8d",
+            "1:920-920",
+            "backup 8d needs WAL that would be deleted, from 000000010000000300000098",
+        ),
+        (
+            "| done 1d | done 8d keep:standalone",
+            "1:921-921",
+            "backup 8d needs WAL that would be deleted, from 000000010000000300000099",
+        ),
+        ("| done 1d | done 8d keep:standalone", "1:922-989", ""),
+        (
+            "| done 1d | history 2:1@995",
+            "2:995-1000",
+            "backup 1d needs WAL that would be deleted, from 0000000200000003000000E3",
+        ),
+        ("| done 1d tl:2 | history 2:1@995", "1:1-1010", ""),
+        ("| failed 1d | done 0d", "1:1-999", ""),
+    ];
+    for (text, span, violation) in cases {
+        assert_eq!(
+            refused(text, &format!("delete wal {span}")),
+            violation,
+            "{text} {span}"
+        );
+    }
+    assert_eq!(
+        refused("| done 1d empty:", "delete wal 1:1-900"),
+        "WAL would be deleted although no good backup stays"
+    );
+}
+
+#[test]
+fn an_orphan_must_be_one() {
+    let told = "20d is not known to be an orphan";
+    for text in [
+        "| orphan 20d | attempt 20d dead",
+        "| orphan 20d keep",
+        "| orphan 20d | lose uploads",
+    ] {
+        assert_eq!(refused(text, "delete orphan 20d"), told, "{text}");
+    }
+    assert_eq!(
+        refused("| done 1d", "delete orphan 1d"),
+        "1d is not known to be an orphan"
+    );
+}
+
+#[test]
+fn a_keep_is_released_when_it_is_ours_and_has_ended() {
+    let told = "the keep of 2d is not ours to release now";
+    for text in [
+        "| done 2d keep:full",
+        "| done 2d keep:full | record 2d full",
+        "| done 2d keep:full | record 2d full until:-1d",
+        "| done 2d keep:full | record 2d full until:1d | lose keeps",
+    ] {
+        assert_eq!(refused(text, "release 2d"), told, "{text}");
+    }
+}
+
+#[test]
+fn a_mode_that_has_changed_since_holds() {
+    let text = "mode=additive retention=1x | done 1d | done 8d";
+    assert_eq!(refused(text, "delete 8d, keep 1d"), "mode is additive");
+    assert_eq!(
+        refused(&text.replace("additive", "observe"), "keep 1d"),
+        "mode is observe"
+    );
+    assert_eq!(said(text, "delete 8d", Asked::ByName), "");
+}
