@@ -484,15 +484,7 @@ impl Sink {
                 // The last string there is with this prefix: the rest of the folder is passed over.
                 format!("{common}{}", char::MAX)
             } else {
-                let _ = write!(
-                    entries,
-                    "<Contents><Key>{}</Key><LastModified>{}</LastModified><ETag>{}</ETag>\
-                     <Size>{}</Size><StorageClass>STANDARD</StorageClass></Contents>",
-                    encode(key),
-                    iso_time(object.modified),
-                    escaped(&object.etag),
-                    object.content.len()
-                );
+                entries += &listed(&encode(key), object);
                 key.clone()
             });
         }
@@ -521,6 +513,17 @@ impl Sink {
             more.is_some(),
         ))
     }
+}
+
+/// An object as a listing shows it.
+fn listed(key: &str, object: &Object) -> String {
+    format!(
+        "<Contents><Key>{key}</Key><LastModified>{}</LastModified><ETag>{}</ETag>\
+         <Size>{}</Size><StorageClass>STANDARD</StorageClass></Contents>",
+        iso_time(object.modified),
+        escaped(&object.etag),
+        object.content.len()
+    )
 }
 
 // ---- For the benchmarks -----------------------------------------------------------------------
