@@ -24,6 +24,8 @@ pub struct Catalog {
     pub unreadable: BTreeMap<BackupId, Failure>,
     /// The version of each `backup.info` read, in the store's own words: what a delete checks before it acts.
     pub versions: BTreeMap<BackupId, String>,
+    /// The backups in which pages were found damaged when they were taken.
+    pub page_damage: BTreeSet<BackupId>,
     /// The directories under `base/` without a `backup.info`.
     pub orphans: Vec<Orphan>,
     /// The WAL archive.

@@ -14,6 +14,17 @@ use super::{
 };
 
 impl Catalog {
+    /// The newest good backup without a damaged page, where the newest good one has some: the last that is known to be clean.
+    pub fn newest_clean(&self) -> Option<&Backup> {
+        let newest = self.newest_good()?;
+        if !self.page_damage.contains(&newest.id) {
+            return None;
+        }
+        let good = self.backups.iter().filter(|backup| self.is_good(backup));
+        let clean = good.filter(|backup| !self.page_damage.contains(&backup.id));
+        clean.max_by_key(|backup| (backup.end_time, &backup.id))
+    }
+
     /// Whether a restore from the backup would succeed, as far as the listing tells.
     pub fn is_good(&self, backup: &Backup) -> bool {
         backup.status == BackupStatus::Done && self.damage(backup).is_none()

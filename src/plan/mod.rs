@@ -336,11 +336,6 @@ fn within_mode(mode: Mode, decision: &mut Decision) {
         .into_iter()
         .partition(|step| mode.allows(step.action.effect()));
     decision.steps = stay;
-    if !withheld.is_empty() {
-        let message = format!("mode is {mode}: {} withheld", withheld.len());
-        let condition = Condition::new(Standing::Blocked, message);
-        decision.conditions.push(condition);
-    }
     decision
         .waiting
         .extend(withheld.iter().map(|step| Waiting::Mode {

@@ -10,7 +10,7 @@ use super::{Plan, Step, Target, Weight};
 use crate::model::{
     action::{Action, Effect},
     compression::Compression,
-    condition::{Condition, Standing},
+    condition::Standing,
     reason::{Reason, Waiting},
     recovery::RecoveryWindow,
     time::{Span, Timestamp},
@@ -186,33 +186,62 @@ fn write_conditions(
     columns: &Columns,
 ) -> fmt::Result {
     let verb = columns.verb;
-    for Condition { standing, message } in stuck(target) {
-        writeln!(formatter, "  ! {standing:<verb$}  {message}")?;
-    }
-    for waiting in target
-        .waiting
-        .iter()
-        .filter(|waiting| !is_told(target, waiting))
-    {
-        writeln!(formatter, "  . {:<verb$}  {waiting}", "waiting")?;
+    for (word, message) in notes(target, Standing::Blocked) {
+        let sign = if word == WAITING { '.' } else { '!' };
+        writeln!(formatter, "  {sign} {word:<verb$}  {message}")?;
     }
     Ok(())
 }
 
-/// What people must look at.
-fn stuck(target: &Target) -> impl Iterator<Item = &Condition> {
-    let conditions = target.conditions.iter();
-    conditions.filter(|one| matches!(one.standing, Standing::Blocked | Standing::Stalled))
+/// The word before what is waited for.
+const WAITING: &str = "waiting";
+
+/// What is not as it should be, from a standing on, and what is waited for; each cause is told once.
+pub fn notes(target: &Target, from: Standing) -> Vec<(String, String)> {
+    let mut told = Told::default();
+    let mut notes = Vec::new();
+    for condition in target
+        .conditions
+        .iter()
+        .filter(|condition| condition.standing >= from)
+    {
+        let (message, _) = told.shorten(&condition.message);
+        notes.push((condition.standing.to_string(), message));
+    }
+    for waiting in &target.waiting {
+        let text = waiting.to_string();
+        // What is blocked says what it waits for.
+        if told.0.iter().any(|told| told.ends_with(&text)) {
+            continue;
+        }
+        let (message, shortened) = told.shorten(&text);
+        // What is unknown has been told with its cause.
+        if !(shortened && matches!(waiting, Waiting::Unknown { .. })) {
+            notes.push((WAITING.to_owned(), message));
+        }
+    }
+    notes
 }
 
-/// Whether such a condition has said it already, or given the cause.
-fn is_told(target: &Target, waiting: &Waiting) -> bool {
-    let text = waiting.to_string();
-    let cause = match waiting {
-        Waiting::Unknown { why, .. } => why,
-        _ => &text,
-    };
-    stuck(target).any(|condition| condition.message.ends_with(cause))
+/// What was told so far: the causes of a failure are long, and several messages may have the same.
+#[derive(Default)]
+struct Told(Vec<String>);
+
+impl Told {
+    /// The message up to a cause that was told before, and whether there was one.
+    fn shorten(&mut self, message: &str) -> (String, bool) {
+        // A cause that names nothing may be another one's too.
+        let is_told =
+            |cause: &str| cause.contains('`') && self.0.iter().any(|told| told.ends_with(cause));
+        let ends = message.match_indices(": ").map(|(end, separator)| {
+            let cause = &message[end + separator.len()..];
+            (end, cause)
+        });
+        let end = ends.into_iter().find(|(_, cause)| is_told(cause));
+        let short = end.map_or(message, |(end, _)| &message[..end]).to_owned();
+        self.0.push(message.to_owned());
+        (short, end.is_some())
+    }
 }
 
 fn write_windows(formatter: &mut fmt::Formatter<'_>, target: &Target) -> fmt::Result {

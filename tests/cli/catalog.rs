@@ -76,7 +76,7 @@ fn a_plan_without_the_server_says_what_it_lacks() {
     --- stdout
     orders -> disk   file://[DIR]/store  read 2026-11-20T04:10:11Z   digest [DIGEST]
       ! blocked  cannot ask the server: cannot connect to `[DIR]/socket/.s.PGSQL.5432`: error connecting to server: No such file or directory (os error 2)
-      ! blocked  a backup is due and cannot be taken
+      ! blocked  a backup is due: the server is unknown
       recovery window   none: no good backup
     1 blocked.
     --- stderr
@@ -88,7 +88,7 @@ fn a_plan_without_the_server_says_what_it_lacks() {
     SERVER  DESTINATION  STANDING  LAST GOOD BACKUP  NEXT DUE  RECOVERABLE
     orders  disk         blocked   -                 -         -
       blocked: cannot ask the server: cannot connect to `[DIR]/socket/.s.PGSQL.5432`: error connecting to server: No such file or directory (os error 2)
-      blocked: a backup is due and cannot be taken
+      blocked: a backup is due: the server is unknown
     --- stderr
     hint: `barkeep check` says what can be reached, and what mends it
     ");
@@ -150,6 +150,7 @@ fn a_plan_deletes_what_the_policy_no_longer_wants() {
     --- stdout
     SERVER  DESTINATION  STANDING     LAST GOOD BACKUP            NEXT DUE  RECOVERABLE
     orders  disk         progressing  20261118T020003  2d 2h old  -         2026-11-17T02:06:10Z .. <= end of WAL 000000010000000000000012
+      progressing: 1 to delete when the budget allows it
       progressing: 2 to do
       waiting: 20261110T020003: the delete budget of 1 is used up
     ");
@@ -186,8 +187,8 @@ fn a_destination_that_is_not_there_is_told_with_what_mends_it() {
     exit 1
     --- stdout
     orders -> disk   file://[DIR]/store  read 2026-11-20T04:10:11Z   digest [DIGEST]
-      ! blocked  cannot read the catalog: cannot list `orders/base/` in `file://[DIR]/store`: the destination does not exist: No such file or directory (os error 2)
       ! blocked  cannot ask the server: cannot connect to `[DIR]/socket/.s.PGSQL.5432`: error connecting to server: No such file or directory (os error 2)
+      ! blocked  the catalog is unknown: cannot list `orders/base/` in `file://[DIR]/store`: the destination does not exist: No such file or directory (os error 2)
       recovery window   none: no good backup
     1 blocked.
     --- stderr

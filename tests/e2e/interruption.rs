@@ -9,7 +9,7 @@ use barkeep::clock::Clock;
 use serde_json::Value;
 
 use crate::{
-    harness::{Kind, Place, Running, Scene},
+    harness::{Kind, Place, Running, Scene, text},
     support::wait::until,
 };
 
@@ -23,8 +23,17 @@ const SETTINGS: &str = "schedule = \"0 2 * * *\"\nretention = { redundancy = 2 }
 const KILLS: u32 = 20;
 
 #[tokio::test]
-async fn killed_at_any_instant_a_backup_is_made_good_by_the_next_run() {
-    let Some(scene) = Scene::new(17, Kind::Moto, SETTINGS) else {
+async fn killed_at_any_instant_a_backup_to_s3_is_made_good_by_the_next_run() {
+    killed_at_any_instant(Kind::Moto).await;
+}
+
+#[tokio::test]
+async fn killed_at_any_instant_a_backup_to_a_directory_is_made_good_by_the_next_run() {
+    killed_at_any_instant(Kind::Directory).await;
+}
+
+async fn killed_at_any_instant(kind: Kind) {
+    let Some(scene) = Scene::new(17, kind, SETTINGS) else {
         return;
     };
     scene
@@ -116,6 +125,10 @@ fn nothing_is_left(place: &Place, context: &str) {
 /// Barman sees the same backups with the same statuses.
 #[track_caller]
 fn barman_reads(place: &Place, context: &str) {
+    // It knows no directories.
+    if place.kind() == Kind::Directory {
+        return;
+    }
     let Some(listed) = place.barman_list("main") else {
         return;
     };
@@ -260,4 +273,49 @@ async fn a_backup_that_waits_for_wal_is_finished_by_a_later_run() {
     assert_eq!(scene.place.ids("main", "DONE"), waiting);
     assert_eq!(scene.place.keys("main/barkeep/attempts/"), [""; 0]);
     scene.restore(&[], "latest").await;
+}
+
+#[tokio::test]
+async fn killed_at_any_instant_archiving_succeeds_when_it_is_tried_again() {
+    for kind in [Kind::Directory, Kind::Moto] {
+        archiving_is_killed(kind).await;
+    }
+}
+
+async fn archiving_is_killed(kind: Kind) {
+    // Sending takes longest without compression.
+    let settings = "schedule = \"none\"\nretention = \"none\"\nwal = { compression = \"none\" }";
+    let Some(scene) = Scene::new(17, kind, settings) else {
+        return;
+    };
+    scene
+        .cluster
+        .sql("ALTER SYSTEM SET archive_command = 'false'; SELECT pg_reload_conf()");
+    let mut random = Random::new();
+    let mut whole = Duration::ZERO;
+    for kill in 0..KILLS {
+        scene
+            .cluster
+            .sql("CREATE TEMP TABLE t AS SELECT repeat(md5(i::text), 100) FROM generate_series(1, 5000) i");
+        let segment = scene.cluster.sql("SELECT pg_walfile_name(pg_switch_wal())");
+        let path = scene.cluster.pgdata().join("pg_wal").join(&segment);
+        let archive = ["wal-archive", "main", &text(&path)];
+        if kill > 0 {
+            let after = whole.mul_f64(random.fraction());
+            let mut running = scene.place.start(&archive);
+            wait(&mut running, after).await;
+            running.signal("KILL");
+            running.end();
+        }
+        let began = Instant::now();
+        scene.run(&archive).exits(0);
+        whole = whole.max(began.elapsed());
+        let restored = scene.place.path("restored");
+        scene
+            .run(&["wal-restore", "main", &segment, &text(&restored)])
+            .exits(0);
+        let same = std::fs::read(&restored).expect("it") == std::fs::read(&path).expect("it");
+        assert!(same, "kill {kill} of seed {}", random.seed);
+    }
+    assert_eq!(scene.place.uploads(), [""; 0], "seed {}", random.seed);
 }

@@ -14,7 +14,10 @@ use crate::{
         recovery::RecoveryWindow,
         time::{Span, Timestamp},
     },
-    plan::{Target, render::Until},
+    plan::{
+        Target,
+        render::{self, Until},
+    },
     reconcile::Activation,
 };
 
@@ -36,6 +39,8 @@ struct Line<'a> {
     next_due: Option<Timestamp>,
     window: Option<&'a RecoveryWindow>,
     reached: Option<Timestamp>,
+    #[serde(skip)]
+    target: &'a Target,
 }
 
 #[derive(Serialize)]
@@ -81,6 +86,7 @@ fn lines(activation: &Activation) -> impl Iterator<Item = Line<'_>> {
             next_due: next_due(target),
             window: target.window.as_ref(),
             reached: target.reached,
+            target,
         }
     })
 }
@@ -132,24 +138,22 @@ impl Line<'_> {
         ]
     }
 
-    /// What is not as it should be, and what is waited for.
+    /// What is not as it should be, and what is waited for but the next backup.
     fn notes(&self) -> Vec<String> {
-        let conditions = self.conditions.iter();
-        let conditions = conditions.filter(|condition| condition.standing != Standing::Converged);
-        let conditions =
-            conditions.map(|condition| format!("{}: {}", condition.standing, condition.message));
-        let told = |why: &str| {
-            self.conditions
-                .iter()
-                .any(|told| told.message.ends_with(why))
-        };
-        let waiting = self.waiting.iter().filter(|waiting| match waiting {
-            Waiting::NextDue { .. } => false,
-            Waiting::Unknown { why, .. } => !told(why),
-            _ => true,
-        });
-        conditions
-            .chain(waiting.map(|waiting| format!("waiting: {waiting}")))
+        let notes = render::notes(self.target, Standing::Progressing).into_iter();
+        let next_due = self
+            .target
+            .waiting
+            .iter()
+            .find(|waiting| is_next_due(waiting));
+        let next_due = next_due.map(ToString::to_string);
+        notes
+            .filter(|(_, message)| Some(message) != next_due.as_ref())
+            .map(|(word, message)| format!("{word}: {message}"))
             .collect()
     }
+}
+
+fn is_next_due(waiting: &Waiting) -> bool {
+    matches!(waiting, Waiting::NextDue { .. })
 }

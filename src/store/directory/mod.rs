@@ -179,11 +179,7 @@ impl Store for Directory {
         let target = key.clone();
         self.blocking(Operation::Put, Some(key), move |inner| {
             let tree = inner.tree()?;
-            let temporary = Temporary::create(&tree, &target, inner.clock.now())?;
-            temporary
-                .file()
-                .write_all_at(&content, 0)
-                .map_err(tree::io)?;
+            let temporary = Temporary::whole(&tree, &target, &content, inner.clock.now())?;
             let stat = temporary.publish(&tree, &options.mode)?;
             Ok(inner.stored(&stat))
         })

@@ -141,6 +141,12 @@ impl Place {
         let flags = OFlags::CREATE | OFlags::EXCL | OFlags::RDWR | OFlags::CLOEXEC;
         openat(&self.parent, name, flags, FILE_MODE)
     }
+
+    /// Opens a new file without a name in its directory.
+    pub(super) fn create_nameless(&self) -> Result<OwnedFd, Errno> {
+        let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+        openat(&self.parent, ".", flags, FILE_MODE)
+    }
 }
 
 pub(super) fn kind(stat: &Stat) -> FileType {

@@ -2,22 +2,25 @@
 
 use std::{
     fs::File,
-    os::fd::{AsFd, BorrowedFd},
+    os::{
+        fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
+        unix::fs::FileExt,
+    },
     process,
     sync::atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
 use rustix::{
     fs::{
-        AtFlags, FileType, FlockOperation, RenameFlags, Stat, Timespec, Timestamps, UTIME_OMIT,
-        fstat, fsync, futimens, linkat, renameat, renameat_with, unlinkat,
+        AtFlags, CWD, FileType, FlockOperation, RenameFlags, Stat, Timespec, Timestamps,
+        UTIME_OMIT, fstat, fsync, futimens, linkat, renameat, renameat_with, unlinkat,
     },
     io::Errno,
 };
 
 use super::{
     Failed, Place, Tree, refused,
-    tree::{enter, errno, kind},
+    tree::{enter, errno, io, kind},
     version,
 };
 use crate::{
@@ -39,6 +42,24 @@ pub(super) struct Temporary {
     name: String,
     id: UploadId,
     abandoned_on_drop: AtomicBool,
+    /// Whether its content is complete and durable already.
+    is_durable: bool,
+}
+
+/// What goes when a temporary file is dropped that was not published.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Drops {
+    /// Its name, which is the file's only one.
+    Name,
+    /// Nothing: it has no name.
+    Nothing,
+}
+
+/// A name for a file that is to become the object of this name.
+fn unique(object: &str, now: Timestamp) -> String {
+    let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
+    let (process, moment) = (process::id(), now.utc().timestamp_micros());
+    format!("{UPLOAD}{moment:x}-{process:x}-{serial:x}.{object}")
 }
 
 impl std::fmt::Debug for Place {
@@ -48,25 +69,70 @@ impl std::fmt::Debug for Place {
 }
 
 impl Temporary {
+    /// A file with this content, which has a name from the moment on when it is whole: a crash while it is written leaves nothing.
+    pub(super) fn whole(
+        tree: &Tree,
+        key: &Key,
+        content: &[u8],
+        now: Timestamp,
+    ) -> Result<Self, Failed> {
+        if let Some(mut nameless) = Self::nameless(tree, key, now)? {
+            nameless.fill(content)?;
+            fsync(&nameless.file).map_err(errno)?;
+            nameless.is_durable = true;
+            if nameless.appear() {
+                return Ok(nameless);
+            }
+        }
+        let named = Self::create(tree, key, now)?;
+        named.fill(content)?;
+        Ok(named)
+    }
+
+    fn fill(&self, content: &[u8]) -> Result<(), Failed> {
+        self.file.write_all_at(content, 0).map_err(io)
+    }
+
+    /// A file that has no name yet; `None` where the file system does not know how.
+    fn nameless(tree: &Tree, key: &Key, now: Timestamp) -> Result<Option<Self>, Failed> {
+        let place = tree.make(key)?;
+        let Ok(file) = place.create_nameless() else {
+            return Ok(None);
+        };
+        let name = unique(&place.name, now);
+        Ok(Some(Self::new(file, place, name, key, Drops::Nothing)))
+    }
+
+    /// Gives a nameless file its name. Fails where its directory was taken away meanwhile, or without `/proc`.
+    fn appear(&self) -> bool {
+        let from = format!("/proc/self/fd/{}", self.file.as_raw_fd());
+        let (parent, to) = (&self.place.parent, self.name.as_str());
+        let linked = linkat(CWD, from, parent, to, AtFlags::SYMLINK_FOLLOW);
+        self.abandoned_on_drop
+            .store(linked.is_ok(), Ordering::Relaxed);
+        linked.is_ok()
+    }
+
+    fn new(file: OwnedFd, place: Place, name: String, key: &Key, drops: Drops) -> Self {
+        let directory = key.as_str().strip_suffix(place.name.as_str());
+        let id = UploadId(format!("{}{name}", directory.unwrap_or_default()));
+        Self {
+            file: File::from(file),
+            place,
+            name,
+            id,
+            abandoned_on_drop: AtomicBool::new(drops == Drops::Name),
+            is_durable: false,
+        }
+    }
+
     pub(super) fn create(tree: &Tree, key: &Key, now: Timestamp) -> Result<Self, Failed> {
         // The directory may be taken away by whoever deletes its last object, and the name be taken.
         for _ in 0..8 {
             let place = tree.make(key)?;
-            let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
-            let (process, moment) = (process::id(), now.utc().timestamp_micros());
-            let name = format!("{UPLOAD}{moment:x}-{process:x}-{serial:x}.{}", place.name);
+            let name = unique(&place.name, now);
             match place.create(&name) {
-                Ok(file) => {
-                    let directory = key.as_str().strip_suffix(place.name.as_str());
-                    let id = UploadId(format!("{}{name}", directory.unwrap_or_default()));
-                    return Ok(Self {
-                        file: File::from(file),
-                        place,
-                        name,
-                        id,
-                        abandoned_on_drop: AtomicBool::new(true),
-                    });
-                }
+                Ok(file) => return Ok(Self::new(file, place, name, key, Drops::Name)),
                 Err(Errno::NOENT | Errno::EXIST) => {}
                 Err(error) => return Err(errno(error)),
             }
@@ -90,7 +156,9 @@ impl Temporary {
 
     /// Makes it the object, if the mode allows.
     pub(super) fn publish(&self, tree: &Tree, mode: &PutMode) -> Result<Stat, Failed> {
-        fsync(&self.file).map_err(errno)?;
+        if !self.is_durable {
+            fsync(&self.file).map_err(errno)?;
+        }
         let lock = tree.lock(match mode {
             PutMode::Replace(_) => FlockOperation::LockExclusive,
             PutMode::Overwrite | PutMode::Create => FlockOperation::LockShared,

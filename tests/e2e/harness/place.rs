@@ -190,9 +190,18 @@ impl Place {
         }
     }
 
+    /// What kind of destination it has.
+    pub(crate) fn kind(&self) -> Kind {
+        self.kind
+    }
+
     /// The uploads that were begun and not ended.
     pub(crate) fn uploads(&self) -> Vec<String> {
-        let server = self.s3.as_ref().expect("only S3 has uploads");
+        let Some(server) = &self.s3 else {
+            let mut files = self.keys("");
+            files.retain(|key| key.contains("/.barkeep-upload."));
+            return files;
+        };
         assert_eq!(self.kind, Kind::Moto, "the strict server cannot list them");
         let answer = server.send("GET", &format!("/{BUCKET}?uploads"), "", "");
         let keys = between(&answer, "<Key>", "</Key>");
