@@ -47,7 +47,8 @@ async fn killed_at_any_instant(kind: Kind) {
     for kill in 0..KILLS {
         scene.place.remove("main/base/");
         scene.place.remove("main/barkeep/");
-        let after = whole.mul_f64(random.fraction());
+        // A random instant of each twentieth.
+        let after = whole.mul_f64((f64::from(kill) + random.fraction()) / f64::from(KILLS));
         let context = format!(
             "kill {kill} of seed {}, after {after:?} of {whole:?}",
             random.seed
@@ -68,7 +69,7 @@ async fn killed_at_any_instant(kind: Kind) {
     }
     // Instants that meet nothing would prove nothing.
     assert!(
-        met.attempts > 5 && met.uploads > 0,
+        met.attempts > 2 && met.uploads > 0,
         "seed {}: {met:?}",
         random.seed
     );
