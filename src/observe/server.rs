@@ -98,7 +98,7 @@ fn summary(
     }
 }
 
-/// The oldest whole segment that waits to be archived, and since when.
+/// The first whole segment that waits to be archived, and since when.
 ///
 /// The file that marks it is PostgreSQL's: `archive_status/<segment>.ready`, made when the segment was complete.
 fn oldest_ready(pgdata: &Path) -> Option<(SegmentName, Timestamp)> {
@@ -108,7 +108,7 @@ fn oldest_ready(pgdata: &Path) -> Option<(SegmentName, Timestamp)> {
         let segment: SegmentName = name.to_str()?.strip_suffix(".ready")?.parse().ok()?;
         Some((segment, since(entry.metadata().ok()?.modified().ok()?)?))
     });
-    ready.min_by_key(|(_, since)| *since)
+    ready.min_by_key(|(segment, _)| *segment)
 }
 
 fn since(time: SystemTime) -> Option<Timestamp> {

@@ -1,7 +1,8 @@
 //! What can be restored, and what is missing: good backups, gaps in the WAL, lag.
 //!
-//! A gap needs no second look: PostgreSQL archives in order, and the server is asked before the archive is listed. Whatever lies before the
-//! last segment that it calls archived has been acknowledged; if the listing does not show it, it is gone.
+//! A gap needs no second look: the server is asked before the archive is listed, and whatever lies before the last segment that it calls
+//! archived has been acknowledged; if the listing does not show it, it is gone. PostgreSQL archives in order but for what a crash left
+//! unmarked; such a segment still waits, and waiting is no gap.
 
 use super::{Decision, Scene, trust};
 use crate::model::{
@@ -164,7 +165,8 @@ pub(super) fn gap(
         segments += until.0 - next.0 + 1;
         next = until.next();
     }
-    let first = first?;
+    let ready = facts.archiver.oldest_ready;
+    let first = first.filter(|first| ready.is_none_or(|ready| ready > *first))?;
     Some(Gap { first, segments })
 }
 
@@ -231,6 +233,12 @@ mod tests {
         );
         let unchecked = format!("check=off {lost}");
         assert_eq!(gap(&unchecked), "converged: nothing to do");
+        let waits = "| wal 1:900-1002 1:1004-1010 | done 9h | postgres waits:1003";
+        assert_eq!(
+            gap(waits),
+            "converged: nothing to do",
+            "it is archived late"
+        );
         let far = "| wal 1:900-1002 1:900000-900001 | done 9h | postgres archived:900001";
         assert_eq!(
             gap(far),

@@ -309,6 +309,11 @@ impl World {
                 let segment = SegmentNumber(number(segment));
                 archiver.last_archived = Some(segment.name(facts.timeline, size));
             }
+            ("waits", segment) => {
+                let segment = SegmentNumber(number(segment));
+                archiver.oldest_ready = Some(segment.name(facts.timeline, size));
+                archiver.oldest_ready_at = Some(now());
+            }
             ("ready", age) => {
                 archiver.oldest_ready = Some(SegmentNumber(1011).name(facts.timeline, size));
                 archiver.oldest_ready_at = Some(instant(age));
