@@ -197,10 +197,10 @@ immediate_checkpoint = true
         return self.command("list", server, "--format", "json")
 
     def expire(self, server):
-        return self.command("reconcile", "--once", "--select", f"server={server}")
+        return self.command("reconcile", "--once", server)
 
     def plan(self, server):
-        return self.command("plan", "--select", f"server={server}")
+        return self.command("plan", server)
 
     def forget(self, codec):
         self.bed.drop(f"barkeep/bench/backup-{codec}/")
