@@ -327,7 +327,13 @@ fn files_and_functions_are_small() {
         if lines > LINES.1 {
             violations.push(format!("{} has {lines} lines", source.path));
         } else if lines > LINES.0 {
-            println!("{} has {lines} lines, more than {}", source.path, LINES.0);
+            #[expect(
+                clippy::print_stdout,
+                reason = "what is long, but not yet too long, is told"
+            )]
+            {
+                println!("{} has {lines} lines, more than {}", source.path, LINES.0);
+            }
         }
         let is_test = source.path.contains("tests/");
         let most = if is_test { TEST_LINES } else { FUNCTION_LINES };

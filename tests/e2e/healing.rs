@@ -1,12 +1,13 @@
 //! Drift that a new backup heals, and two runs at once.
 
 use crate::{
-    harness::{Kind, Scene},
+    harness::{Kind, ROLE, Scene},
     support::cluster::Stop,
 };
 
 const POLICY: &str = "schedule = \"0 2 * * *\"\nretention = { redundancy = 3 }";
 const OBJECTIVE_MISSED: i32 = 6;
+const UNREACHABLE: i32 = 8;
 
 #[tokio::test]
 async fn wal_that_is_gone_for_good_makes_a_backup_due() {
@@ -48,6 +49,32 @@ async fn archiving_that_is_off_or_fails_is_told() {
         .exits(OBJECTIVE_MISSED)
         .says("archive_mode is off");
     scene.run(&["check"]).exits(1).says("archive_mode");
+}
+
+#[tokio::test]
+async fn one_server_that_is_down_does_not_hold_up_another() {
+    let Some(scene) = Scene::new(17, Kind::Directory, POLICY) else {
+        return;
+    };
+    let connection = scene.cluster.conninfo(ROLE);
+    let nowhere = connection.replace("port=5432", "port=5433");
+    scene.place.configure(&format!(
+        "[servers.down]\nconnection = \"{nowhere}\"\nlabels = {{ team = \"a\" }}\n{POLICY}\n\
+         [servers.main]\nconnection = \"{connection}\"\nlabels = {{ team = \"b\" }}\n{POLICY}"
+    ));
+    scene
+        .run(&["reconcile", "--once"])
+        .exits(UNREACHABLE)
+        .says("down");
+    assert_eq!(scene.place.ids("main", "DONE").len(), 1);
+    scene
+        .run(&["plan", "--detailed-exitcode", "--select", "team=b"])
+        .exits(0);
+    scene.run(&["status", "main"]).exits(0);
+    scene
+        .run(&["status", "--select", "team=a"])
+        .exits(UNREACHABLE);
+    scene.run(&["check", "down"]).exits(UNREACHABLE);
 }
 
 #[tokio::test]

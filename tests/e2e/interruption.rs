@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::{
     harness::{Kind, Place, Running, Scene, text},
-    support::wait::until,
+    support::{bed::bed, wait::until},
 };
 
 const INTERRUPTED: i32 = 130;
@@ -47,7 +47,8 @@ async fn killed_at_any_instant(kind: Kind) {
     for kill in 0..KILLS {
         scene.place.remove("main/base/");
         scene.place.remove("main/barkeep/");
-        let after = whole.mul_f64(random.fraction());
+        // A random instant of each twentieth.
+        let after = whole.mul_f64((f64::from(kill) + random.fraction()) / f64::from(KILLS));
         let context = format!(
             "kill {kill} of seed {}, after {after:?} of {whole:?}",
             random.seed
@@ -68,7 +69,7 @@ async fn killed_at_any_instant(kind: Kind) {
     }
     // Instants that meet nothing would prove nothing.
     assert!(
-        met.attempts > 5 && met.uploads > 0,
+        met.attempts > 2 && met.uploads > 0,
         "seed {}: {met:?}",
         random.seed
     );
@@ -273,6 +274,44 @@ async fn a_backup_that_waits_for_wal_is_finished_by_a_later_run() {
     assert_eq!(scene.place.ids("main", "DONE"), waiting);
     assert_eq!(scene.place.keys("main/barkeep/attempts/"), [""; 0]);
     scene.restore(&[], "latest").await;
+}
+
+#[tokio::test]
+async fn a_killed_restore_leaves_nothing_that_could_be_started() {
+    let Some(scene) = Scene::new(17, Kind::Directory, SETTINGS) else {
+        return;
+    };
+    scene.run(&["backup", "main"]).exits(0);
+    let directory = scene.place.path("restored");
+    let to = text(&directory);
+    let restore = ["restore", "main", "latest", to.as_str()];
+    let began = Instant::now();
+    scene.run(&restore).exits(0);
+    let whole = began.elapsed();
+    let control = directory.join("global/pg_control");
+    assert!(control.exists());
+    let mut random = Random::new();
+    let mut met = 0;
+    for kill in 0..8 {
+        std::fs::remove_dir_all(&directory).expect("removed");
+        std::fs::create_dir(&directory).expect("made");
+        bed().give(&directory);
+        let after = whole.mul_f64((f64::from(kill) + random.fraction()) / 8.0);
+        let mut running = scene.place.start(&restore);
+        wait(&mut running, after).await;
+        running.signal(if kill % 2 == 0 { "KILL" } else { "INT" });
+        let ran = running.end();
+        if ran.code == Some(0) {
+            continue;
+        }
+        let context = format!("seed {}, after {after:?} of {whole:?}: {ran}", random.seed);
+        assert!(!control.exists(), "{context}");
+        if ran.code.is_some() {
+            assert_eq!(ran.code, Some(INTERRUPTED), "{context}");
+        }
+        met += usize::from(directory.join("PG_VERSION").exists());
+    }
+    assert!(met > 0, "seed {}", random.seed);
 }
 
 #[tokio::test]

@@ -1,7 +1,8 @@
 //! PostgreSQL archives with the program and recovers with it.
 
 use std::{
-    fs,
+    fs::{self, Permissions},
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
 };
 
@@ -40,14 +41,56 @@ async fn under_load_everything_arrives_and_a_recovery_reads_it_ahead() {
     scene.archive_all().await;
     let after = segments(&scene.place);
     assert!(after.len() > before + 8, "{} segments", after.len());
-    let (first, last) = (&after[0], &after[after.len() - 1]);
-    let number = |name: &str| usize::from_str_radix(&name[16..], 16).expect("a number");
-    assert_eq!(number(last) - number(first) + 1, after.len(), "no gap");
+    contiguous(&after);
     scene.run(&["status"]).exits(0).says("converged");
 
     let copy = scene.restore(&[], "latest").await;
     assert_eq!(copy.sql(digest), expected);
     assert!(copy.sql("SHOW restore_command").contains("wal-restore"));
+}
+
+#[tokio::test]
+async fn after_an_outage_the_backlog_arrives_without_a_gap() {
+    let Some(scene) = Scene::new(17, Kind::Directory, POLICY) else {
+        return;
+    };
+    scene.run(&["backup", "main"]).exits(0);
+    scene.archive_all().await;
+    let before = segments(&scene.place).len();
+    let store = scene.place.path("store");
+    let set = |mode| fs::set_permissions(&store, Permissions::from_mode(mode)).expect("chmod");
+    set(0o000);
+    for _ in 0..12 {
+        scene
+            .cluster
+            .sql("CREATE TABLE IF NOT EXISTS t (); DROP TABLE t; SELECT pg_switch_wal()");
+    }
+    until("the archiver to fail", async || {
+        let failed = scene
+            .cluster
+            .sql("SELECT failed_count > 0 FROM pg_stat_archiver");
+        (failed == "t").then_some(())
+    })
+    .await;
+    scene.run(&["check"]).exits(1).says("archiver");
+    set(0o755);
+    // Completing a segment is what wakes an archiver that has given up for a minute.
+    scene.cluster.sql("CREATE TABLE t ()");
+    scene.archive_all().await;
+    let after = segments(&scene.place);
+    assert!(after.len() >= before + 12, "{before}, then {after:?}");
+    contiguous(&after);
+    scene.run(&["check"]).exits(0);
+    scene.run(&["reconcile", "--once"]).exits(0);
+    scene.run(&["status"]).exits(0).says("converged");
+}
+
+/// Insists that no segment is missing between the first and the last.
+#[track_caller]
+fn contiguous(segments: &[String]) {
+    let number = |name: &str| usize::from_str_radix(&name[16..], 16).expect("a number");
+    let (first, last) = (number(&segments[0]), number(&segments[segments.len() - 1]));
+    assert_eq!(last - first + 1, segments.len(), "{segments:?}");
 }
 
 #[tokio::test]

@@ -291,6 +291,10 @@ fn transcript(text: &str) -> String {
 #[test]
 fn every_life_goes_as_it_is_written_down() {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/pure/scenarios");
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "whoever runs the tests asks for new output"
+    )]
     let bless = env::var_os("BLESS").is_some();
     let mut paths: Vec<_> = fs::read_dir(&directory)
         .expect("the scenarios")
