@@ -244,9 +244,6 @@ async fn converge(ports: &Ports, server: &Server) -> Report {
 
 /// Executes a guarded plan: short steps first, then its attempt. Says whether anything succeeded, so that looking again can help.
 async fn round(ports: &Ports, server: &Server, guarded: &Guarded, report: &mut Report) -> bool {
-    for refusal in guarded.refusals() {
-        warn!(%refusal, "the guard refused");
-    }
     report.refusals.extend_from_slice(guarded.refusals());
     let observed = &report.last.observed;
     let outcomes = apply(ports, server, guarded, observed).await;
@@ -283,15 +280,10 @@ pub async fn apply(
         cancel: &ports.cancel,
     };
     let outcomes = execute::execute(guarded, &workshop).await;
-    for outcome in &outcomes {
-        let destination = &outcome.step.destination;
-        match &outcome.result {
-            Ok(()) => info!(%destination, "{}", outcome.step.describe()),
-            Err(error) => {
-                let error = crate::failure::chain(error);
-                warn!(%destination, "{} failed: {error}", outcome.step.describe());
-            }
-        }
+    // What failed is in the report, and told by whoever reads that.
+    for done in outcomes.iter().filter(|outcome| outcome.result.is_ok()) {
+        let destination = &done.step.destination;
+        info!(%destination, "{}", done.step.describe());
     }
     outcomes
 }
@@ -352,12 +344,16 @@ pub async fn take(
         Some(Err(failure)) => return attempt::Ended::failed(step, failure),
         None => return attempt::Ended::not_open(step),
     };
+    let primary = match ports.primary(server).transpose() {
+        Ok(primary) => primary,
+        Err(failure) => return attempt::Ended::failed(step, failure),
+    };
     let bench = attempt::Bench {
         server,
         archive: &archive,
         connector,
         throttle: ports.throttles.get(&step.destination).cloned(),
-        primary: ports.primary(server).and_then(Result::ok),
+        primary,
         observed,
         clock: ports.clock,
         cancel: &ports.cancel,

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     backup::{Backup, BackupId, KeepTarget},
+    runs::Runs,
     time::Timestamp,
     timeline::{TimelineHistory, TimelineId},
     wal::{SegmentNumber, SegmentSize},
@@ -125,6 +126,19 @@ impl WalArchive {
             },
         );
         Self::join(runs, after);
+    }
+
+    /// Adds what another look at the same archive found: of two listings, what each shows is there.
+    pub fn absorb(&mut self, other: Self) {
+        for (timeline, found) in other.runs {
+            let runs = self.runs.entry(timeline).or_default();
+            let all: Runs = runs.drain(..).chain(found).collect();
+            runs.extend(all.iter());
+        }
+        self.fragments.extend(other.fragments);
+        self.histories.extend(other.histories);
+        self.objects += other.objects;
+        self.bytes += other.bytes;
     }
 
     fn join(runs: &mut Vec<Run>, index: usize) {

@@ -13,6 +13,7 @@ use std::{
 };
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use tokio::task::JoinSet;
 
 use crate::{
     format::{
@@ -69,15 +70,27 @@ pub async fn observe(archive: &Archive, segment_size: SegmentSize) -> Result<Wal
 /// The same, with all that was counted on the way.
 pub async fn list(archive: &Archive, segment_size: SegmentSize) -> Result<Listing, Error> {
     let (directories, requests) = directories(archive).await?;
-    let mut tally = Tally::new(segment_size);
-    tally.listing.requests = requests;
+    let mut whole = Tally::new(segment_size);
+    whole.listing.requests = requests;
     let bounds = bounds(directories, segment_size);
-    let prefix = archive.prefix(WALS);
-    let mut pages = archive.store().list_parallel(&prefix, bounds, PARALLEL);
-    while let Some((_, page)) = pages.try_next().await? {
-        tally.page(archive, &page);
+    let starts = std::iter::once(None).chain(bounds.iter().cloned().map(Some));
+    let ends = bounds.iter().cloned().map(Some).chain([None]);
+    let mut ranges = starts.zip(ends);
+    // Each is a task, for it takes longer to read the answers than to wait for them: all cores are needed.
+    let mut tasks = JoinSet::new();
+    loop {
+        while tasks.len() < PARALLEL
+            && let Some((after, until)) = ranges.next()
+        {
+            let archive = archive.clone();
+            tasks.spawn(async move { range(&archive, segment_size, after, until).await });
+        }
+        match tasks.join_next().await {
+            Some(Ok(part)) => whole.absorb(part?),
+            Some(Err(error)) => std::panic::resume_unwind(error.into_panic()),
+            None => return whole.finish(archive).await,
+        }
     }
-    tally.finish(archive).await
 }
 
 /// Lists what follows a segment: the later ones of its timeline, and all timelines above. For a look at the end of an archive
@@ -87,19 +100,37 @@ pub async fn list_after(
     segment_size: SegmentSize,
     after: SegmentName,
 ) -> Result<Listing, Error> {
-    let mut tally = Tally::new(segment_size);
     let stem = archive.prefix(&wal_stem(WalFile::Segment(after)));
+    // A slash sorts behind the dot of every extension and before the digits of the next segment.
+    let after = Some(format!("{stem}/"));
+    let tally = range(archive, segment_size, after, None).await?;
+    tally.finish(archive).await
+}
+
+/// Lists what lies behind one key and up to another.
+async fn range(
+    archive: &Archive,
+    segment_size: SegmentSize,
+    after: Option<String>,
+    until: Option<String>,
+) -> Result<Tally, Error> {
+    let mut tally = Tally::new(segment_size);
     let mut request = ListRequest {
-        // A slash sorts behind the dot of every extension and before the digits of the next segment.
-        start_after: Some(format!("{stem}/")),
+        start_after: after,
         ..ListRequest::below(archive.prefix(WALS))
     };
     loop {
         let page = archive.store().list(request.clone()).await?;
-        tally.page(archive, &page.objects);
-        match page.next {
+        let within = |meta: &ObjectMeta| {
+            let key = meta.key.as_str();
+            until.as_ref().is_none_or(|until| key <= until.as_str())
+        };
+        let objects = &page.objects;
+        let end = objects.partition_point(within);
+        tally.page(archive, &objects[..end]);
+        match page.next.filter(|_| end == objects.len()) {
             Some(token) => request.token = Some(token),
-            None => return tally.finish(archive).await,
+            None => return Ok(tally),
         }
     }
 }
@@ -208,6 +239,18 @@ impl Tally {
     fn fragment(&mut self, name: SegmentName) {
         let fragment = (name.timeline, name.number(self.segment_size));
         self.listing.archive.fragments.insert(fragment);
+    }
+
+    /// Adds what was found elsewhere in the archive.
+    fn absorb(&mut self, part: Self) {
+        let (all, found) = (&mut self.listing, part.listing);
+        all.duplicates += found.duplicates;
+        all.partials += found.partials;
+        all.backup_histories += found.backup_histories;
+        all.others += found.others;
+        all.requests += found.requests;
+        all.archive.absorb(found.archive);
+        self.histories.extend(part.histories);
     }
 
     /// Reads the histories that were found.

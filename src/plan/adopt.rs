@@ -196,10 +196,17 @@ mod tests {
     }
 
     #[test]
-    fn a_dead_attempt_is_abandoned_before_anything_new_begins() {
+    fn a_dead_attempt_is_abandoned_and_does_not_hold_up_the_next() {
         let abandoned = "abandon 2h: its attempt died after 2026-11-20T12:00:00Z";
         let text = "schedule=@hourly | done 1d | started 2h | attempt 2h dead";
-        assert_eq!(steps(text), abandoned);
+        let due = "backup: due since 2026-11-20T12:00:00Z (@hourly), last good ended 2026-11-19T12:00:00Z";
+        assert_eq!(steps(text), format!("{abandoned}\n{due}"));
+        let text = text.replace("@hourly", "0_9_*_*_*");
+        assert_eq!(
+            steps(&text),
+            abandoned,
+            "it has answered the latest instant so far"
+        );
         let silent = "| started 2h | attempt 2h elsewhere silent:11m";
         assert_eq!(
             steps(silent),

@@ -287,14 +287,10 @@ fn decide(scene: Scene<'_>) -> Decided<'_> {
     let mut decision = health::assess(&scene);
     match trust::additive(&scene) {
         Ok(()) => {
-            let adopted = adopt::decide(&scene);
-            // What dead attempts left is settled before anything new begins: the next activation finds a quiet catalog.
-            let settled = adopted.steps.is_empty();
-            decision.extend(adopted);
+            decision.extend(adopt::decide(&scene));
             decision.extend(keep::decide(&scene, &wanted));
-            if settled {
-                decision.extend(due::decide(&scene));
-            }
+            // Not held up by what a dead attempt left: if that cannot be settled, backups go on all the same.
+            decision.extend(due::decide(&scene));
         }
         Err(waiting) => decision.block(waiting),
     }

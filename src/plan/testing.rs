@@ -5,7 +5,8 @@
 //! (`1d`) is an age, and the name of the backup that ended then.
 
 use std::{
-    collections::BTreeMap, fmt::Write as _, num::NonZeroUsize, path::PathBuf, time::Duration,
+    collections::BTreeMap, fmt::Write as _, num::NonZeroUsize, path::PathBuf, sync::Mutex,
+    time::Duration,
 };
 
 use barkeep::{
@@ -117,7 +118,6 @@ impl World {
     pub(crate) fn configure(&mut self, word: &str) {
         let (key, value) = word.split_once('=').expect("`key=value`");
         let spaced = value.replace('_', " ");
-        let zone = self.entry().zone.clone();
         match key {
             "mode" => {
                 self.server.mode = match value {
@@ -128,8 +128,7 @@ impl World {
             }
             "state" => self.server.state = ServerState::Retired,
             "schedule" => {
-                let schedule = Schedule::parse(&spaced, &zone).expect("a schedule");
-                self.entry().schedule = Some(schedule);
+                self.entry().schedule = Some(schedule(&spaced));
             }
             "window" => {
                 let window = StartWindow::parse(value).expect("a window");
@@ -398,6 +397,16 @@ fn target(word: &str) -> KeepTarget {
         "standalone" => KeepTarget::Standalone,
         _ => panic!("`{word}` is no target"),
     }
+}
+
+/// Reading one takes longer than all else in a world, and there are few.
+fn schedule(text: &str) -> Schedule {
+    static KNOWN: Mutex<BTreeMap<String, Schedule>> = Mutex::new(BTreeMap::new());
+    let mut known = KNOWN
+        .lock()
+        .expect("reading a schedule does not panic twice");
+    let read = || Schedule::parse(text, &Zone::utc()).expect("a schedule");
+    known.entry(text.to_owned()).or_insert_with(read).clone()
 }
 
 /// `2x` for a redundancy, `7d` for a window.

@@ -80,7 +80,7 @@ fn at_rest(text: &str) -> World {
 
 proptest! {
     #![proptest_config(ProptestConfig {
-        cases: 400,
+        cases: 1000,
         failure_persistence: Some(Box::new(
             proptest::test_runner::FileFailurePersistence::Direct("tests/pure/regressions.txt"),
         )),

@@ -309,7 +309,15 @@ fn every_life_goes_as_it_is_written_down() {
             fs::write(&path, now).expect("the scenario can be written");
         } else {
             let name = path.file_name().expect("a name").display();
-            assert_eq!(now, text, "{name}: set BLESS=1 to write it anew");
+            for (number, (now, then)) in now.lines().zip(text.lines()).enumerate() {
+                assert_eq!(
+                    now,
+                    then,
+                    "{name}:{}: set BLESS=1 to write it anew",
+                    number + 1
+                );
+            }
+            assert_eq!(now.len(), text.len(), "{name}: one is longer");
         }
     }
 }
