@@ -21,6 +21,8 @@ use futures_util::stream::BoxStream;
 use crate::model::time::Timestamp;
 
 mod archive;
+#[cfg(feature = "azure")]
+pub mod azure;
 pub mod checksum;
 pub mod conformance;
 pub mod directory;
@@ -35,6 +37,8 @@ mod object;
 mod open;
 pub mod read_only;
 mod request;
+#[cfg(any(feature = "aws", feature = "azure"))]
+mod resume;
 #[cfg(feature = "aws")]
 pub mod s3;
 #[cfg(test)]

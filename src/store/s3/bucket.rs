@@ -2,23 +2,27 @@
 
 use std::fmt::Write;
 
+use async_trait::async_trait;
 use aws_sdk_s3::{
     Client,
     config::Builder as ConfigOverride,
     error::{ProvideErrorMetadata, SdkError},
     operation::{get_object::GetObjectOutput, list_objects_v2::ListObjectsV2Output},
+    primitives::ByteStream,
     types::{
         BucketLocationConstraint, CommonPrefix, CreateBucketConfiguration, Object,
         ServerSideEncryption,
     },
 };
 use bytes::Bytes;
+use futures_util::{StreamExt, stream};
 
 use super::{
     super::{
         Checksum, ChecksumAlgorithm, Error, GetOptions, GetRange, Head, Key, ListPage, ListRequest,
         Meaning, ObjectMeta, Operation, PageToken, PutMode, PutOptions, Result, Stored, Tags,
         checksum::crc32,
+        resume::{Chunks, Resume},
     },
     answer::{entity_tag, headed, instant, listed, stored_checksum, version},
     client::{Connection, Integrity},
@@ -26,7 +30,10 @@ use super::{
     failure::{conditional, failed, failed_with},
     wire::{Answered, WithStoredChecksum},
 };
-use crate::model::desired::{S3Encryption, S3Options};
+use crate::{
+    failure::chain,
+    model::desired::{S3Encryption, S3Options},
+};
 
 /// A bucket, or what is below a prefix of it.
 #[derive(Debug)]
@@ -303,6 +310,27 @@ impl Bucket {
             date: answered.date(),
         })
     }
+}
+
+#[async_trait]
+impl Resume for Bucket {
+    fn location(&self) -> &str {
+        &self.location
+    }
+
+    async fn resume(&self, key: &Key, options: GetOptions) -> Result<Chunks> {
+        let (output, _) = self.get(key, &options).await?;
+        Ok(chunks(output.body))
+    }
+}
+
+/// The bytes of an answer.
+pub(super) fn chunks(body: ByteStream) -> Chunks {
+    let next = |mut body: ByteStream| async move {
+        let chunk = body.next().await?;
+        Some((chunk.map_err(|error| chain(&error)), body))
+    };
+    stream::unfold(body, next).boxed()
 }
 
 pub(super) fn conditions(mode: &PutMode) -> (Option<String>, Option<String>) {

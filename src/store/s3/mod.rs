@@ -19,7 +19,7 @@ use bytes::Bytes;
 use self::{bucket::Bucket, client::connect};
 use super::{
     Deleted, Error, GetOptions, GetResult, Head, Key, Limits, ListPage, ListRequest, Meaning,
-    Operation, PendingUpload, PutOptions, Result, Store, Stored, Upload, UploadOptions,
+    Operation, PendingUpload, PutOptions, Result, Store, Stored, Upload, UploadOptions, resume,
 };
 use crate::{
     model::{desired::S3Options, time::Timestamp},
@@ -31,7 +31,6 @@ mod bucket;
 mod client;
 mod delete;
 mod failure;
-mod read;
 mod upload;
 mod wire;
 
@@ -180,7 +179,7 @@ impl Store for S3 {
         };
         Ok(GetResult {
             date: answered.date(),
-            body: read::body(bucket, &meta, range.clone(), output.body),
+            body: resume::body(bucket, &meta, range.clone(), bucket::chunks(output.body)),
             meta,
             range,
         })

@@ -1,29 +1,43 @@
-//! Reading an object to its end, also when the connection breaks on the way.
+//! Reading an object to its end, also when the connection breaks on the way, and checking what was read.
 
-use std::{ops::Range, sync::Arc};
+use std::{ops::Range, result, sync::Arc};
 
-use aws_sdk_s3::primitives::ByteStream;
+use async_trait::async_trait;
+use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::Bytes;
-use futures_util::{StreamExt, stream};
+use futures_util::{
+    StreamExt,
+    stream::{self, BoxStream},
+};
+use md5::{Digest, Md5};
 
 use super::{
-    super::{
-        Body, Checksum, ChecksumAlgorithm, Error, GetOptions, GetRange, Key, Meaning, ObjectMeta,
-        ObjectVersion, Operation, Result,
-    },
-    bucket::Bucket,
+    Body, Checksum, ChecksumAlgorithm, Error, GetOptions, GetRange, Key, Meaning, ObjectMeta,
+    ObjectVersion, Operation, Result,
 };
-use crate::failure::chain;
 
 /// How often reading begins again without having got a byte in between.
 const RESUMES_MAX: u32 = 4;
 
+/// The bytes of one answer; after an error, which is told in words, there are none.
+pub(super) type Chunks = BoxStream<'static, result::Result<Bytes, String>>;
+
+/// What can be asked for the rest of an object.
+#[async_trait]
+pub(super) trait Resume: Send + Sync {
+    /// The URL of the destination.
+    fn location(&self) -> &str;
+
+    /// A range of one version of an object.
+    async fn resume(&self, key: &Key, options: GetOptions) -> Result<Chunks>;
+}
+
 struct Reading {
-    bucket: Arc<Bucket>,
+    source: Arc<dyn Resume>,
     key: Key,
     version: ObjectVersion,
     rest: Range<u64>,
-    stream: ByteStream,
+    stream: Chunks,
     resumes: u32,
     check: Option<Check>,
 }
@@ -37,6 +51,7 @@ struct Check {
 enum Hash {
     Crc32(crc32fast::Hasher),
     Crc32c(u32),
+    Md5(Md5),
 }
 
 impl Check {
@@ -49,6 +64,7 @@ impl Check {
         let hash = match expected.algorithm {
             ChecksumAlgorithm::Crc32 => Hash::Crc32(crc32fast::Hasher::new()),
             ChecksumAlgorithm::Crc32c => Hash::Crc32c(0),
+            ChecksumAlgorithm::Md5 => Hash::Md5(Md5::new()),
             _ => return None,
         };
         Some(Self { hash, expected })
@@ -58,28 +74,29 @@ impl Check {
         match &mut self.hash {
             Hash::Crc32(hasher) => hasher.update(bytes),
             Hash::Crc32c(crc) => *crc = crc32c::crc32c_append(*crc, bytes),
+            Hash::Md5(hasher) => hasher.update(bytes),
         }
     }
 
     fn holds(self) -> bool {
-        let crc = match self.hash {
-            Hash::Crc32(hasher) => hasher.finalize(),
-            Hash::Crc32c(crc) => crc,
+        let read = match self.hash {
+            Hash::Crc32(hasher) => STANDARD.encode(hasher.finalize().to_be_bytes()),
+            Hash::Crc32c(crc) => STANDARD.encode(crc.to_be_bytes()),
+            Hash::Md5(hasher) => STANDARD.encode(hasher.finalize()),
         };
-        // Both are four bytes in Base64.
-        Checksum::of_crc32(crc).value == self.expected.value
+        read == self.expected.value
     }
 }
 
 /// The bytes of a range, resumed where they break off, and checked if they are all.
 pub(super) fn body(
-    bucket: Arc<Bucket>,
+    source: Arc<dyn Resume>,
     meta: &ObjectMeta,
     range: Range<u64>,
-    stream: ByteStream,
+    stream: Chunks,
 ) -> Body {
     let reading = Reading {
-        bucket,
+        source,
         key: meta.key.clone(),
         version: meta.version.clone(),
         check: Check::new(meta, &range),
@@ -109,7 +126,7 @@ impl Reading {
                     }
                     return Ok(Some(chunk));
                 }
-                Some(Err(error)) => self.resume(&chain(&error)).await?,
+                Some(Err(why)) => self.resume(&why).await?,
                 None => self.resume("the answer ended early").await?,
             }
         }
@@ -129,13 +146,12 @@ impl Reading {
             // Never the rest of another object.
             version: Some(self.version.clone()),
         };
-        let (output, _) = self.bucket.get(&self.key, &options).await?;
-        self.stream = output.body;
+        self.stream = self.source.resume(&self.key, options).await?;
         Ok(())
     }
 
     fn error(&self, meaning: Meaning, why: &str) -> Error {
-        Error::new(meaning, Operation::Get, self.bucket.location.as_str())
+        Error::new(meaning, Operation::Get, self.source.location())
             .about(&self.key)
             .because(why)
     }
