@@ -20,6 +20,10 @@ pub enum Operation {
     List,
     /// Delete an object.
     Delete,
+    /// See whether objects are locked.
+    Locks,
+    /// See what the destination does to keep what it holds.
+    Retention,
     /// Begin an object sent in parts.
     BeginUpload,
     /// Send a part.
@@ -54,6 +58,8 @@ impl Operation {
             Self::Get
             | Self::Head
             | Self::List
+            | Self::Locks
+            | Self::Retention
             | Self::ListUploads
             | Self::CheckReachable
             | Self::Time
@@ -69,6 +75,8 @@ impl Operation {
             Self::Head => "head",
             Self::List => "list",
             Self::Delete => "delete",
+            Self::Locks => "locks",
+            Self::Retention => "retention",
             Self::BeginUpload => "begin-upload",
             Self::PutPart => "put-part",
             Self::CompleteUpload => "complete-upload",
@@ -88,6 +96,8 @@ impl Operation {
             Self::Head => "look at",
             Self::List => "list",
             Self::Delete => "delete",
+            Self::Locks => "see the lock of",
+            Self::Retention => "see the retention of",
             Self::BeginUpload => "begin to upload",
             Self::PutPart => "upload a part of",
             Self::CompleteUpload => "complete the upload of",
