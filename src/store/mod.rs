@@ -33,6 +33,7 @@ pub mod memory;
 pub mod meter;
 mod object;
 mod open;
+pub mod permission;
 pub mod read_only;
 mod request;
 #[cfg(feature = "aws")]
