@@ -29,8 +29,10 @@ use crate::{
 mod answer;
 mod bucket;
 mod client;
+mod credentials;
 mod delete;
 mod failure;
+mod http;
 mod read;
 mod upload;
 mod wire;
