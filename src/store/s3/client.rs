@@ -152,11 +152,14 @@ fn builder(
         AddressingStyle::Virtual => false,
         AddressingStyle::Auto => endpoint.as_deref().is_some_and(|url| !is_aws(url)),
     };
-    let tries = config.retry_config().map_or(0, RetryConfig::max_attempts);
+    // Nobody who says nothing gets fewer than ours.
+    let tries = variable("AWS_MAX_ATTEMPTS").and_then(|tries| tries.parse().ok());
+    let usual = config.retry_config().map_or(0, RetryConfig::max_attempts);
+    let tries = tries.unwrap_or(usual.max(ATTEMPTS));
     let mut builder = Builder::from(config)
         .force_path_style(style)
         .timeout_config(timeouts.usual())
-        .retry_config(RetryConfig::standard().with_max_attempts(tries.max(ATTEMPTS)))
+        .retry_config(RetryConfig::standard().with_max_attempts(tries.max(1)))
         // Ours are set per request, and what is read is checked while it streams.
         .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
         .response_checksum_validation(ResponseChecksumValidation::WhenRequired);
