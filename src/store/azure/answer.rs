@@ -7,7 +7,7 @@ use crc_fast::CrcAlgorithm;
 use super::{
     super::{Checksum, ChecksumAlgorithm, Key, ObjectMeta, ObjectVersion},
     client::ContentMd5,
-    lock,
+    lock::Written,
 };
 use crate::model::time::Timestamp;
 
@@ -40,15 +40,10 @@ pub(super) fn checksum(headers: &Headers) -> Option<Checksum> {
         let is_range = header(headers, "content-range").is_some();
         header(headers, "content-md5").filter(|_| !is_range)
     });
-    whole.map(of_md5)
-}
-
-/// An MD5 in Base64 as a checksum.
-pub(super) fn of_md5(md5: &str) -> Checksum {
-    Checksum {
+    whole.map(|md5| Checksum {
         algorithm: ChecksumAlgorithm::Md5,
         value: md5.to_owned(),
-    }
+    })
 }
 
 /// What the headers of a blob, or of a range of it, say of the blob; `None` if they do not tell its length.
@@ -63,7 +58,7 @@ pub(super) fn meta(key: &Key, headers: &Headers) -> Option<ObjectMeta> {
         last_modified: instant(header(headers, "last-modified")),
         version: version(headers),
         checksum: checksum(headers),
-        lock: lock::of_headers(headers),
+        lock: Written::of_headers(headers),
     })
 }
 

@@ -11,7 +11,7 @@ use azure_core::{
     credentials::{AccessToken, Secret as SdkSecret, TokenCredential},
     error::ErrorKind,
     http::{
-        ClientOptions, Context, Request, Url,
+        Context, Request, Url,
         policies::{Policy, PolicyResult},
     },
     time::OffsetDateTime,
@@ -23,7 +23,11 @@ use azure_identity::{
 };
 use tokio::{net::TcpStream, sync::Mutex, time::timeout};
 
-use super::identity::Environment;
+use super::{
+    super::permission::{Cloud, Principal},
+    client::token_options,
+    identity::Environment,
+};
 use crate::{clock::Clock, secret::Secret};
 
 const SCOPE: &str = "https://storage.azure.com/.default";
@@ -65,7 +69,6 @@ pub(super) const DEFAULT: [Source; 4] = [
 pub(super) struct Chain {
     sources: Vec<Source>,
     environment: Environment,
-    options: ClientOptions,
     state: Mutex<State>,
     chosen: std::sync::OnceLock<Source>,
 }
@@ -83,15 +86,10 @@ impl fmt::Debug for Chain {
 }
 
 impl Chain {
-    pub(super) fn new(
-        sources: &[Source],
-        environment: Environment,
-        options: ClientOptions,
-    ) -> Self {
+    pub(super) fn new(sources: &[Source], environment: Environment) -> Self {
         Self {
             sources: sources.to_vec(),
             environment,
-            options,
             state: Mutex::default(),
             chosen: std::sync::OnceLock::new(),
         }
@@ -124,15 +122,44 @@ impl Chain {
     }
 
     /// Whose tokens these are, for messages.
-    pub(super) fn principal(&self) -> String {
+    pub(super) fn principal(&self) -> Principal {
+        let only = self.sources.first().filter(|_| self.sources.len() == 1);
+        match self.chosen.get().or(only) {
+            Some(source) => self.describe(*source),
+            None => Principal {
+                cloud: Cloud::Azure,
+                name: "identity".to_owned(),
+                origin: "the default credential chain".to_owned(),
+            },
+        }
+    }
+
+    fn describe(&self, source: Source) -> Principal {
         let client = self.environment.get("AZURE_CLIENT_ID");
-        match self
-            .chosen
-            .get()
-            .or(self.sources.first().filter(|_| self.sources.len() == 1))
-        {
-            None => "the default credential chain".to_owned(),
-            Some(source) => source.describe(client.as_deref()),
+        let client = client.as_deref();
+        let (name, origin) = match (source, client) {
+            (Source::AzureCli, _) => ("account that is signed in".to_owned(), "`az`"),
+            (Source::ManagedIdentity, None) => ("managed identity".to_owned(), "this machine"),
+            (Source::ManagedIdentity, Some(client)) => (
+                format!("managed identity `{client}`"),
+                "AZURE_CLIENT_ID and this machine",
+            ),
+            (Source::WorkloadIdentity, client) => {
+                let client = client.unwrap_or("-");
+                (
+                    format!("workload identity `{client}`"),
+                    "AZURE_FEDERATED_TOKEN_FILE",
+                )
+            }
+            (Source::ClientSecret, client) => {
+                let client = client.unwrap_or("-");
+                (format!("application `{client}`"), "AZURE_CLIENT_SECRET")
+            }
+        };
+        Principal {
+            cloud: Cloud::Azure,
+            name,
+            origin: origin.to_owned(),
         }
     }
 
@@ -149,21 +176,20 @@ impl Chain {
                     .map(|token| (credential, token)),
                 Err(error) => Err(error),
             };
-            let client = self.environment.get("AZURE_CLIENT_ID");
             match found {
                 Ok(found) => {
                     let _ = self.chosen.set(*source);
                     return Ok(found);
                 }
                 Err(error) if source.is_configured() => {
-                    let who = source.describe(client.as_deref());
+                    let who = self.describe(*source);
                     return Err(refused(format!(
                         "no token for {who}: {}",
                         first_line(&error)
                     )));
                 }
                 Err(error) => {
-                    let who = source.describe(client.as_deref());
+                    let who = self.describe(*source);
                     reasons.push(format!("{who}: {}", first_line(&error)));
                 }
             }
@@ -204,7 +230,7 @@ impl Chain {
     fn make(&self, source: Source) -> Result<Arc<dyn TokenCredential>> {
         let client = self.environment.get("AZURE_CLIENT_ID");
         let value = |name: &str| self.environment.get(name).unwrap_or_default();
-        let mut client_options = self.options.clone();
+        let mut client_options = token_options()?;
         Ok(match source {
             Source::ClientSecret => ClientSecretCredential::new(
                 &value("AZURE_TENANT_ID"),
@@ -260,26 +286,6 @@ impl Source {
             Self::WorkloadIdentity => "workload identity",
             Self::ManagedIdentity => "managed identity",
             Self::AzureCli => "Azure CLI",
-        }
-    }
-
-    fn describe(self, client: Option<&str>) -> String {
-        match (self, client) {
-            (Self::AzureCli, _) => "whoever is signed in to `az`".to_owned(),
-            (Self::ManagedIdentity, None) => "the managed identity of this machine".to_owned(),
-            (Self::ManagedIdentity, Some(client)) => {
-                format!("the managed identity `{client}` of AZURE_CLIENT_ID")
-            }
-            (Self::WorkloadIdentity, client) => {
-                let client = client.unwrap_or("-");
-                format!(
-                    "the workload identity `{client}` of AZURE_CLIENT_ID and AZURE_FEDERATED_TOKEN_FILE"
-                )
-            }
-            (Self::ClientSecret, client) => {
-                let client = client.unwrap_or("-");
-                format!("the application `{client}` of AZURE_CLIENT_ID and AZURE_CLIENT_SECRET")
-            }
         }
     }
 }

@@ -12,7 +12,7 @@ use azure_core::{
     error::ErrorKind,
     http::{
         AsyncRawResponse, ClientMethodOptions, ClientOptions, Context, ExponentialRetryOptions,
-        Method, Pipeline, RawResponse, Request, RetryOptions, Transport,
+        Method, Pipeline, RawResponse, Request, RetryOptions, Transport, Url,
         policies::{Policy, PolicyResult},
     },
 };
@@ -25,7 +25,7 @@ use tokio::time::timeout;
 
 use super::{
     authorization::Authorization,
-    identity::{Environment, Identity, Principal, Problem, identify},
+    identity::{Asker, Environment, Identity, Problem, identify},
 };
 use crate::model::desired::AzureOptions;
 
@@ -42,7 +42,8 @@ pub(super) struct Connection {
     container: BlobContainerClient,
     pipeline: Pipeline,
     pub(super) authorization: Authorization,
-    pub(super) principal: Principal,
+    pub(super) asker: Asker,
+    account: Url,
     read_timeout: Duration,
 }
 
@@ -51,7 +52,7 @@ impl fmt::Debug for Connection {
         formatter
             .debug_struct("Connection")
             .field("authorization", &self.authorization)
-            .field("principal", &self.principal)
+            .field("asker", &self.asker)
             .finish_non_exhaustive()
     }
 }
@@ -63,17 +64,17 @@ pub(super) fn connect(
     options: &AzureOptions,
 ) -> Result<Connection, Box<dyn std::error::Error + Send + Sync>> {
     let read_timeout = options.read_timeout.unwrap_or(READ_TIMEOUT);
-    let tokens = client_options(transport(Tls::Needed)?, Vec::new());
     let Identity {
         endpoint,
         authorization,
-        principal,
-    } = identify(account_url, options, &Environment::process(), tokens)?;
+        asker,
+    } = identify(account_url, options, &Environment::process())?;
     let tls = if endpoint.scheme() == "https" {
         Tls::Needed
     } else {
         Tls::Absent
     };
+    let account = endpoint.clone();
     let mut url = endpoint;
     url.path_segments_mut()
         .map_err(|()| Problem::Url(account_url.to_owned()))?
@@ -100,7 +101,8 @@ pub(super) fn connect(
         container: BlobContainerClient::new(url, None, Some(options))?,
         pipeline,
         authorization,
-        principal,
+        asker,
+        account,
         read_timeout,
     })
 }
@@ -125,6 +127,13 @@ impl Connection {
             None => self.container.url().clone(),
         };
         let mut request = Request::new(url, method);
+        request.insert_header("x-ms-version", VERSION);
+        request
+    }
+
+    /// A request about the account.
+    pub(super) fn account_request(&self, method: Method) -> Request {
+        let mut request = Request::new(self.account.clone(), method);
         request.insert_header("x-ms-version", VERSION);
         request
     }
@@ -163,6 +172,13 @@ impl Connection {
     pub(super) fn read_timeout(&self) -> Duration {
         self.read_timeout
     }
+}
+
+/// The same without a container: for those who are asked for tokens.
+pub(super) fn token_options() -> azure_core::Result<ClientOptions> {
+    let transport = transport(Tls::Needed);
+    let transport = transport.map_err(|error| Error::new(ErrorKind::Credential, error))?;
+    Ok(client_options(transport, Vec::new()))
 }
 
 fn client_options(transport: Transport, per_try_policies: Vec<Arc<dyn Policy>>) -> ClientOptions {

@@ -3,7 +3,7 @@
 use std::{
     num::NonZero,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
 };
@@ -19,15 +19,15 @@ use tokio::time::timeout;
 
 use super::{
     super::{
-        Error, GetOptions, GetRange, Head, Key, ListPage, ListRequest, Meaning, ObjectMeta,
-        Operation, PageToken, PutMode, PutOptions, Result, Stored, Tags,
-        resume::{Chunks, Resume},
+        Checksum, Error, GetOptions, GetRange, Head, Key, ListPage, ListRequest, Meaning,
+        ObjectMeta, Operation, PageToken, PutMode, PutOptions, Result, Stored, Tags,
+        reading::{Chunks, Source},
     },
     PAGE_SIZE, answer,
     client::{Connection, ContentMd5},
     delete::Batch,
     failure::{conditional, failed, failed_with},
-    lock,
+    lock::Whole,
     page::{self, Page},
 };
 use crate::{
@@ -49,6 +49,8 @@ pub(super) struct Container {
     pub(super) location: Arc<str>,
     pub(super) options: AzureOptions,
     pub(super) batch: Batch,
+    /// What was last told of the container as a whole.
+    pub(super) whole: Mutex<Option<Whole>>,
     /// Whether the service is known to refuse what not every version and emulator of it knows of listings.
     is_plain: AtomicBool,
 }
@@ -62,6 +64,8 @@ pub(super) enum Telling {
     Plain,
     /// Also blobs that were never committed.
     Uploads,
+    /// The versions of blobs.
+    Versions,
 }
 
 impl Container {
@@ -80,6 +84,7 @@ impl Container {
             location,
             options: options.clone(),
             batch: Batch::default(),
+            whole: Mutex::new(None),
             is_plain: AtomicBool::new(false),
         }
     }
@@ -182,10 +187,11 @@ impl Container {
         key: &Key,
         headers: &Headers,
     ) -> Result<ObjectMeta> {
-        answer::meta(key, headers).ok_or_else(|| {
+        let meta = answer::meta(key, headers).ok_or_else(|| {
             let why = "the service does not tell its length";
             self.problem(Meaning::Other, operation, why).about(key)
-        })
+        })?;
+        Ok(self.with_lock(meta))
     }
 
     pub(super) async fn get(&self, key: &Key, options: &GetOptions) -> Result<AsyncRawResponse> {
@@ -228,16 +234,6 @@ impl Container {
         .boxed()
     }
 
-    /// Whether whatever is committed here stays, as far as the service tells.
-    pub(super) async fn retains(&self) -> bool {
-        let container = self.connection.container();
-        let told = self
-            .connection
-            .within(0, container.get_properties(None))
-            .await;
-        told.is_ok_and(|answer| lock::of_container(answer.headers()))
-    }
-
     pub(super) async fn create(&self) -> Result<()> {
         let created = self
             .connection
@@ -262,6 +258,7 @@ impl Container {
         let operation = match telling {
             Telling::Locks | Telling::Plain => Operation::List,
             Telling::Uploads => Operation::ListUploads,
+            Telling::Versions => Operation::Retention,
         };
         let about = Key::verbatim(request.prefix.clone());
         let answer = self
@@ -309,6 +306,7 @@ impl Container {
         match telling {
             Telling::Locks => query.append_pair("include", "immutabilitypolicy,legalhold"),
             Telling::Uploads => query.append_pair("include", "uncommittedblobs"),
+            Telling::Versions => query.append_pair("include", "versions"),
             Telling::Plain => &mut query,
         };
         match (&request.token, &request.start_after) {
@@ -332,7 +330,9 @@ impl Container {
         let after = request.start_after.as_deref().unwrap_or_default();
         let objects = page.blobs.iter().filter_map(|blob| {
             let key = self.relative(&blob.name)?;
-            (after.is_empty() || key.as_str() > after).then(|| blob.meta(key))?
+            let is_after = after.is_empty() || key.as_str() > after;
+            let meta = is_after.then(|| blob.meta(key))??;
+            Some(self.with_lock(meta))
         });
         let prefixes = page
             .prefixes
@@ -350,13 +350,13 @@ impl Container {
 }
 
 #[async_trait]
-impl Resume for Container {
+impl Source for Arc<Container> {
     fn location(&self) -> &str {
         &self.location
     }
 
-    async fn resume(&self, key: &Key, options: GetOptions) -> Result<Chunks> {
-        Ok(self.chunks(self.get(key, &options).await?))
+    async fn reopen(&self, key: &Key, options: &GetOptions) -> Result<Chunks> {
+        Ok(self.chunks(self.get(key, options).await?))
     }
 }
 
@@ -364,7 +364,7 @@ fn stored(answer: &BlockBlobClientUploadResult, md5: &ContentMd5) -> Stored {
     let headers = answer.raw_response.headers();
     Stored {
         version: answer::version(headers),
-        checksum: Some(answer::of_md5(&md5.text())),
+        checksum: Some(Checksum::of_md5(&md5.digest())),
         date: answer::date(headers),
     }
 }

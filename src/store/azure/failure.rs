@@ -6,11 +6,10 @@ use azure_core::{
 };
 
 use super::{
-    super::{Error, Key, Meaning, Operation, PutMode},
+    super::{Error, Key, Meaning, Operation, PutMode, permission::Lack},
     answer::header,
     authorization::Authorization,
     client::Connection,
-    identity::Principal,
 };
 use crate::failure::chain;
 
@@ -138,17 +137,13 @@ pub(super) fn failed(
         _ => (Meaning::Other, chain(error)),
     };
     let said = connection.authorization.blot(&said);
-    let said = match meaning {
-        Meaning::PermissionDenied => {
-            format!(
-                "{said}; asked as {}; {}",
-                connection.principal,
-                needed(connection, operation)
-            )
-        }
-        _ => said,
-    };
-    Error::new(meaning, operation, location).because(said)
+    let lack = lack(&connection.authorization, operation, &said);
+    let refused = Error::new(meaning, operation, location).because(said);
+    match error.kind() {
+        // Nobody has been refused who never found out who to be.
+        ErrorKind::Credential => refused,
+        _ => refused.refusing(&connection.asker.principal(), lack),
+    }
 }
 
 fn refused(
@@ -200,31 +195,40 @@ pub(super) fn element<'t>(text: &'t str, name: &str) -> Option<&'t str> {
 }
 
 /// What whoever asks lacks, as far as a refusal can tell.
-fn needed(connection: &Connection, operation: Operation) -> String {
-    let (action, letters) = match operation {
-        Operation::Get | Operation::Head => ("blobs/read", "r"),
-        Operation::List | Operation::ListUploads | Operation::CheckReachable | Operation::Time => {
-            ("blobs/read", "l")
-        }
-        Operation::Delete => ("blobs/delete", "d"),
-        Operation::AbortUpload => ("blobs/write and blobs/delete", "wd"),
-        Operation::CreateDestination => ("write", "c"),
+fn lack(authorization: &Authorization, operation: Operation, said: &str) -> Lack {
+    const STRANGERS: [&str; 3] = [
+        "AuthenticationFailed",
+        "InvalidAuthenticationInfo",
+        "NoAuthenticationInformation",
+    ];
+    let is_stranger = STRANGERS.iter().any(|code| said.starts_with(code));
+    match authorization {
+        _ if is_stranger => Lack::Recognition,
+        // A key may do everything, unless the account takes none, or none from here.
+        Authorization::Key(_) => Lack::Recognition,
+        Authorization::Signature(_) => Lack::Named(format!("sp={}", letters(operation))),
+        Authorization::Token(_) => Lack::Permission,
+    }
+}
+
+/// What a shared access signature has to allow.
+fn letters(operation: Operation) -> &'static str {
+    match operation {
+        Operation::Get | Operation::Head => "r",
+        Operation::List
+        | Operation::ListUploads
+        | Operation::Locks
+        | Operation::Retention
+        | Operation::CheckReachable
+        | Operation::Time => "rl",
+        Operation::Delete => "d",
+        Operation::AbortUpload => "wd",
+        Operation::CreateDestination => "c",
         Operation::Put
         | Operation::BeginUpload
         | Operation::PutPart
         | Operation::CompleteUpload
-        | Operation::Open => ("blobs/write", "cw"),
-    };
-    match (&connection.authorization, &connection.principal) {
-        (Authorization::Token(_), Principal::Token(_)) => format!(
-            "it needs `Microsoft.Storage/storageAccounts/blobServices/containers/{action}`, which the role \
-             `Storage Blob Data Contributor` has"
-        ),
-        (Authorization::Signature(_), _) => {
-            format!("the signature needs the permissions `{letters}`, and must not have ended")
-        }
-        _ => "it needs to be the account's, and the account to allow keys and this machine"
-            .to_owned(),
+        | Operation::Open => "cw",
     }
 }
 

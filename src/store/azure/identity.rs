@@ -3,11 +3,12 @@
 //! A credential that is asked for by name comes first, then a connection string, a shared access signature, the account's key, and last
 //! Azure's default chain. A key in the environment never silently takes the place of an identity that was asked for.
 
-use std::{fmt, sync::Arc};
+use std::sync::Arc;
 
-use azure_core::http::{ClientOptions, Url};
+use azure_core::http::Url;
 
 use super::{
+    super::permission::{Cloud, Principal},
     authorization::{AccountKey, Authorization},
     chain::{Chain, DEFAULT, Source},
     connection_string::{self, ConnectionString, Opens},
@@ -77,41 +78,40 @@ pub(super) struct Identity {
     /// The URL of the account.
     pub(super) endpoint: Url,
     pub(super) authorization: Authorization,
-    pub(super) principal: Principal,
+    pub(super) asker: Asker,
 }
 
 /// Who asks, for messages.
 #[derive(Clone, Debug)]
-pub(super) enum Principal {
-    /// The account itself, by its key.
-    Key {
-        /// The account.
-        account: String,
-        /// Where the key is from.
-        origin: String,
-    },
-    /// Whoever has made a signature.
-    Signature {
-        /// Where it is from.
-        origin: String,
-    },
-    /// An identity.
-    Token(Arc<Chain>),
+pub(super) enum Asker {
+    /// Always this one.
+    Known(Principal),
+    /// Whichever identity of a chain has been found.
+    Chain(Arc<Chain>),
 }
 
-impl fmt::Display for Principal {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Asker {
+    fn key(account: &str, origin: String) -> Self {
+        Self::named(format!("account `{account}`, by its key,"), origin)
+    }
+
+    fn signature(origin: String) -> Self {
+        Self::named("shared access signature".to_owned(), origin)
+    }
+
+    fn named(name: String, origin: String) -> Self {
+        Self::Known(Principal {
+            cloud: Cloud::Azure,
+            name,
+            origin,
+        })
+    }
+
+    /// As it can be told now.
+    pub(super) fn principal(&self) -> Principal {
         match self {
-            Self::Key { account, origin } => {
-                write!(
-                    formatter,
-                    "the key of the account `{account}` from {origin}"
-                )
-            }
-            Self::Signature { origin } => {
-                write!(formatter, "the shared access signature from {origin}")
-            }
-            Self::Token(chain) => formatter.write_str(&chain.principal()),
+            Self::Known(principal) => principal.clone(),
+            Self::Chain(chain) => chain.principal(),
         }
     }
 }
@@ -121,7 +121,6 @@ pub(super) fn identify(
     account_url: &str,
     options: &AzureOptions,
     environment: &Environment,
-    tokens: ClientOptions,
 ) -> Result<Identity, Problem> {
     let url = |text: &str| Url::parse(text).map_err(|_| Problem::Url(text.to_owned()));
     let account = account(account_url);
@@ -134,9 +133,7 @@ pub(super) fn identify(
             return Ok(Identity {
                 endpoint: url(account_url)?,
                 authorization: Authorization::Signature(signature),
-                principal: Principal::Signature {
-                    origin: "AZURE_STORAGE_SAS_TOKEN".to_owned(),
-                },
+                asker: Asker::signature("AZURE_STORAGE_SAS_TOKEN".to_owned()),
             });
         }
         if let Some(key) = environment.get("AZURE_STORAGE_KEY") {
@@ -149,11 +146,11 @@ pub(super) fn identify(
         Some(AzureCredential::ManagedIdentity) => &[Source::ManagedIdentity],
         Some(AzureCredential::Default) | None => &DEFAULT,
     };
-    let chain = Arc::new(Chain::new(sources, environment.clone(), tokens));
+    let chain = Arc::new(Chain::new(sources, environment.clone()));
     Ok(Identity {
         endpoint: url(account_url)?,
         authorization: Authorization::Token(chain.clone()),
-        principal: Principal::Token(chain),
+        asker: Asker::Chain(chain),
     })
 }
 
@@ -192,7 +189,7 @@ fn from_connection_string(
         Opens::Signature(signature) => Ok(Identity {
             endpoint,
             authorization: Authorization::Signature(signature),
-            principal: Principal::Signature { origin },
+            asker: Asker::signature(origin),
         }),
     }
 }
@@ -209,7 +206,7 @@ fn keyed(
     Ok(Identity {
         endpoint,
         authorization: Authorization::Key(key),
-        principal: Principal::Key { account, origin },
+        asker: Asker::key(&account, origin),
     })
 }
 
@@ -245,14 +242,9 @@ mod tests {
             credential,
             ..AzureOptions::default()
         };
-        let identity = identify(
-            URL,
-            &options,
-            &environment(variables),
-            ClientOptions::default(),
-        );
+        let identity = identify(URL, &options, &environment(variables));
         identity
-            .map(|identity| identity.principal.to_string())
+            .map(|identity| identity.asker.principal().to_string())
             .map_err(|problem| problem.to_string())
     }
 
@@ -264,23 +256,26 @@ mod tests {
         let cases = [
             (
                 &[string, signature, key][..],
-                "the key of the account `acc` from AZURE_STORAGE_CONNECTION_STRING",
+                "Azure account `acc`, by its key, from AZURE_STORAGE_CONNECTION_STRING",
             ),
             (
                 &[signature, key],
-                "the shared access signature from AZURE_STORAGE_SAS_TOKEN",
+                "Azure shared access signature from AZURE_STORAGE_SAS_TOKEN",
             ),
             (
                 &[key],
-                "the key of the account `acc` from AZURE_STORAGE_KEY",
+                "Azure account `acc`, by its key, from AZURE_STORAGE_KEY",
             ),
-            (&[], "the default credential chain"),
+            (&[], "Azure identity from the default credential chain"),
         ];
         for (variables, principal) in cases {
             assert_eq!(who(variables, None).as_deref(), Ok(principal));
         }
         let named = who(&[string, signature, key], Some(AzureCredential::AzureCli));
-        assert_eq!(named.as_deref(), Ok("whoever is signed in to `az`"));
+        assert_eq!(
+            named.as_deref(),
+            Ok("Azure account that is signed in from `az`")
+        );
     }
 
     #[test]

@@ -15,9 +15,13 @@ use bytes::Bytes;
 use self::{container::Container, upload::AzureUpload};
 use super::{
     Deleted, Error, GetOptions, GetResult, Head, Key, Limits, ListPage, ListRequest, Meaning,
-    Operation, PendingUpload, PutOptions, Result, Store, Stored, Upload, UploadOptions, resume,
+    Operation, PendingUpload, PutOptions, Result, Store, Stored, Upload, UploadOptions, reading,
 };
-use crate::model::{desired::AzureOptions, time::Timestamp};
+use crate::model::{
+    desired::AzureOptions,
+    lock::{BucketRetention, Lock},
+    time::Timestamp,
+};
 
 mod answer;
 mod authorization;
@@ -31,6 +35,7 @@ mod failure;
 mod identity;
 mod lock;
 mod page;
+mod retention;
 mod upload;
 
 const PART_BYTES_MIN: u64 = 64 << 10;
@@ -132,7 +137,7 @@ impl Store for Azure {
         let chunks = container.chunks(answer);
         Ok(GetResult {
             date,
-            body: resume::body(container.clone(), &meta, range.clone(), chunks),
+            body: reading::body(container.clone(), &meta, range.clone(), chunks),
             meta,
             range,
         })
@@ -148,6 +153,14 @@ impl Store for Azure {
 
     async fn delete(&self, keys: &[Key]) -> Vec<Deleted> {
         delete::delete(&self.container, keys).await
+    }
+
+    async fn locks(&self, keys: &[Key]) -> Vec<Lock> {
+        lock::locks(&self.container, keys).await
+    }
+
+    async fn retention(&self) -> Result<BucketRetention> {
+        retention::retention(&self.container).await
     }
 
     async fn begin_upload(&self, key: &Key, options: UploadOptions) -> Result<Box<dyn Upload>> {

@@ -13,9 +13,9 @@ use quick_xml::{
 use super::{
     super::{Key, ObjectMeta, ObjectVersion},
     answer::instant,
-    lock::{self, Written},
+    lock::Written,
 };
-use crate::model::time::Timestamp;
+use crate::model::{lock::Lock, time::Timestamp};
 
 /// A page.
 #[derive(Debug, Default)]
@@ -36,35 +36,49 @@ pub(super) struct Blob {
     until: String,
     mode: String,
     legal_hold: String,
+    version_id: String,
 }
 
 impl Blob {
     /// What is told of the blob, under this key; `None` if its length is no number.
     pub(super) fn meta(&self, key: Key) -> Option<ObjectMeta> {
-        let told = |text: &str| (!text.is_empty()).then_some(text.to_owned());
         Some(ObjectMeta {
             key,
             size: self.size.parse().ok()?,
             last_modified: instant(Some(&self.last_modified)),
-            version: ObjectVersion::from_entity_tag(told(&self.etag).as_deref()),
+            version: ObjectVersion::from_entity_tag(told(&self.etag)),
             checksum: None,
-            lock: lock::read(&Written {
-                until: told(&self.until).as_deref(),
-                mode: told(&self.mode).as_deref(),
-                legal_hold: told(&self.legal_hold).as_deref(),
-            }),
+            lock: self.lock(),
         })
+    }
+
+    fn lock(&self) -> Option<Lock> {
+        let written = Written {
+            until: told(&self.until),
+            mode: told(&self.mode),
+            legal_hold: told(&self.legal_hold),
+        };
+        written.read()
+    }
+
+    /// Whether it is one of several versions, or could be.
+    pub(super) fn is_version(&self) -> bool {
+        !self.version_id.is_empty()
     }
 
     /// When it was written, if that is told.
     pub(super) fn last_modified(&self) -> Option<Timestamp> {
-        (!self.last_modified.is_empty()).then(|| instant(Some(&self.last_modified)))
+        told(&self.last_modified).map(|text| instant(Some(text)))
     }
 
     /// Whether there is nothing in it, as in one whose blocks were never committed.
     pub(super) fn is_empty(&self) -> bool {
         self.size == "0"
     }
+}
+
+fn told(text: &str) -> Option<&str> {
+    Some(text).filter(|text| !text.is_empty())
 }
 
 /// Why a page cannot be read.
@@ -103,6 +117,7 @@ pub(super) fn read(body: &[u8]) -> Result<Page, Problem> {
                 let parent = path.last().map_or("", String::as_str);
                 match (parent, element.as_str()) {
                     ("Blob", "Name") => blob.name = decoded(&text, is_encoded),
+                    ("Blob", "VersionId") => blob.version_id.clone_from(&text),
                     ("BlobPrefix", "Name") => page.prefixes.push(decoded(&text, is_encoded)),
                     ("Blobs", "Blob") => page.blobs.push(std::mem::take(&mut blob)),
                     ("EnumerationResults", "NextMarker") => page.next.clone_from(&text),
@@ -178,7 +193,7 @@ fn decoded(text: &str, is_encoded: bool) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::LockMode;
+    use crate::model::lock::LockMode;
 
     fn page(blobs: &str) -> Page {
         let text = format!(
@@ -218,16 +233,13 @@ mod tests {
             "<Blob><Name>a</Name><Properties><Content-Length>1</Content-Length>\
              <ImmutabilityPolicyUntilDate>Sun, 01 Jan 2099 00:00:00 GMT</ImmutabilityPolicyUntilDate>\
              <ImmutabilityPolicyMode>unlocked</ImmutabilityPolicyMode>\
-             <LegalHold>true</LegalHold></Properties></Blob>",
+             <LegalHold>false</LegalHold></Properties></Blob>",
         );
         let lock = page.blobs[0]
             .meta(Key::verbatim("a"))
             .and_then(|meta| meta.lock);
-        let lock = lock.expect("a lock");
-        let (until, mode) = lock.retained.expect("a retention");
-        assert_eq!(until.to_string(), "2099-01-01T00:00:00Z");
-        assert_eq!(mode, LockMode::Governance);
-        assert!(lock.legal_hold);
+        let until = Timestamp::from_unix_seconds(4_070_908_800).expect("an instant");
+        assert_eq!(lock, Some(Lock::until(until, LockMode::Governance)));
     }
 
     #[test]

@@ -22,6 +22,7 @@ use super::{
     answer,
     container::{Container, Telling, conditions},
     failure::conditional,
+    lock::Whole,
 };
 use crate::model::time::Timestamp;
 
@@ -216,10 +217,19 @@ pub(super) async fn abort(container: &Container, key: &Key, id: &UploadId) -> Re
             }
         }
     }
-    if container.retains().await {
+    // What may not be seen is taken for none: most containers have no policy.
+    let whole = container
+        .ask_whole(Operation::AbortUpload)
+        .await
+        .unwrap_or(Whole::Free);
+    if whole != Whole::Free {
         let why =
             "the container retains what is committed; the service drops the parts after a week";
         return refused(Meaning::Locked, why);
+    }
+    // Whoever may not delete must not leave an empty blob behind.
+    if !may_delete(container, key).await {
+        return Ok(());
     }
     empty_and_delete(container, key)
         .await
@@ -228,6 +238,26 @@ pub(super) async fn abort(container: &Container, key: &Key, id: &UploadId) -> Re
             error if error.is_not_found() || error.is_conflict() => Ok(()),
             error => Err(error),
         })
+}
+
+/// Asks for a delete that cannot happen, of a version that nothing has.
+async fn may_delete(container: &Container, key: &Key) -> bool {
+    let options = BlobClientDeleteOptions {
+        if_match: Some(Etag::from("\"0x0\"")),
+        ..BlobClientDeleteOptions::default()
+    };
+    let client = container.connection.blob(&container.full(key));
+    match container
+        .connection
+        .within(0, client.delete(Some(options)))
+        .await
+    {
+        Ok(_) => true,
+        Err(error) => {
+            let error = container.error_about(Operation::AbortUpload, key, &error);
+            error.meaning != Meaning::PermissionDenied
+        }
+    }
 }
 
 async fn empty_and_delete(container: &Container, key: &Key) -> azure_core::Result<()> {

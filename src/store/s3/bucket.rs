@@ -2,38 +2,31 @@
 
 use std::fmt::Write;
 
-use async_trait::async_trait;
 use aws_sdk_s3::{
     Client,
     config::Builder as ConfigOverride,
     error::{ProvideErrorMetadata, SdkError},
     operation::{get_object::GetObjectOutput, list_objects_v2::ListObjectsV2Output},
-    primitives::ByteStream,
     types::{
         BucketLocationConstraint, CommonPrefix, CreateBucketConfiguration, Object,
         ServerSideEncryption,
     },
 };
 use bytes::Bytes;
-use futures_util::{StreamExt, stream};
 
 use super::{
     super::{
         Checksum, ChecksumAlgorithm, Error, GetOptions, GetRange, Head, Key, ListPage, ListRequest,
         Meaning, ObjectMeta, Operation, PageToken, PutMode, PutOptions, Result, Stored, Tags,
         checksum::crc32,
-        resume::{Chunks, Resume},
     },
     answer::{entity_tag, headed, instant, listed, stored_checksum, version},
     client::{Connection, Integrity},
     delete::Batch,
-    failure::{conditional, failed, failed_with},
+    failure::{conditional, failed, lack},
     wire::{Answered, WithStoredChecksum},
 };
-use crate::{
-    failure::chain,
-    model::desired::{S3Encryption, S3Options},
-};
+use crate::model::desired::{S3Encryption, S3Options};
 
 /// A bucket, or what is below a prefix of it.
 #[derive(Debug)]
@@ -88,11 +81,30 @@ impl Bucket {
         ConfigOverride::default().timeout_config(timeouts)
     }
 
+    /// What an error of the SDK means, about an object.
     pub(super) fn error<E>(&self, operation: Operation, key: &Key, error: &SdkError<E>) -> Error
     where
         E: ProvideErrorMetadata + std::error::Error + 'static,
     {
-        failed_with(&self.location, operation, key, error)
+        self.failed(operation, error).about(key)
+    }
+
+    /// What an error of the SDK means.
+    pub(super) fn failed<E>(&self, operation: Operation, error: &SdkError<E>) -> Error
+    where
+        E: ProvideErrorMetadata + std::error::Error + 'static,
+    {
+        let (code, text) = (error.code(), error.message());
+        let failed = failed(&self.location, operation, error);
+        self.refused(failed, code.unwrap_or_default(), text.unwrap_or_default())
+    }
+
+    /// A refusal names who was refused.
+    pub(super) fn refused(&self, error: Error, code: &str, text: &str) -> Error {
+        match self.connection.signer.principal() {
+            Some(principal) => error.refusing(&principal, lack(code, text)),
+            None => error,
+        }
     }
 }
 
@@ -190,7 +202,7 @@ impl Bucket {
         match created {
             Ok(_) => Ok(()),
             Err(error) if error.code() == Some("BucketAlreadyOwnedByYou") => Ok(()),
-            Err(error) => Err(failed(&self.location, Operation::CreateDestination, &error)),
+            Err(error) => Err(self.failed(Operation::CreateDestination, &error)),
         }
     }
 
@@ -310,27 +322,6 @@ impl Bucket {
             date: answered.date(),
         })
     }
-}
-
-#[async_trait]
-impl Resume for Bucket {
-    fn location(&self) -> &str {
-        &self.location
-    }
-
-    async fn resume(&self, key: &Key, options: GetOptions) -> Result<Chunks> {
-        let (output, _) = self.get(key, &options).await?;
-        Ok(chunks(output.body))
-    }
-}
-
-/// The bytes of an answer.
-pub(super) fn chunks(body: ByteStream) -> Chunks {
-    let next = |mut body: ByteStream| async move {
-        let chunk = body.next().await?;
-        Some((chunk.map_err(|error| chain(&error)), body))
-    };
-    stream::unfold(body, next).boxed()
 }
 
 pub(super) fn conditions(mode: &PutMode) -> (Option<String>, Option<String>) {

@@ -19,18 +19,28 @@ use bytes::Bytes;
 use self::{bucket::Bucket, client::connect};
 use super::{
     Deleted, Error, GetOptions, GetResult, Head, Key, Limits, ListPage, ListRequest, Meaning,
-    Operation, PendingUpload, PutOptions, Result, Store, Stored, Upload, UploadOptions, resume,
+    Operation, PendingUpload, PutOptions, Result, Store, Stored, Upload, UploadOptions,
 };
 use crate::{
-    model::{desired::S3Options, time::Timestamp},
+    failure::chain,
+    model::{
+        desired::S3Options,
+        lock::{BucketRetention, Lock},
+        time::Timestamp,
+    },
     secret::Secret,
 };
 
 mod answer;
 mod bucket;
 mod client;
+mod credentials;
 mod delete;
 mod failure;
+mod http;
+mod lock;
+mod read;
+mod retention;
 mod upload;
 mod wire;
 
@@ -179,7 +189,7 @@ impl Store for S3 {
         };
         Ok(GetResult {
             date: answered.date(),
-            body: resume::body(bucket, &meta, range.clone(), bucket::chunks(output.body)),
+            body: read::body(bucket, &meta, range.clone(), output.body),
             meta,
             range,
         })
@@ -203,6 +213,17 @@ impl Store for S3 {
             Some(bucket) => delete::delete(&bucket, keys).await,
             None => deleted,
         }
+    }
+
+    async fn locks(&self, keys: &[Key]) -> Vec<Lock> {
+        match wherever!(self, bucket => lock::locks(&bucket, keys)) {
+            Ok(locks) => locks,
+            Err(error) => vec![Lock::Unknown(chain(&error)); keys.len()],
+        }
+    }
+
+    async fn retention(&self) -> Result<BucketRetention> {
+        wherever!(self, bucket => retention::retention(&bucket))
     }
 
     async fn begin_upload(&self, key: &Key, options: UploadOptions) -> Result<Box<dyn Upload>> {
