@@ -183,3 +183,26 @@ async fn a_key_that_another_client_spelled_otherwise_is_found_and_read() {
     store.delete(std::slice::from_ref(&found)).await;
     assert!(!store.exists(&found).await.expect("a fact"));
 }
+
+#[tokio::test]
+async fn a_backslash_is_never_taken_for_a_slash() {
+    let Some(server) = Azurite::start() else {
+        return;
+    };
+    let store = container(&server, "slashes").await;
+    store
+        .put_text(&key("a/b"), "x", PutMode::Create)
+        .await
+        .expect("written");
+    let other = key("a\\b");
+    let refused = Some(Meaning::Unsupported);
+    assert_eq!(
+        meaning(store.put_text(&other, "y", PutMode::Overwrite).await),
+        refused
+    );
+    assert_eq!(meaning(store.get_text(&other).await), refused);
+    let deleted = store.delete(&[other, key("c")]).await;
+    assert_eq!(meaning(deleted[0].outcome.clone()), refused);
+    assert!(deleted[1].outcome.is_ok());
+    assert_eq!(store.get_text(&key("a/b")).await.expect("it stays"), "x");
+}

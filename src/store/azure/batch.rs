@@ -16,10 +16,10 @@ pub(super) fn content_type() -> String {
     format!("multipart/mixed; boundary={BOUNDARY}")
 }
 
-/// The body of a batch of signed requests, which are answered under their index.
-pub(super) fn body(requests: &[Request]) -> String {
+/// The body of a batch of signed requests, which are answered under these numbers.
+pub(super) fn body(requests: &[(usize, Request)]) -> String {
     let mut body = String::new();
-    for (index, request) in requests.iter().enumerate() {
+    for (index, request) in requests {
         write!(
             body,
             "--{BOUNDARY}\r\nContent-Type: application/http\r\nContent-Transfer-Encoding: binary\r\n\

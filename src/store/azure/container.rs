@@ -89,9 +89,16 @@ impl Container {
         }
     }
 
-    /// The name in the container.
-    pub(super) fn full(&self, key: &Key) -> String {
-        format!("{}{key}", self.root)
+    /// The name in the container. The service would take a backslash for a slash, and so another object for this one.
+    pub(super) fn full(&self, operation: Operation, key: &Key) -> Result<String> {
+        let name = format!("{}{key}", self.root);
+        if name.contains('\\') {
+            let why = "Azure does not tell a backslash from a slash";
+            return Err(self
+                .problem(Meaning::Unsupported, operation, why)
+                .about(key));
+        }
+        Ok(name)
     }
 
     /// The key in the destination, of a name in the container.
@@ -158,7 +165,7 @@ impl Container {
         if length <= single {
             upload.method_options = md5.options();
         }
-        let client = self.connection.block_blob(&self.full(key));
+        let client = self.connection.block_blob(&self.full(Operation::Put, key)?);
         let sent = client.upload(content.into(), Some(upload));
         let answer = self
             .connection
@@ -171,7 +178,7 @@ impl Container {
     }
 
     pub(super) async fn head(&self, key: &Key) -> Result<Head> {
-        let client = self.connection.blob(&self.full(key));
+        let client = self.connection.blob(&self.full(Operation::Head, key)?);
         let answer = self.connection.within(0, client.get_properties(None)).await;
         let answer = answer.map_err(|error| self.error_about(Operation::Head, key, &error))?;
         let headers = answer.headers();
@@ -195,7 +202,8 @@ impl Container {
     }
 
     pub(super) async fn get(&self, key: &Key, options: &GetOptions) -> Result<AsyncRawResponse> {
-        let mut request = self.connection.request(Method::Get, Some(&self.full(key)));
+        let name = self.full(Operation::Get, key)?;
+        let mut request = self.connection.request(Method::Get, Some(&name));
         if let Some(range) = &options.range {
             request.insert_header("x-ms-range", range_header(range));
         }

@@ -59,8 +59,11 @@ async fn send(container: &Container, keys: &[Key]) -> Result<Vec<Deleted>> {
     let connection = &container.connection;
     let failed = |error: &azure_core::Error| container.error(Operation::Delete, error);
     let mut parts = Vec::with_capacity(keys.len());
-    for key in keys {
-        let mut part = connection.request(Method::Delete, Some(&container.full(key)));
+    for (index, key) in keys.iter().enumerate() {
+        let Ok(name) = container.full(Operation::Delete, key) else {
+            continue;
+        };
+        let mut part = connection.request(Method::Delete, Some(&name));
         // The version of the whole is that of its parts.
         part.headers_mut().remove("x-ms-version");
         connection
@@ -68,19 +71,22 @@ async fn send(container: &Container, keys: &[Key]) -> Result<Vec<Deleted>> {
             .sign(&mut part)
             .await
             .map_err(|error| failed(&error))?;
-        parts.push(part);
+        parts.push((index, part));
     }
     let answer = connection.send(whole(container, &parts)).await;
     let answer = answer.map_err(|error| failed(&error))?;
     let answers = batch::answers(&String::from_utf8_lossy(answer.body()));
     let deleted = keys.iter().enumerate().map(|(index, key)| Deleted {
         key: key.clone(),
-        outcome: outcome(container, answers.get(&index)).map_err(|error| error.about(key)),
+        outcome: container
+            .full(Operation::Delete, key)
+            .and_then(|_| outcome(container, answers.get(&index)))
+            .map_err(|error| error.about(key)),
     });
     Ok(deleted.collect())
 }
 
-fn whole(container: &Container, parts: &[Request]) -> Request {
+fn whole(container: &Container, parts: &[(usize, Request)]) -> Request {
     let mut whole = container.connection.request(Method::Post, None);
     let mut query = whole.url_mut().query_pairs_mut();
     query
@@ -118,16 +124,21 @@ async fn singles(container: &Container, keys: &[Key]) -> Vec<Deleted> {
 }
 
 async fn single(container: &Container, key: &Key) -> Deleted {
-    let client = container.connection.blob(&container.full(key));
-    let outcome = match container.connection.within(0, client.delete(None)).await {
-        Ok(_) => Ok(()),
-        Err(error) => match container.error_about(Operation::Delete, key, &error) {
-            error if error.is_not_found() => Ok(()),
-            error => Err(error),
-        },
+    let outcome = match one(container, key).await {
+        Err(error) if error.is_not_found() => Ok(()),
+        outcome => outcome,
     };
     Deleted {
         key: key.clone(),
         outcome,
     }
+}
+
+async fn one(container: &Container, key: &Key) -> Result<()> {
+    let connection = &container.connection;
+    let client = connection.blob(&container.full(Operation::Delete, key)?);
+    let deleted = connection.within(0, client.delete(None)).await;
+    deleted
+        .map(drop)
+        .map_err(|error| container.error_about(Operation::Delete, key, &error))
 }

@@ -164,11 +164,8 @@ impl Store for Azure {
     }
 
     async fn begin_upload(&self, key: &Key, options: UploadOptions) -> Result<Box<dyn Upload>> {
-        Ok(Box::new(AzureUpload::begin(
-            self.container.clone(),
-            key,
-            options,
-        )))
+        let upload = AzureUpload::begin(self.container.clone(), key, options)?;
+        Ok(Box::new(upload))
     }
 
     async fn list_uploads(&self, prefix: &str) -> Result<Vec<PendingUpload>> {

@@ -38,20 +38,27 @@ const ASKED_PARALLEL: usize = 8;
 pub(super) struct AzureUpload {
     container: Arc<Container>,
     key: Key,
+    /// The blob's.
+    name: String,
     id: UploadId,
     options: UploadOptions,
 }
 
 impl AzureUpload {
     /// Begins one. Nothing is sent: the first block makes it.
-    pub(super) fn begin(container: Arc<Container>, key: &Key, options: UploadOptions) -> Self {
+    pub(super) fn begin(
+        container: Arc<Container>,
+        key: &Key,
+        options: UploadOptions,
+    ) -> Result<Self> {
         let id = Uuid::new_v4().simple().to_string();
-        Self {
+        Ok(Self {
+            name: container.full(Operation::BeginUpload, key)?,
             container,
             key: key.clone(),
             id: UploadId(id.chars().take(ID_LENGTH).collect()),
             options,
-        }
+        })
     }
 
     fn block(&self, number: u32) -> Vec<u8> {
@@ -78,7 +85,7 @@ impl AzureUpload {
             if_none_match,
             ..BlockBlobClientCommitBlockListOptions::default()
         };
-        let client = container.connection.block_blob(&container.full(&self.key));
+        let client = container.connection.block_blob(&self.name);
         let list = list.try_into().map_err(|error| failed(&error))?;
         let sent = client.commit_block_list(list, Some(options));
         let answer = container
@@ -95,7 +102,7 @@ impl AzureUpload {
 
     /// What a repeated commit is refused for may be what an earlier try, whose answer was lost, has made.
     async fn committed_before(&self, parts: &[Part], error: Error) -> Result<Stored> {
-        let Ok(found) = blocks(&self.container, &self.key, Committed::Yes).await else {
+        let Ok(found) = blocks(&self.container, &self.name, Committed::Yes).await else {
             return Err(error);
         };
         if !found
@@ -125,7 +132,7 @@ impl Upload for AzureUpload {
             encryption_scope: container.options.encryption_scope.clone(),
             ..BlockBlobClientStageBlockOptions::default()
         };
-        let client = container.connection.block_blob(&container.full(&self.key));
+        let client = container.connection.block_blob(&self.name);
         let block = self.block(number);
         let sent = client.stage_block(&block, size, content.clone().into(), Some(options));
         let answer = container.connection.within(size, sent).await;
@@ -164,10 +171,10 @@ enum Committed {
 /// The names of a blob's blocks, in order.
 async fn blocks(
     container: &Container,
-    key: &Key,
+    name: &str,
     committed: Committed,
 ) -> azure_core::Result<Vec<Vec<u8>>> {
-    let client = container.connection.block_blob(&container.full(key));
+    let client = container.connection.block_blob(name);
     let which = match committed {
         Committed::Yes => BlockListType::Committed,
         Committed::No => BlockListType::Uncommitted,
@@ -195,11 +202,12 @@ async fn blocks(
 pub(super) async fn abort(container: &Container, key: &Key, id: &UploadId) -> Result<()> {
     let failed =
         |error: &azure_core::Error| container.error_about(Operation::AbortUpload, key, error);
+    let name = container.full(Operation::AbortUpload, key)?;
     let refused = |meaning, why| {
         let error = container.problem(meaning, Operation::AbortUpload, why);
         Err(error.about(key))
     };
-    match blocks(container, key, Committed::No)
+    match blocks(container, &name, Committed::No)
         .await
         .map_err(|error| failed(&error))
     {
@@ -228,10 +236,10 @@ pub(super) async fn abort(container: &Container, key: &Key, id: &UploadId) -> Re
         return refused(Meaning::Locked, why);
     }
     // Whoever may not delete must not leave an empty blob behind.
-    if !may_delete(container, key).await {
+    if !may_delete(container, key, &name).await {
         return Ok(());
     }
-    empty_and_delete(container, key)
+    empty_and_delete(container, &name)
         .await
         .or_else(|error| match failed(&error) {
             // Somebody has written it meanwhile, which has dropped the blocks.
@@ -241,12 +249,12 @@ pub(super) async fn abort(container: &Container, key: &Key, id: &UploadId) -> Re
 }
 
 /// Asks for a delete that cannot happen, of a version that nothing has.
-async fn may_delete(container: &Container, key: &Key) -> bool {
+async fn may_delete(container: &Container, key: &Key, name: &str) -> bool {
     let options = BlobClientDeleteOptions {
         if_match: Some(Etag::from("\"0x0\"")),
         ..BlobClientDeleteOptions::default()
     };
-    let client = container.connection.blob(&container.full(key));
+    let client = container.connection.blob(name);
     match container
         .connection
         .within(0, client.delete(Some(options)))
@@ -260,13 +268,13 @@ async fn may_delete(container: &Container, key: &Key) -> bool {
     }
 }
 
-async fn empty_and_delete(container: &Container, key: &Key) -> azure_core::Result<()> {
+async fn empty_and_delete(container: &Container, name: &str) -> azure_core::Result<()> {
     let (if_none_match, _) = conditions(&PutMode::Create);
     let options = BlockBlobClientCommitBlockListOptions {
         if_none_match,
         ..BlockBlobClientCommitBlockListOptions::default()
     };
-    let blob = container.connection.blob(&container.full(key));
+    let blob = container.connection.blob(name);
     let client = blob.block_blob_client();
     let none = BlockLookupList::default().try_into()?;
     let emptied = client.commit_block_list(none, Some(options));
@@ -295,7 +303,7 @@ pub(super) async fn pending(container: &Container, prefix: &str) -> Result<Vec<P
             // What is not told may have been now: too late for anything to be given up.
             Some(of_blob(
                 container,
-                key,
+                (key, &blob.name),
                 blob.last_modified().unwrap_or(date),
             ))
         });
@@ -314,10 +322,10 @@ pub(super) async fn pending(container: &Container, prefix: &str) -> Result<Vec<P
 
 async fn of_blob(
     container: &Container,
-    key: Key,
+    (key, name): (Key, &str),
     started: Timestamp,
 ) -> Result<Vec<PendingUpload>> {
-    let blocks = match blocks(container, &key, Committed::No).await {
+    let blocks = match blocks(container, name, Committed::No).await {
         Ok(blocks) => blocks,
         Err(error) => match container.error_about(Operation::ListUploads, &key, &error) {
             error if error.is_not_found() => Vec::new(),
