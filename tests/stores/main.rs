@@ -6,6 +6,8 @@ use barkeep::store::{Key, Meaning};
 mod azure;
 #[cfg(feature = "aws")]
 mod credentials;
+#[cfg(feature = "azure")]
+mod faults;
 #[cfg(feature = "aws")]
 mod s3;
 #[path = "../support/mod.rs"]

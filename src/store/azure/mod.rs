@@ -35,6 +35,7 @@ mod failure;
 mod identity;
 mod lock;
 mod page;
+mod pending;
 mod retention;
 mod upload;
 
@@ -169,11 +170,11 @@ impl Store for Azure {
     }
 
     async fn list_uploads(&self, prefix: &str) -> Result<Vec<PendingUpload>> {
-        upload::pending(&self.container, prefix).await
+        pending::pending(&self.container, prefix).await
     }
 
     async fn abort_upload(&self, upload: &PendingUpload) -> Result<()> {
-        upload::abort(&self.container, &upload.key, &upload.id).await
+        pending::abort(&self.container, &upload.key, &upload.id).await
     }
 
     async fn check_reachable(&self) -> Result<()> {

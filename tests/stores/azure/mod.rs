@@ -14,6 +14,8 @@ use futures_util::{StreamExt as _, TryStreamExt as _};
 
 use crate::{key, meaning, support::azurite::Azurite};
 
+mod faults;
+
 async fn container(server: &Azurite, name: &str) -> Azure {
     let store = server.store(name, "some/prefix");
     store.create_destination().await.expect("a container");
