@@ -12,9 +12,17 @@ use barkeep::{
 use bytes::Bytes;
 use futures_util::{StreamExt as _, TryStreamExt as _};
 
-use crate::{key, meaning, support::azurite::Azurite};
+use crate::{
+    key, meaning,
+    support::{
+        azurite::{Azurite, account_url},
+        http::{Standin, forward},
+    },
+};
 
+mod credentials;
 mod faults;
+mod wire;
 
 async fn container(server: &Azurite, name: &str) -> Azure {
     let store = server.store(name, "some/prefix");
@@ -137,28 +145,39 @@ async fn a_missing_container_is_not_a_missing_object_nor_a_missing_server() {
 }
 
 #[tokio::test]
-async fn tags_are_those_that_were_asked_for() {
+async fn tags_and_scope_are_those_that_were_asked_for() {
     let Some(server) = Azurite::start() else {
         return;
     };
     container(&server, "tagged").await;
+    let upstream = server.url();
+    let proxy = Standin::new(move |request| forward(request, &upstream));
     let options = AzureOptions {
         tags: BTreeMap::from([("team of".to_owned(), "db+co/=".to_owned())]),
-        ..server.options(&server.url())
+        encryption_scope: Some("scope1".to_owned()),
+        ..server.options(proxy.url())
     };
-    let store = Azure::open(&server.account_url(), "tagged", "", &options).expect("a store");
-    for (name, tags) in [
-        ("a", Tags::Configured),
-        ("b", Tags::Exactly(BTreeMap::new())),
-    ] {
+    let store = Azure::open(&account_url(proxy.url()), "tagged", "", &options).expect("a store");
+    let cases = [
+        ("a", Tags::Configured, Some("team%20of=db%2Bco%2F%3D")),
+        ("b", Tags::Exactly(BTreeMap::new()), None),
+    ];
+    for (name, tags, expected) in cases {
         let options = PutOptions {
             mode: PutMode::Create,
             tags,
         };
-        store
-            .put(&key(name), Bytes::from_static(b"x"), options)
-            .await
-            .expect("written");
+        let (name, content) = (key(name), Bytes::from_static(b"x"));
+        let put = store.put(&name, content, options).await;
+        put.expect("written");
+        let asked = proxy.asked().pop().expect("a request");
+        assert_eq!(asked.header("x-ms-tags"), expected);
+        assert_eq!(asked.header("x-ms-encryption-scope"), Some("scope1"));
+        assert_eq!(asked.header("if-none-match"), Some("*"));
+        assert_eq!(
+            asked.header("content-md5"),
+            Some("ndTkYSaMgDT1yFZOFVxnpg==")
+        );
     }
 }
 
