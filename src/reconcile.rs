@@ -17,18 +17,19 @@ use crate::{
     format::keys::OwnObject,
     model::{
         desired::{Connection, Desired, Destination, Server},
+        lock::Questions,
         names::DestinationName,
         observed::{Knowledge, Observed},
         progress::{Progress, Unwatched},
         record::Identity,
         time::Timestamp,
     },
-    observe::{Depth, Surroundings, observe},
+    observe::{self, Depth, Surroundings, observe},
     pipeline::throttle::Throttle,
     plan::{
         Plan,
         guard::{Asked, Guarded, Refusal, guard},
-        plan,
+        lock, plan,
     },
     postgres::{Connector, Environment},
     secret,
@@ -40,6 +41,9 @@ const SERVERS_MAX: usize = 16;
 
 /// How often one call of [`once`] plans again. Each round either changes the catalog or is the last.
 const ROUNDS_MAX: usize = 16;
+
+/// How often is asked for locks before one plan. What is not answered then counts as locked.
+const QUESTIONS_MAX: usize = 16;
 
 /// The destinations, opened once for the whole process, and what else every server shares.
 pub struct Ports {
@@ -158,11 +162,18 @@ impl Ports {
     /// Observes and plans one server, without changing anything.
     pub async fn plan(&self, server: &Server) -> Activation {
         let span = info_span!("plan", server = %server.name);
-        let observed = self
+        let mut observed = self
             .observe(server, Depth::Everything)
             .instrument(span)
             .await;
         let now = self.clock.now();
+        for _ in 0..QUESTIONS_MAX {
+            let questions = lock::questions(server, &observed, now);
+            if questions.is_empty() {
+                break;
+            }
+            self.look(server, &questions, &mut observed).await;
+        }
         let plan = plan(
             server,
             &observed,
@@ -170,6 +181,16 @@ impl Ports {
             now,
         );
         Activation { observed, plan }
+    }
+
+    /// Looks at the locks of what would be deleted.
+    pub async fn look(
+        &self,
+        server: &Server,
+        questions: &BTreeMap<DestinationName, Questions>,
+        observed: &mut Observed,
+    ) {
+        observe::lock::look(&self.archives(server), questions, observed).await;
     }
 
     /// Observes and plans several servers at once, in their order.

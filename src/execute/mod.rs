@@ -18,7 +18,8 @@ use crate::{
         action::{Action, Effect},
         backup::BackupId,
         catalog::Catalog,
-        desired::Server,
+        desired::{ObjectLock, Server},
+        lock::{Lock, Locking},
         names::DestinationName,
         observed::Observed,
         reason::Reason,
@@ -72,6 +73,14 @@ pub enum Error {
     /// Somebody has kept it since it was judged.
     #[error("backup {0} is kept since the plan was made; it stays")]
     Kept(BackupId),
+    /// Something of it is locked, or may be.
+    #[error("{what} cannot be deleted: {lock}")]
+    Locked {
+        /// The backup or the WAL.
+        what: String,
+        /// Until when, or why.
+        lock: Lock,
+    },
     /// It was changed since it was judged.
     #[error("backup {0} has changed since the plan was made; it stays until it is judged again")]
     Changed(BackupId),
@@ -127,9 +136,11 @@ impl Error {
     pub fn kind(&self) -> Kind {
         match self {
             Self::NoSuchBackup(_) => Kind::NotFound,
-            Self::NotDone(_) | Self::Kept(_) | Self::Changed(_) | Self::Appeared(_) => {
-                Kind::Refused
-            }
+            Self::NotDone(_)
+            | Self::Kept(_)
+            | Self::Locked { .. }
+            | Self::Changed(_)
+            | Self::Appeared(_) => Kind::Refused,
             Self::Keep { source, .. } => source.kind(),
             Self::Tombstone { source } => source.kind(),
             Self::Delete { source, .. } => source.kind(),
@@ -217,6 +228,7 @@ async fn carry_out(
         let occasion = delete::Occasion {
             at: store_time(workshop, &step.destination),
             plan: digest.to_owned(),
+            locks: locks(workshop, &step.destination),
         };
         return delete::backups(archive, &doomed(group), &occasion).await;
     }
@@ -259,7 +271,10 @@ async fn one(step: &Step, archive: &Archive, workshop: &Workshop<'_>) -> Result<
             keep::set(archive, &record).await
         }
         Action::ReleaseKeep { backup } => keep::release(archive, backup).await,
-        Action::DeleteOrphan { backup, newest } => delete::orphan(archive, backup, *newest).await,
+        Action::DeleteOrphan { backup, newest } => {
+            let locks = locks(workshop, &step.destination);
+            delete::orphan(archive, backup, *newest, locks).await
+        }
         Action::DeleteWal { spans } => {
             let empty = Catalog::default();
             let stored = workshop.observed.destinations.get(&step.destination);
@@ -269,6 +284,7 @@ async fn one(step: &Step, archive: &Archive, workshop: &Workshop<'_>) -> Result<
                 spans,
                 size: catalog.segment_size(),
                 known: catalog.ids().cloned().collect(),
+                locks: locks(workshop, &step.destination),
             };
             delete::wal(archive, &doomed).await.map(|_| ())
         }
@@ -281,6 +297,20 @@ async fn one(step: &Step, archive: &Archive, workshop: &Workshop<'_>) -> Result<
             }),
         // Both are taken out of the steps before: they run in groups, and beside the loop.
         Action::TakeBackup { .. } | Action::DeleteBackup { .. } => Ok(()),
+    }
+}
+
+fn locks(workshop: &Workshop<'_>, destination: &DestinationName) -> delete::LockCheck {
+    let entry = workshop.server.entry(destination);
+    let ignored = entry.is_some_and(|entry| entry.object_lock == ObjectLock::Ignore);
+    let stored = workshop.observed.destinations.get(destination);
+    let locks = stored.and_then(|stored| stored.locks.known());
+    // Objects that lie there already are not locked by locks that somebody switches on meanwhile.
+    let none = locks.is_some_and(|locks| locks.retention.locking == Locking::Off);
+    if ignored || none {
+        delete::LockCheck::Needless
+    } else {
+        delete::LockCheck::Heeded
     }
 }
 

@@ -45,6 +45,23 @@ pub struct Destination {
     pub max_bandwidth: Option<u64>,
     /// How many attempts may run at once against it.
     pub max_parallel: NonZeroUsize,
+    /// What is done about the locks of its objects.
+    pub object_lock: ObjectLock,
+}
+
+/// What is done about the locks of objects.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema,
+)]
+#[serde(rename_all = "kebab-case")]
+pub enum ObjectLock {
+    /// They are looked at before every delete.
+    #[default]
+    Respect,
+    /// The same, and it is an objective that new objects are locked.
+    Require,
+    /// They are not looked at.
+    Ignore,
 }
 
 /// What a provider needs beyond the URL.
@@ -253,6 +270,8 @@ pub struct Entry {
     pub orphans_after: Option<Duration>,
     /// How much may be deleted.
     pub deletes: DeleteBudget,
+    /// What is done about locks there, as its destination says.
+    pub object_lock: ObjectLock,
 }
 
 /// Whether a missed instant of the schedule is made up for.

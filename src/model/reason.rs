@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     backup::{BackupId, BackupStatus, KeepTarget},
     desired::Mode,
+    lock::Lock,
     names::DestinationName,
     retention::RetentionPolicy,
     time::{Span, Timestamp},
@@ -283,11 +284,46 @@ pub enum Waiting {
         /// Its words.
         why: String,
     },
+    /// Objects of a backup are locked, so all of it stays.
+    Locked {
+        /// The backup.
+        backup: BackupId,
+        /// Which of its objects.
+        what: Locked,
+        /// Until when, or why.
+        lock: Lock,
+    },
+    /// WAL that belongs to no backup is locked.
+    LockedWal {
+        /// Its first segment.
+        first: SegmentName,
+        /// How many.
+        segments: u64,
+        /// Until when, or why.
+        lock: Lock,
+    },
     /// The source of a copy.
     Source {
         /// The destination to copy from.
         destination: DestinationName,
     },
+}
+
+/// What of a backup is locked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Locked {
+    /// Its own objects.
+    Objects,
+    /// WAL that would go with it.
+    Wal,
+}
+
+impl Waiting {
+    /// Whether a lock withholds it, until a time comes or somebody lifts it.
+    pub fn is_lock(&self) -> bool {
+        matches!(self, Self::Locked { .. } | Self::LockedWal { .. })
+    }
 }
 
 impl fmt::Display for Reason {
@@ -402,6 +438,21 @@ impl fmt::Display for Waiting {
             Self::NoSuchBackup { backup } => write!(formatter, "no backup `{backup}`"),
             Self::AmbiguousName { name } => write!(formatter, "several backups named `{name}`"),
             Self::Refused { why } => write!(formatter, "refused: {why}"),
+            Self::Locked {
+                backup,
+                what: Locked::Objects,
+                lock,
+            } => write!(formatter, "{backup}  {lock}"),
+            Self::Locked {
+                backup,
+                what: Locked::Wal,
+                lock,
+            } => write!(formatter, "{backup}  its WAL: {lock}"),
+            Self::LockedWal {
+                first,
+                segments,
+                lock,
+            } => write!(formatter, "WAL of {segments} from {first}  {lock}"),
             Self::Source { destination } => write!(formatter, "its source `{destination}`"),
         }
     }

@@ -11,7 +11,7 @@ use crate::{
     clock::Clock,
     failure::Failure,
     model::{
-        desired::{Server, ServerState},
+        desired::{ObjectLock, Server, ServerState},
         names::DestinationName,
         observed::{Knowledge, Locality, Observed, Stored},
         zone::Zone,
@@ -21,6 +21,7 @@ use crate::{
 };
 
 pub mod catalog;
+pub mod lock;
 pub mod server;
 pub mod wal;
 
@@ -96,6 +97,8 @@ pub struct Context {
     pub clock: Clock,
     /// How much to read.
     pub depth: Depth,
+    /// What is done about locks: where they are required, it is looked at once more whether there are any.
+    pub object_lock: ObjectLock,
 }
 
 fn context(surroundings: &Surroundings<'_>, destination: &DestinationName) -> Context {
@@ -104,5 +107,6 @@ fn context(surroundings: &Surroundings<'_>, destination: &DestinationName) -> Co
         zone: entry.map_or_else(Zone::utc, |entry| entry.zone.clone()),
         clock: surroundings.clock,
         depth: surroundings.depth,
+        object_lock: entry.map_or(ObjectLock::Respect, |entry| entry.object_lock),
     }
 }

@@ -11,7 +11,8 @@ use crate::model::{
     action::{Action, Effect, WalSpan},
     backup::{Backup, BackupId, BackupStatus, KeepTarget},
     catalog::{Catalog, WalArchive},
-    desired::{Mode, Server},
+    desired::{Mode, ObjectLock, Server},
+    lock::Lock,
     names::DestinationName,
     observed::{Knowledge, Observed, Stored},
     time::Timestamp,
@@ -110,6 +111,14 @@ pub enum Violation {
     /// The keep was set by somebody else, or its time has not come.
     #[error("the keep of {0} is not ours to release now")]
     NotReleasable(BackupId),
+    /// Objects that would go are locked, or may be.
+    #[error("{what}: {lock}")]
+    Locked {
+        /// The backup or the WAL.
+        what: String,
+        /// Until when, or why.
+        lock: Lock,
+    },
     /// The server's mode forbids it.
     #[error("mode is {0}")]
     Mode(Mode),
@@ -151,6 +160,9 @@ pub fn guard(
             observed,
             steps: &steps,
             kept: kept(&plan, &destination),
+            object_lock: server
+                .entry(&destination)
+                .map_or(ObjectLock::Respect, |entry| entry.object_lock),
             minimum: usize::try_from(minimum).unwrap_or(usize::MAX),
             asked,
             now,
@@ -210,6 +222,7 @@ struct Inspection<'a> {
     observed: &'a Observed,
     steps: &'a [&'a Step],
     kept: BTreeSet<&'a BackupId>,
+    object_lock: ObjectLock,
     minimum: usize,
     asked: Asked,
     now: Timestamp,
@@ -232,6 +245,7 @@ impl Inspection<'_> {
         }
         for step in self.steps {
             violations.extend(on_orphan(stored, catalog, &step.action));
+            violations.extend(self.on_locks(stored, &step.action));
             violations.extend(self.on_release(stored, &step.action));
         }
         violations.extend(self.on_redundancy(catalog));
@@ -327,6 +341,34 @@ impl Inspection<'_> {
             child: child.id.clone(),
         }));
         violations
+    }
+
+    /// Whether all that a step deletes is known to be free.
+    fn on_locks(&self, stored: &Stored, action: &Action) -> Vec<Violation> {
+        if self.object_lock == ObjectLock::Ignore {
+            return Vec::new();
+        }
+        let locks = stored.locks.known();
+        let asked: Vec<(String, Option<Lock>)> = match action {
+            Action::DeleteBackup { backup, .. } | Action::DeleteOrphan { backup, .. } => {
+                let lock = locks.and_then(|locks| locks.directory(backup));
+                vec![(format!("backup {backup}"), lock)]
+            }
+            Action::DeleteWal { spans } => {
+                let lock = |span| locks.and_then(|locks| locks.span(span));
+                let each = spans.iter().map(|span| ("WAL".to_owned(), lock(span)));
+                each.collect()
+            }
+            _ => Vec::new(),
+        };
+        // Retention counts by the earlier clock.
+        let store = stored.store_time.known().copied();
+        let now = store.map_or(self.now, |store| store.min(self.now));
+        let refused = asked.into_iter().filter_map(|(what, lock)| {
+            let lock = lock.unwrap_or_else(|| Lock::Unknown("nobody has looked".to_owned()));
+            (!lock.is_free(now)).then_some(Violation::Locked { what, lock })
+        });
+        refused.collect()
     }
 
     fn on_release(&self, stored: &Stored, action: &Action) -> Option<Violation> {

@@ -28,6 +28,7 @@ use crate::{
 };
 
 mod adopt;
+mod choose;
 mod digest;
 mod expire;
 mod health;
@@ -41,9 +42,12 @@ pub mod after;
 pub mod due;
 pub mod explain;
 pub mod guard;
+pub mod lock;
 pub mod render;
 pub mod requested;
 pub mod saved;
+
+use lock::Unseen;
 
 /// Ordered work for one server, with the judgement that it follows from.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -147,6 +151,7 @@ struct Scene<'a> {
     postgres: &'a Knowledge<ServerFacts>,
     locality: &'a Locality,
     stored: &'a Stored,
+    unseen: Unseen,
     now: Timestamp,
 }
 
@@ -235,20 +240,8 @@ pub fn plan(
     location: &dyn Fn(&DestinationName) -> String,
     now: Timestamp,
 ) -> Plan {
-    let unseen = Failure::new(Kind::Failed, "it was not looked at");
-    let unseen = Stored::unknown(now, &unseen);
-    let scene = |entry| Scene {
-        server,
-        entry,
-        postgres: &observed.postgres,
-        locality: &observed.locality,
-        stored: observed
-            .destinations
-            .get(&entry.destination)
-            .unwrap_or(&unseen),
-        now,
-    };
-    let mut decided: Vec<_> = server.entries.iter().map(|e| decide(scene(e))).collect();
+    let unseen = unlooked(now);
+    let mut decided: Vec<_> = scenes(server, observed, &unseen, now).map(decide).collect();
     for one in &mut decided {
         within_mode(server.mode, &mut one.decision);
     }
@@ -271,6 +264,33 @@ pub fn plan(
     plan
 }
 
+/// A server in each of its destinations; what was not looked at is `unseen`.
+fn scenes<'a>(
+    server: &'a Server,
+    observed: &'a Observed,
+    unseen: &'a Stored,
+    now: Timestamp,
+) -> impl Iterator<Item = Scene<'a>> {
+    server.entries.iter().map(move |entry| {
+        let stored = observed.destinations.get(&entry.destination);
+        Scene {
+            server,
+            entry,
+            postgres: &observed.postgres,
+            locality: &observed.locality,
+            stored: stored.unwrap_or(unseen),
+            unseen: Unseen::Locked,
+            now,
+        }
+    })
+}
+
+/// A destination that nobody has looked at.
+fn unlooked(now: Timestamp) -> Stored {
+    let failure = Failure::new(Kind::Failed, "it was not looked at");
+    Stored::unknown(now, &failure)
+}
+
 /// What the deciders made of one destination.
 struct Decided<'a> {
     scene: Scene<'a>,
@@ -285,6 +305,7 @@ fn decide(scene: Scene<'_>) -> Decided<'_> {
     let verdicts = expire::judge(&scene, wanted.protected());
     let budget = expire::budget(&scene);
     let mut decision = health::assess(&scene);
+    decision.conditions.extend(lock::required(&scene));
     match trust::additive(&scene) {
         Ok(()) => {
             decision.extend(adopt::decide(&scene));

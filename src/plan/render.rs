@@ -10,7 +10,7 @@ use super::{Plan, Step, Target, Weight};
 use crate::model::{
     action::{Action, Effect},
     compression::Compression,
-    condition::Standing,
+    condition::{Condition, Standing},
     reason::{Reason, Waiting},
     recovery::RecoveryWindow,
     time::{Span, Timestamp},
@@ -196,6 +196,9 @@ fn write_conditions(
 /// The word before what is waited for.
 const WAITING: &str = "waiting";
 
+/// The word before what a lock withholds.
+const BLOCKED: &str = "blocked";
+
 /// What is not as it should be, from a standing on, and what is waited for; each cause is told once.
 pub fn notes(target: &Target, from: Standing) -> Vec<(String, String)> {
     let mut told = Told::default();
@@ -217,7 +220,8 @@ pub fn notes(target: &Target, from: Standing) -> Vec<(String, String)> {
         let (message, shortened) = told.shorten(&text);
         // What is unknown has been told with its cause.
         if !(shortened && matches!(waiting, Waiting::Unknown { .. })) {
-            notes.push((WAITING.to_owned(), message));
+            let word = if waiting.is_lock() { BLOCKED } else { WAITING };
+            notes.push((word.to_owned(), message));
         }
     }
     notes
@@ -353,7 +357,7 @@ impl Summary<'_> {
                 segments,
                 format!("WAL {} to delete", plural(segments, "segment")),
             ),
-            (self.standing(Standing::Blocked), "blocked".to_owned()),
+            (self.blocked(), BLOCKED.to_owned()),
             (self.standing(Standing::Stalled), "stalled".to_owned()),
         ]
     }
@@ -369,6 +373,17 @@ impl Summary<'_> {
     fn count(&self, of: impl Fn(&Action) -> bool) -> u64 {
         let count = self.steps().filter(|step| of(&step.action)).count();
         u64::try_from(count).unwrap_or(u64::MAX)
+    }
+
+    /// What a lock withholds, and destinations that are blocked for another reason.
+    fn blocked(&self) -> u64 {
+        let of = |target: &Target| {
+            let locks = target.waiting.iter().filter(|waiting| waiting.is_lock());
+            let is_blocked = |one: &Condition| one.standing == Standing::Blocked;
+            let worst = target.conditions.first().is_some_and(is_blocked);
+            locks.count().max(usize::from(worst))
+        };
+        u64::try_from(self.targets().map(of).sum::<usize>()).unwrap_or(u64::MAX)
     }
 
     fn standing(&self, standing: Standing) -> u64 {

@@ -16,7 +16,10 @@ use crate::{
     },
     model::{
         compression::{Codec, Compression},
-        desired::{Checkpoint, DeleteBudget, Entry, FilesOptions, KeepRule, WalCheck, WalOptions},
+        desired::{
+            Checkpoint, DeleteBudget, Entry, FilesOptions, KeepRule, ObjectLock, WalCheck,
+            WalOptions,
+        },
         names::{DestinationName, PolicyName},
         retention::RetentionPolicy,
         schedule::{Schedule, Zone},
@@ -77,6 +80,7 @@ pub(super) fn settings(
         failed_after: expiry(table.failed_backups.as_ref()),
         orphans_after: orphans(table, context),
         deletes: deletes(table, context),
+        object_lock: ObjectLock::default(),
     }
 }
 

@@ -22,8 +22,7 @@ pub(in crate::config) const SETTINGS: [&str; 8] = [
 ];
 
 /// Keys of a destination.
-pub(in crate::config) const DESTINATION: [&str; 6] = [
-    "object_lock",
+pub(in crate::config) const DESTINATION: [&str; 5] = [
     "control",
     "single_writer",
     "azure",

@@ -20,6 +20,7 @@ fn context() -> Context {
     Context {
         zone: Zone::utc(),
         clock: Clock::Fixed(now()),
+        object_lock: ObjectLock::Respect,
         depth: Depth::Everything,
     }
 }

@@ -191,7 +191,6 @@ fn what_does_not_exist_yet_is_refused_and_never_ignored() {
     assert_snapshot!(messages_of(&copies), @r#"
     barkeep.toml:4:1 `control` is not supported yet
     barkeep.toml:5:1 `single_writer` is not supported yet
-    barkeep.toml:6:1 `object_lock` is not supported yet
     barkeep.toml:16:1 `copy_of` is not supported yet
     barkeep.toml:17:1 `wal.delivery` is not supported yet
     barkeep.toml:18:2 `service` is not supported yet
