@@ -4,7 +4,10 @@
 
 use std::{fmt, sync::Arc};
 
-use super::Key;
+use super::{
+    Key,
+    permission::{Lack, Principal, Refusal},
+};
 use crate::failure::{Disposition, Kind};
 
 /// What a store was asked to do.
@@ -206,6 +209,20 @@ impl Error {
     #[must_use]
     pub fn because(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         self.source = Some(Source::from(source.into()));
+        self
+    }
+
+    /// The same; a refusal then names who was refused, and what is missing.
+    #[must_use]
+    pub fn refusing(mut self, principal: &Principal, lack: Lack) -> Self {
+        if self.meaning == Meaning::PermissionDenied {
+            self.source = Some(Arc::new(Refusal {
+                principal: principal.clone(),
+                lack,
+                operation: self.operation,
+                source: self.source.take(),
+            }));
+        }
         self
     }
 

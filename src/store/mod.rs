@@ -36,6 +36,7 @@ pub mod memory;
 pub mod meter;
 mod object;
 mod open;
+pub mod permission;
 pub mod read_only;
 mod request;
 #[cfg(feature = "aws")]

@@ -18,6 +18,7 @@ use bytes::Bytes;
 use futures_util::StreamExt as _;
 use support::s3::Server;
 
+mod credentials;
 #[path = "../support/mod.rs"]
 mod support;
 mod wire;

@@ -34,8 +34,10 @@ use crate::{
 mod answer;
 mod bucket;
 mod client;
+mod credentials;
 mod delete;
 mod failure;
+mod http;
 mod lock;
 mod read;
 mod retention;
