@@ -16,6 +16,7 @@ use crate::{
     failure::Failure,
     format::keys::OwnObject,
     model::{
+        action::Action,
         desired::{Connection, Desired, Destination, Server},
         lock::Questions,
         names::DestinationName,
@@ -370,6 +371,9 @@ pub async fn take(
         Some(semaphore) => semaphore.clone().acquire_owned().await.ok(),
         None => None,
     };
+    if let Action::CopyBackup { from, .. } = &step.action {
+        return copy(ports, server, step, from).await;
+    }
     let archive = match ports.archives(server).remove(&step.destination) {
         Some(Ok(archive)) => archive,
         Some(Err(failure)) => return attempt::Ended::failed(step, failure),
@@ -398,6 +402,32 @@ pub async fn take(
     let span = info_span!("attempt", destination = %step.destination);
     // Much is held across its awaits; on the heap it costs nothing.
     Box::pin(attempt::run(step, bench)).instrument(span).await
+}
+
+/// Runs a copy to its end.
+async fn copy(
+    ports: &Ports,
+    server: &Server,
+    step: &crate::plan::Step,
+    from: &DestinationName,
+) -> attempt::Ended {
+    let mut archives = ports.archives(server);
+    let (source, target) = match (archives.remove(from), archives.remove(&step.destination)) {
+        (Some(Ok(source)), Some(Ok(target))) => (source, target),
+        (Some(Err(failure)), _) | (_, Some(Err(failure))) => {
+            return attempt::Ended::failed(step, failure);
+        }
+        _ => return attempt::Ended::not_open(step),
+    };
+    let bench = attempt::CopyBench {
+        server,
+        source: &source,
+        target: &target,
+        throttle: ports.throttles.get(&step.destination).cloned(),
+        cancel: &ports.cancel,
+    };
+    let span = info_span!("copy", destination = %step.destination);
+    Box::pin(attempt::copy(step, bench)).instrument(span).await
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use crate::{
     clock::Clock,
     failure::Kind,
     model::{
-        action::{Action, Effect},
+        action::{Action, Effect, WalSpan},
         backup::BackupId,
         catalog::Catalog,
         desired::{ObjectLock, Server},
@@ -25,7 +25,8 @@ use crate::{
         reason::Reason,
         record::{Epitaph, KeepRecord},
         time::Timestamp,
-        wal::SegmentName,
+        timeline::TimelineId,
+        wal::{SegmentName, SegmentSize},
     },
     plan::{Step, guard::Guarded},
     store::{Archive, ArchiveError},
@@ -34,6 +35,8 @@ use crate::{
 pub mod archive_wal;
 pub mod attempt;
 pub mod base_backup;
+
+pub mod copy;
 
 mod delete;
 mod keep;
@@ -80,6 +83,12 @@ pub enum Error {
         what: String,
         /// Until when, or why.
         lock: Lock,
+    },
+    /// WAL could not be copied.
+    #[error(transparent)]
+    Copy {
+        /// Why.
+        source: copy::Error,
     },
     /// It was changed since it was judged.
     #[error("backup {0} has changed since the plan was made; it stays until it is judged again")]
@@ -150,6 +159,7 @@ impl Error {
             | Self::Changed(_)
             | Self::Appeared(_) => Kind::Refused,
             Self::Keep { source, .. } => source.kind(),
+            Self::Copy { source } => source.kind(),
             Self::Tombstone { source } => source.kind(),
             Self::Look { source, .. } => source.kind(),
             Self::Delete { source, .. } => source.kind(),
@@ -304,9 +314,45 @@ async fn one(step: &Step, archive: &Archive, workshop: &Workshop<'_>) -> Result<
                 backup: backup.clone(),
                 source: Box::new(source),
             }),
-        // Both are taken out of the steps before: they run in groups, and beside the loop.
-        Action::TakeBackup { .. } | Action::DeleteBackup { .. } => Ok(()),
+        Action::CopyWal {
+            from,
+            spans,
+            histories,
+        } => copy_wal(step, from, (spans, histories), workshop).await,
+        // They are taken out of the steps before: they run in groups, and beside the loop.
+        Action::TakeBackup { .. } | Action::CopyBackup { .. } | Action::DeleteBackup { .. } => {
+            Ok(())
+        }
     }
+}
+
+async fn copy_wal(
+    step: &Step,
+    from: &DestinationName,
+    (spans, histories): (&[WalSpan], &[TimelineId]),
+    workshop: &Workshop<'_>,
+) -> Result<(), Error> {
+    let open = |name: &DestinationName| {
+        let archive = workshop.archives.get(name);
+        archive.ok_or_else(|| Error::NotOpen(name.clone()))
+    };
+    let entry = workshop.server.entry(&step.destination);
+    let copying = copy::Copying {
+        source: open(from)?,
+        target: open(&step.destination)?,
+        part_bytes: entry.map_or(0, |entry| entry.files.part_bytes),
+        throttle: None,
+        cancel: workshop.cancel,
+    };
+    let stored = workshop.observed.destinations.get(from);
+    let catalog = stored.and_then(|stored| stored.catalog.known());
+    let wanted = copy::Wanted {
+        spans,
+        histories,
+        size: catalog.map_or(SegmentSize::DEFAULT, Catalog::segment_size),
+    };
+    let copied = copy::wal(&copying, &wanted).await;
+    copied.map_err(|source| Error::Copy { source })
 }
 
 fn locks(workshop: &Workshop<'_>, destination: &DestinationName) -> delete::LockCheck {

@@ -272,6 +272,24 @@ pub struct Entry {
     pub deletes: DeleteBudget,
     /// What is done about locks there, as its destination says.
     pub object_lock: ObjectLock,
+    /// The destination whose backups are copied here; `None` if they are read from the server.
+    pub copy_of: Option<DestinationName>,
+    /// How WAL gets here.
+    pub delivery: Delivery,
+}
+
+/// How WAL gets to a destination.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[derive(schemars::JsonSchema)]
+pub enum Delivery {
+    /// Archiving waits for it.
+    #[default]
+    Required,
+    /// It is copied later from where the backups are copied from.
+    Healed,
+    /// It gets only what a copied backup needs to be consistent.
+    None,
 }
 
 /// Whether a missed instant of the schedule is made up for.

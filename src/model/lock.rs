@@ -176,6 +176,23 @@ pub enum Remains {
     Unknown(String),
 }
 
+impl Remains {
+    /// When the bytes of something that is deleted at an instant are gone; `None` if nobody can say.
+    pub fn gone_at(&self, deleted: Timestamp) -> Option<Timestamp> {
+        match self {
+            Self::Nothing => Some(deleted),
+            Self::Version { kept } => kept.map(|kept| deleted + kept),
+            Self::SoftDeleted { kept } => Some(deleted + *kept),
+            Self::Unknown(_) => None,
+        }
+    }
+
+    /// Whether a delete only hides what it deletes.
+    pub fn is_logical(&self) -> bool {
+        matches!(self, Self::Version { .. } | Self::SoftDeleted { .. })
+    }
+}
+
 /// The locks of what would be deleted in one destination, as far as somebody has looked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Locks {

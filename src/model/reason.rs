@@ -162,6 +162,18 @@ pub enum Reason {
         /// When the youngest was written.
         since: Timestamp,
     },
+    /// A copy of it should be here.
+    NotCopied {
+        /// Where it is.
+        from: DestinationName,
+        /// How many more are to follow.
+        more: usize,
+    },
+    /// WAL that the copies need is not here yet.
+    WalNotCopied {
+        /// Where it is.
+        from: DestinationName,
+    },
     /// Its deletion was begun and interrupted.
     DeleteBegun,
     /// No retained backup needs these segments.
@@ -238,8 +250,10 @@ pub enum Waiting {
     },
     /// The server is retired.
     Retired,
-    /// A backup goes first; another one, and deletes, follow when it is done.
+    /// A backup or a copy goes first; another one, and deletes, follow when it is done.
     AdditiveFirst,
+    /// A copy goes first: it still needs WAL that would be deleted.
+    CopyFirst,
     /// An id from the future blocks new ids.
     FutureId {
         /// The id.
@@ -383,6 +397,11 @@ impl fmt::Display for Reason {
             Self::OrphanedSince { since } => {
                 write!(formatter, "no backup.info, untouched since {since}")
             }
+            Self::NotCopied { from, more: 0 } => write!(formatter, "not copied from {from} yet"),
+            Self::NotCopied { from, more } => {
+                write!(formatter, "not copied from {from} yet, {more} more follow")
+            }
+            Self::WalNotCopied { from } => write!(formatter, "not copied from {from} yet"),
             Self::DeleteBegun => formatter.write_str("its deletion was interrupted"),
             Self::WalUnneeded => formatter.write_str("no retained backup needs it"),
         }
@@ -423,6 +442,7 @@ impl fmt::Display for Waiting {
             Self::Mode { mode, step } => write!(formatter, "mode is {mode}: would {step}"),
             Self::Retired => formatter.write_str("the server is retired"),
             Self::AdditiveFirst => formatter.write_str("the rest follows when the backup is done"),
+            Self::CopyFirst => formatter.write_str("a copy still needs WAL that would go"),
             Self::FutureId { backup } => write!(formatter, "the id {backup} lies in the future"),
             Self::Wal { first } => write!(formatter, "WAL {first} is not archived yet"),
             Self::ClockSkew { by } => write!(formatter, "clocks disagree by {}", Span(*by)),

@@ -122,6 +122,9 @@ pub enum Violation {
         /// Until when, or why.
         lock: Lock,
     },
+    /// A copy from elsewhere than the configuration says, or of something that is not good there.
+    #[error("{0} is not to be copied from there")]
+    NotToCopy(String),
     /// The server's mode forbids it.
     #[error("mode is {0}")]
     Mode(Mode),
@@ -145,6 +148,7 @@ pub fn guard(
     now: Timestamp,
 ) -> Guarded {
     let mut refusals = within_mode(&mut plan, server.mode, asked);
+    refusals.extend(copies(&mut plan, server, observed));
     let destinations: BTreeSet<DestinationName> = plan
         .steps
         .iter()
@@ -202,6 +206,36 @@ fn within_mode(plan: &mut Plan, mode: Mode, asked: Asked) -> Vec<Refusal> {
         violation: Violation::Mode(mode),
     };
     refused.into_iter().map(refusal).collect()
+}
+
+/// Takes out copies that are not of what is good in the destination that the configuration names. Other steps are not affected.
+fn copies(plan: &mut Plan, server: &Server, observed: &Observed) -> Vec<Refusal> {
+    let is_allowed = |step: &Step| {
+        let (from, backup) = match &step.action {
+            Action::CopyBackup { from, backup, .. } => (from, Some(backup)),
+            Action::CopyWal { from, .. } => (from, None),
+            _ => return true,
+        };
+        let entry = server.entry(&step.destination);
+        let source = observed.destinations.get(from);
+        let catalog = source.and_then(|stored| stored.catalog.known());
+        let found = |id| catalog.and_then(|catalog| Some((catalog, catalog.backup(id)?)));
+        let good = backup.is_none_or(|id| {
+            found(id).is_some_and(|(catalog, found)| {
+                found.status == BackupStatus::Done && is_whole(catalog, found)
+            })
+        });
+        entry.and_then(|entry| entry.copy_of.as_ref()) == Some(from) && catalog.is_some() && good
+    };
+    let (stay, out): (Vec<_>, Vec<_>) = std::mem::take(&mut plan.steps)
+        .into_iter()
+        .partition(is_allowed);
+    plan.steps = stay;
+    let refusal = |step: Step| Refusal {
+        violation: Violation::NotToCopy(step.describe()),
+        destination: step.destination,
+    };
+    out.into_iter().map(refusal).collect()
 }
 
 /// The backups that the plan itself keeps.

@@ -17,8 +17,9 @@ use barkeep::{
         catalog::{Catalog, Orphan, Run},
         compression::Compression,
         desired::{
-            CalendarSpan, CatchUp, Checkpoint, DeclaredKeep, DeleteBudget, Entry, FilesOptions,
-            KeepRule, Mode, ObjectLock, Period, Server, ServerState, WalCheck, WalOptions,
+            CalendarSpan, CatchUp, Checkpoint, DeclaredKeep, DeleteBudget, Delivery, Entry,
+            FilesOptions, KeepRule, Mode, ObjectLock, Period, Server, ServerState, WalCheck,
+            WalOptions,
         },
         lock::{BucketRetention, Lock, LockMode, Locking, Locks},
         names::DestinationName,
@@ -533,6 +534,8 @@ fn server() -> Server {
             percent_max: 100,
         },
         object_lock: ObjectLock::Respect,
+        copy_of: None,
+        delivery: Delivery::Required,
     };
     Server {
         name: "orders".parse().expect("a name"),

@@ -377,7 +377,9 @@ async fn what_is_locked_is_found_out_before_anything_goes_and_looked_at_once() {
         }
         bed.memory.set_retention(BucketRetention {
             locking: Locking::On { default: None },
-            remains: Remains::Nothing,
+            remains: Remains::Version {
+                kept: Some(Duration::from_hours(24)),
+            },
         });
         let key = |path: String| bed.archive.join(&path);
         let (old, middle) = (bed.world.id("9d"), bed.world.id("8d"));
@@ -385,9 +387,15 @@ async fn what_is_locked_is_found_out_before_anything_goes_and_looked_at_once() {
         let lock = Lock::until(until, LockMode::Compliance);
         bed.memory
             .set_lock(&key(format!("base/{old}/data.tar")), lock);
-        let counts = Counts::default();
-        let store = Meter::new(Arc::new(bed.memory.clone()), counts.clone());
-        let report = bed.once(Arc::new(store)).await;
+        let plan = bed
+            .ports(Arc::new(bed.memory.clone()))
+            .plan(bed.server())
+            .await
+            .plan;
+        let text = crate::plan::render::Text(&plan).to_string();
+        let line = ". logical  what is deleted stays as an old version until 2026-11-21T12:00:00Z";
+        assert!(text.contains(line), "{text}");
+        let report = bed.once(Arc::new(bed.memory.clone())).await;
         assert_eq!(failures(&report), Vec::<String>::new());
         assert_eq!(bed.backups().await, "9d DONE | 1d DONE");
         assert!(

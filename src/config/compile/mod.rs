@@ -6,6 +6,7 @@
 //! anything.
 
 mod checks;
+mod copies;
 mod destination;
 mod entry;
 mod server;

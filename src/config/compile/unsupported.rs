@@ -10,15 +10,13 @@ use crate::config::{
 };
 
 /// Settings, wherever settings stand.
-pub(in crate::config) const SETTINGS: [&str; 8] = [
+pub(in crate::config) const SETTINGS: [&str; 6] = [
     "incremental",
     "manage_keeps",
     "retire_after",
     "verify",
     "snapshot",
-    "wal.delivery",
     "deletes.grace",
-    "copy_of",
 ];
 
 /// Keys of a destination.

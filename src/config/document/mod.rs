@@ -18,8 +18,8 @@ use serde_spanned::Spanned;
 use self::{
     provider::{AzureTable, GcsTable, S3Table},
     settings::{
-        CompressionTable, DeletesTable, Delivery, ExpiryTable, IncrementalTable, IntervalTable,
-        KeepTable, ManageKeeps, Method, RetentionTable, SnapshotTable, VerifyTable, WalTable,
+        CompressionTable, DeletesTable, ExpiryTable, IncrementalTable, IntervalTable, KeepTable,
+        ManageKeeps, Method, RetentionTable, SnapshotTable, VerifyTable, WalTable,
     },
 };
 use super::{
@@ -28,7 +28,7 @@ use super::{
 };
 use crate::model::{
     compression::Compression,
-    desired::{CatchUp, Mode, ObjectLock, SecretRef, ServerState},
+    desired::{CatchUp, Delivery, Mode, ObjectLock, SecretRef, ServerState},
     location::Location,
     retention::RetentionPolicy,
     schedule::StartWindow,
