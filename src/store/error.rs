@@ -23,6 +23,10 @@ pub enum Operation {
     List,
     /// Delete an object.
     Delete,
+    /// See whether objects are locked.
+    Locks,
+    /// See what the destination does to keep what it holds.
+    Retention,
     /// Begin an object sent in parts.
     BeginUpload,
     /// Send a part.
@@ -57,6 +61,8 @@ impl Operation {
             Self::Get
             | Self::Head
             | Self::List
+            | Self::Locks
+            | Self::Retention
             | Self::ListUploads
             | Self::CheckReachable
             | Self::Time
@@ -72,6 +78,8 @@ impl Operation {
             Self::Head => "head",
             Self::List => "list",
             Self::Delete => "delete",
+            Self::Locks => "locks",
+            Self::Retention => "retention",
             Self::BeginUpload => "begin-upload",
             Self::PutPart => "put-part",
             Self::CompleteUpload => "complete-upload",
@@ -91,6 +99,8 @@ impl Operation {
             Self::Head => "look at",
             Self::List => "list",
             Self::Delete => "delete",
+            Self::Locks => "see the lock of",
+            Self::Retention => "see the retention of",
             Self::BeginUpload => "begin to upload",
             Self::PutPart => "upload a part of",
             Self::CompleteUpload => "complete the upload of",

@@ -80,6 +80,17 @@ fn aws(operation: Operation) -> &'static [&'static str] {
         Operation::Get | Operation::Head => &["s3:GetObject", "s3:ListBucket"],
         Operation::List | Operation::CheckReachable | Operation::Time => &["s3:ListBucket"],
         Operation::Delete => &["s3:DeleteObject"],
+        Operation::Locks => &[
+            "s3:GetObjectRetention",
+            "s3:GetObjectLegalHold",
+            "s3:GetBucketObjectLockConfiguration",
+            "s3:GetObject",
+        ],
+        Operation::Retention => &[
+            "s3:GetBucketObjectLockConfiguration",
+            "s3:GetBucketVersioning",
+            "s3:GetLifecycleConfiguration",
+        ],
         Operation::AbortUpload => &["s3:AbortMultipartUpload"],
         Operation::ListUploads => &["s3:ListBucketMultipartUploads"],
         Operation::CreateDestination => &["s3:CreateBucket"],
@@ -92,6 +103,7 @@ const AZURE_WRITE: &str = "Microsoft.Storage/storageAccounts/blobServices/contai
 const AZURE_DELETE: &str = "Microsoft.Storage/storageAccounts/blobServices/containers/blobs/delete";
 const AZURE_TAGS_WRITE: &str =
     "Microsoft.Storage/storageAccounts/blobServices/containers/blobs/tags/write";
+const AZURE_CONTAINER_READ: &str = "Microsoft.Storage/storageAccounts/blobServices/containers/read";
 const AZURE_CREATE: &str = "Microsoft.Storage/storageAccounts/blobServices/containers/write";
 
 fn azure(operation: Operation) -> &'static [&'static str] {
@@ -106,6 +118,8 @@ fn azure(operation: Operation) -> &'static [&'static str] {
         | Operation::ListUploads
         | Operation::CheckReachable
         | Operation::Time => &[AZURE_READ],
+        Operation::Locks => &[AZURE_READ, AZURE_CONTAINER_READ],
+        Operation::Retention => &[AZURE_CONTAINER_READ],
         Operation::Delete => &[AZURE_DELETE],
         // Blocks of an upload that is given up vanish by themselves.
         Operation::AbortUpload | Operation::Open => &[],
@@ -125,6 +139,8 @@ fn google(operation: Operation) -> &'static [&'static str] {
         Operation::List | Operation::ListUploads | Operation::CheckReachable | Operation::Time => {
             &["storage.objects.list"]
         }
+        Operation::Locks => &["storage.objects.list", "storage.buckets.get"],
+        Operation::Retention => &["storage.buckets.get"],
         Operation::Delete | Operation::AbortUpload => &["storage.objects.delete"],
         Operation::CreateDestination => &["storage.buckets.create"],
         Operation::Open => &[],
