@@ -19,6 +19,7 @@ use futures_util::StreamExt as _;
 use support::s3::Server;
 
 mod credentials;
+mod permissions;
 #[path = "../support/mod.rs"]
 mod support;
 mod wire;

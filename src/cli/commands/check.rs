@@ -42,9 +42,9 @@ enum Found {
     },
 }
 
-pub(in crate::cli) async fn run(arguments: args::Select, session: &Session) -> Result<Exit, Error> {
-    let ports = session.ports(arguments.now).await?;
-    let servers = selection::servers(&ports.desired, &arguments)?;
+pub(in crate::cli) async fn run(arguments: args::Check, session: &Session) -> Result<Exit, Error> {
+    let ports = session.ports(arguments.select.now).await?;
+    let servers = selection::servers(&ports.desired, &arguments.select)?;
     let mut checks = Vec::new();
     for server in servers {
         checks.extend(of_server(&ports, server).await);

@@ -8,6 +8,7 @@ pub(super) mod delete;
 pub(super) mod explain;
 pub(super) mod generate;
 pub(super) mod keep;
+pub(super) mod permissions;
 pub(super) mod plan;
 pub(super) mod reconcile;
 pub(super) mod restore;
