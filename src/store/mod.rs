@@ -37,6 +37,7 @@ pub mod meter;
 mod object;
 mod open;
 pub mod permission;
+pub mod probe;
 pub mod read_only;
 mod request;
 #[cfg(feature = "aws")]

@@ -19,7 +19,9 @@ use futures_util::StreamExt as _;
 use support::s3::Server;
 
 mod credentials;
+mod faults;
 mod permissions;
+mod picky;
 #[path = "../support/mod.rs"]
 mod support;
 mod wire;
