@@ -99,6 +99,16 @@ impl AsRef<str> for Key {
 pub struct ObjectVersion(pub String);
 
 impl ObjectVersion {
+    /// An entity tag, which comes with quotes or without, from one store in one answer or another.
+    pub fn from_entity_tag(tag: Option<&str>) -> Self {
+        Self(tag.unwrap_or_default().trim_matches('"').to_owned())
+    }
+
+    /// The version as an entity tag, with quotes.
+    pub fn entity_tag(&self) -> String {
+        format!("\"{}\"", self.0.trim_matches('"'))
+    }
+
     /// Whether the store has told it.
     pub fn is_told(&self) -> bool {
         !self.0.is_empty()
@@ -190,6 +200,13 @@ mod tests {
         for text in ["", "/", "a/../b", "./a", "a\0b", &"x".repeat(1025)] {
             assert!(Key::new(text).is_err(), "{text:?}");
         }
+    }
+
+    #[test]
+    fn a_version_is_the_same_with_quotes_and_without() {
+        let [quoted, bare] = ["\"a\"", "a"].map(|tag| ObjectVersion::from_entity_tag(Some(tag)));
+        assert_eq!(quoted, bare);
+        assert_eq!(bare.entity_tag(), "\"a\"");
     }
 
     #[test]

@@ -52,16 +52,18 @@ pub fn document(role: Role, destination: &Destination) -> Option<Document> {
 }
 
 fn features(provider: &ProviderOptions) -> Vec<Feature> {
-    let mut features = Vec::new();
-    if let ProviderOptions::S3(options) = provider {
-        if !options.tags.is_empty() {
-            features.push(Feature::Tags);
-        }
-        if matches!(options.encryption, Some(S3Encryption::Kms { .. })) {
-            features.push(Feature::Key);
-        }
-    }
-    features
+    let unset = BTreeMap::new();
+    let (tags, has_key) = match provider {
+        ProviderOptions::S3(options) => (
+            &options.tags,
+            matches!(options.encryption, Some(S3Encryption::Kms { .. })),
+        ),
+        ProviderOptions::Azure(options) => (&options.tags, false),
+        ProviderOptions::Directory => (&unset, false),
+    };
+    let tags = (!tags.is_empty()).then_some(Feature::Tags);
+    let key = has_key.then_some(Feature::Key);
+    tags.into_iter().chain(key).collect()
 }
 
 type Needed = BTreeMap<Part, BTreeSet<&'static str>>;
@@ -95,7 +97,7 @@ fn aws(needed: &Needed, bucket: &str, prefix: &str, provider: &ProviderOptions) 
     let unset = S3Options::default();
     let options = match provider {
         ProviderOptions::S3(options) => options,
-        ProviderOptions::Directory => &unset,
+        _ => &unset,
     };
     let partition = match options.region.as_deref() {
         Some(region) if region.starts_with("cn-") => "aws-cn",

@@ -86,6 +86,8 @@ fn aws(operation: Operation) -> &'static [&'static str] {
         Operation::Get | Operation::Head => &["s3:GetObject", "s3:ListBucket"],
         Operation::List | Operation::CheckReachable | Operation::Time => &["s3:ListBucket"],
         Operation::Delete => &["s3:DeleteObject"],
+        Operation::AbortUpload => &["s3:AbortMultipartUpload"],
+        Operation::ListUploads => &["s3:ListBucketMultipartUploads"],
         Operation::Locks => &[
             "s3:GetObjectRetention",
             "s3:GetObjectLegalHold",
@@ -98,8 +100,6 @@ fn aws(operation: Operation) -> &'static [&'static str] {
             "s3:GetBucketVersioning",
             "s3:GetLifecycleConfiguration",
         ],
-        Operation::AbortUpload => &["s3:AbortMultipartUpload"],
-        Operation::ListUploads => &["s3:ListBucketMultipartUploads"],
         Operation::CreateDestination => &["s3:CreateBucket", "s3:ListBucket"],
         Operation::Open => &[],
     }
@@ -110,7 +110,8 @@ const AZURE_WRITE: &str = "Microsoft.Storage/storageAccounts/blobServices/contai
 const AZURE_DELETE: &str = "Microsoft.Storage/storageAccounts/blobServices/containers/blobs/delete";
 const AZURE_TAGS_WRITE: &str =
     "Microsoft.Storage/storageAccounts/blobServices/containers/blobs/tags/write";
-const AZURE_CONTAINER_READ: &str = "Microsoft.Storage/storageAccounts/blobServices/containers/read";
+const AZURE_CONTAINER: &str = "Microsoft.Storage/storageAccounts/blobServices/containers/read";
+const AZURE_SERVICE: &str = "Microsoft.Storage/storageAccounts/blobServices/read";
 const AZURE_CREATE: &str = "Microsoft.Storage/storageAccounts/blobServices/containers/write";
 
 fn azure(operation: Operation) -> &'static [&'static str] {
@@ -123,10 +124,10 @@ fn azure(operation: Operation) -> &'static [&'static str] {
         | Operation::Head
         | Operation::List
         | Operation::ListUploads
+        | Operation::Locks
         | Operation::CheckReachable
         | Operation::Time => &[AZURE_READ],
-        Operation::Locks => &[AZURE_READ, AZURE_CONTAINER_READ],
-        Operation::Retention => &[AZURE_CONTAINER_READ],
+        Operation::Retention => &[AZURE_CONTAINER, AZURE_SERVICE],
         Operation::Delete => &[AZURE_DELETE],
         // Blocks of an upload that is given up vanish by themselves.
         Operation::AbortUpload | Operation::Open => &[],
@@ -146,7 +147,7 @@ fn google(operation: Operation) -> &'static [&'static str] {
         Operation::List | Operation::ListUploads | Operation::CheckReachable | Operation::Time => {
             &["storage.objects.list"]
         }
-        Operation::Locks => &["storage.objects.list", "storage.buckets.get"],
+        Operation::Locks => &["storage.objects.get"],
         Operation::Retention => &["storage.buckets.get"],
         Operation::Delete | Operation::AbortUpload => &["storage.objects.delete"],
         Operation::CreateDestination => &["storage.buckets.create"],

@@ -11,8 +11,9 @@ use barkeep::{
     },
 };
 
+use super::{options, store};
 use crate::{
-    key, options, store,
+    key,
     support::{
         http::{Request, Standin, forward},
         s3::Server,
@@ -113,7 +114,7 @@ async fn every_request_needs_what_its_operation_says_and_no_more() {
                 ..options(proxy.url(), Checksums::WhenSupported)
             };
             let store = store((bucket, "p"), &options).await;
-            let elsewhere = crate::store(("locked", "p"), &options).await;
+            let elsewhere = super::store(("locked", "p"), &options).await;
             let prepared = elsewhere.begin_upload(&key("there"), in_parts()).await;
             let prepared = prepared.expect("it begins");
             let before = proxy.asked().len();

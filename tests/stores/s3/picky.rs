@@ -9,8 +9,9 @@ use barkeep::{
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use md5::{Digest as _, Md5};
 
+use super::{options, store};
 use crate::{
-    key, options, store,
+    key,
     support::{
         http::{Answer, Request, Standin, forward},
         s3::Server,

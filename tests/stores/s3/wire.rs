@@ -16,8 +16,9 @@ use barkeep::{
 use bytes::Bytes;
 use futures_util::TryStreamExt;
 
+use super::{keys, options};
 use crate::{
-    key, keys, meaning, options,
+    key, meaning,
     support::http::{Answer, Reply, Request, Standin},
 };
 
