@@ -149,7 +149,7 @@ pub enum AddressingStyle {
 
 /// When checksums are sent and expected.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[serde(rename_all = "snake_case")]
 #[derive(schemars::JsonSchema)]
 pub enum Checksums {
     /// Wherever the protocol knows them.

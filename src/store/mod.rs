@@ -39,6 +39,7 @@ pub mod meter;
 mod object;
 mod open;
 pub mod permission;
+pub mod probe;
 pub mod read_only;
 #[cfg(any(feature = "aws", feature = "azure"))]
 mod reading;

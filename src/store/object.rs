@@ -139,6 +139,19 @@ pub enum ChecksumAlgorithm {
     Md5,
 }
 
+impl fmt::Display for ChecksumAlgorithm {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.pad(match self {
+            Self::Crc32 => "CRC-32",
+            Self::Crc32c => "CRC-32C",
+            Self::Crc64Nvme => "CRC-64/NVME",
+            Self::Sha1 => "SHA-1",
+            Self::Sha256 => "SHA-256",
+            Self::Md5 => "MD5",
+        })
+    }
+}
+
 /// A checksum as the store keeps it, to be compared and never computed with.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Checksum {

@@ -26,7 +26,7 @@ pub struct S3Table {
     pub addressing_style: Option<Written<AddressingStyle>>,
     /// How long a response may take.
     pub read_timeout: Option<Written<Text<std::time::Duration>>>,
-    /// When checksums are sent and expected: `when-supported`, or `when-required` for stores that
+    /// When checksums are sent and expected: `when_supported`, or `when_required` for stores that
     /// refuse them.
     pub checksums: Option<Written<Checksums>>,
     /// The role to assume, as an ARN.
