@@ -4,16 +4,12 @@ use barkeep::store::{Key, Meaning};
 
 #[cfg(feature = "azure")]
 mod azure;
-#[cfg(feature = "aws")]
-mod credentials;
-#[cfg(feature = "azure")]
+#[cfg(any(feature = "aws", feature = "azure"))]
 mod faults;
 #[cfg(feature = "aws")]
 mod s3;
 #[path = "../support/mod.rs"]
 mod support;
-#[cfg(feature = "aws")]
-mod wire;
 
 fn key(text: &str) -> Key {
     Key::new(text).expect("a normal key")

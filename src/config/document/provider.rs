@@ -26,7 +26,7 @@ pub struct S3Table {
     pub addressing_style: Option<Written<AddressingStyle>>,
     /// How long a response may take.
     pub read_timeout: Option<Written<Text<std::time::Duration>>>,
-    /// When checksums are sent and expected: `when-supported`, or `when-required` for stores that
+    /// When checksums are sent and expected: `when_supported`, or `when_required` for stores that
     /// refuse them.
     pub checksums: Option<Written<Checksums>>,
     /// The role to assume, as an ARN.
@@ -100,16 +100,4 @@ pub struct GcsTable {
     pub tags: Option<Written<BTreeMap<String, String>>>,
     /// Metadata on timeline history files instead of `tags`.
     pub history_tags: Option<Written<BTreeMap<String, String>>>,
-}
-
-/// What is done about object locks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum ObjectLock {
-    /// Looked at before every delete.
-    Respect,
-    /// The same, and a warning where nothing locks.
-    Require,
-    /// Not looked at.
-    Ignore,
 }
