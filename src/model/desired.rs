@@ -55,6 +55,8 @@ pub enum ProviderOptions {
     Directory,
     /// S3 and compatible stores.
     S3(S3Options),
+    /// Google Cloud Storage.
+    Gcs(GcsOptions),
 }
 
 /// What an S3 store needs beyond bucket and prefix. `None` leaves the choice to the SDK's own chain.
@@ -77,6 +79,21 @@ pub struct S3Options {
     /// How objects are encrypted by the store.
     pub encryption: Option<S3Encryption>,
     /// Tags on every object of a backup.
+    pub tags: BTreeMap<String, String>,
+}
+
+/// What Google Cloud Storage needs beyond bucket and prefix. What is unset comes from where Google's own clients look.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct GcsOptions {
+    /// Where the file with the credentials is.
+    pub credentials: Option<SecretRef>,
+    /// The URL of the service, if not the usual one.
+    pub endpoint_url: Option<String>,
+    /// The project in which a missing bucket is created.
+    pub project: Option<String>,
+    /// The key that encrypts what is written.
+    pub kms_key: Option<String>,
+    /// Metadata on every object of a backup.
     pub tags: BTreeMap<String, String>,
 }
 

@@ -27,6 +27,8 @@ pub mod directory;
 mod error;
 mod ext;
 pub mod fault;
+#[cfg(feature = "gcp")]
+pub mod gcs;
 pub mod lease;
 mod listing;
 pub mod memory;
@@ -34,6 +36,8 @@ pub mod meter;
 mod object;
 mod open;
 pub mod read_only;
+#[cfg(any(feature = "aws", feature = "gcp"))]
+mod reading;
 mod request;
 #[cfg(feature = "aws")]
 pub mod s3;

@@ -9,7 +9,7 @@ use super::{Error, Meaning, Operation, Result, SharedStore, directory::Directory
 use crate::{
     clock::Clock,
     model::{
-        desired::{Destination, ProviderOptions, S3Options},
+        desired::{Destination, GcsOptions, ProviderOptions, S3Options},
         location::Location,
     },
 };
@@ -18,6 +18,7 @@ use crate::{
 pub async fn open(destination: &Destination) -> Result<SharedStore> {
     match &destination.provider {
         ProviderOptions::S3(options) => open_location(&destination.location, options).await,
+        ProviderOptions::Gcs(options) => gcs(&destination.location, options),
         ProviderOptions::Directory => {
             open_location(&destination.location, &S3Options::default()).await
         }
@@ -29,7 +30,7 @@ pub async fn open_location(location: &Location, options: &S3Options) -> Result<S
     match location {
         Location::Directory { path } => Ok(Arc::new(Directory::new(path, Clock::System))),
         Location::S3 { bucket, prefix } => s3(location, bucket, prefix, options).await,
-        Location::Gcs { .. } => Err(unsupported(location, "gs:// is not supported yet")),
+        Location::Gcs { .. } => gcs(location, &GcsOptions::default()),
         Location::Azure { .. } => Err(unsupported(location, "Azure is not supported yet")),
     }
 }
@@ -53,6 +54,24 @@ async fn s3(
     _options: &S3Options,
 ) -> Result<SharedStore> {
     Err(unsupported(location, "this build has no S3"))
+}
+
+#[cfg(feature = "gcp")]
+fn gcs(location: &Location, options: &GcsOptions) -> Result<SharedStore> {
+    match location {
+        Location::Gcs { bucket, prefix } => {
+            Ok(Arc::new(super::gcs::Gcs::open(bucket, prefix, options)?))
+        }
+        _ => Err(unsupported(location, "it is no bucket of Google's")),
+    }
+}
+
+#[cfg(not(feature = "gcp"))]
+fn gcs(location: &Location, _options: &GcsOptions) -> Result<SharedStore> {
+    Err(unsupported(
+        location,
+        "this build has no Google Cloud Storage",
+    ))
 }
 
 fn unsupported(location: &Location, why: &str) -> Error {

@@ -17,6 +17,9 @@ use support::s3::Server;
 
 #[path = "../support/mod.rs"]
 mod support;
+
+#[cfg(feature = "gcp")]
+mod gcs;
 mod wire;
 
 fn options(url: &str, checksums: Checksums) -> S3Options {

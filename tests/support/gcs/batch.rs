@@ -1,0 +1,69 @@
+//! Several requests in one.
+
+use super::{
+    http::{Answer, Asked},
+    one,
+    state::State,
+};
+
+/// What one batch may carry.
+const REQUESTS_MAX: usize = 100;
+
+/// Answers each, in a body of as many parts.
+pub(super) fn answer(state: &mut State, asked: &Asked) -> Answer {
+    let kind = asked.header("content-type").unwrap_or_default();
+    let Some((_, boundary)) = kind.split_once("boundary=") else {
+        return Answer::refusal(400, "badContent", "Missing boundary.");
+    };
+    let boundary = boundary
+        .split(';')
+        .next()
+        .unwrap_or(boundary)
+        .trim_matches('"');
+    let body = String::from_utf8_lossy(&asked.body).replace("\r\n", "\n");
+    let delimiter = format!("--{boundary}");
+    let parts = body.split(&delimiter).skip(1);
+    let parts: Vec<&str> = parts.filter(|part| !part.starts_with("--")).collect();
+    if parts.len() > REQUESTS_MAX {
+        return Answer::refusal(
+            400,
+            "badContent",
+            "The batch request could not be processed.",
+        );
+    }
+    let mut answers = String::new();
+    for part in parts {
+        let (outer, inner) = part.trim_start().split_once("\n\n").unwrap_or((part, ""));
+        let name = outer.lines().find_map(|line| {
+            let (name, value) = line.split_once(": ")?;
+            name.eq_ignore_ascii_case("content-id")
+                .then(|| value.trim_matches(['<', '>']))
+        });
+        let (head, content) = inner.split_once("\n\n").unwrap_or((inner, ""));
+        let mut words = head.lines().next().unwrap_or_default().split(' ');
+        let (method, target) = (
+            words.next().unwrap_or_default(),
+            words.next().unwrap_or_default(),
+        );
+        // Google's client for Python sends the whole URL.
+        let path = target
+            .find("/storage/v1/")
+            .map_or(target, |at| &target[at..]);
+        let answer = one(state, &Asked::from_within(method, path, content.trim()));
+        answers.push_str("--batch_parts\r\nContent-Type: application/http\r\n");
+        if let Some(name) = name {
+            answers.push_str(&format!("Content-ID: <response-{name}>\r\n"));
+        }
+        let body = String::from_utf8_lossy(&answer.body).into_owned();
+        let length = body.len();
+        answers.push_str(&format!(
+            "\r\n{}Content-Length: {length}\r\n\r\n{body}\r\n",
+            answer.head()
+        ));
+    }
+    answers.push_str("--batch_parts--\r\n");
+    Answer {
+        body: answers.into_bytes(),
+        ..Answer::empty(200).with("Content-Type", "multipart/mixed; boundary=batch_parts")
+    }
+}

@@ -1,0 +1,254 @@
+//! A Google Cloud Storage of the tests' own: one process, everything in memory, gone when dropped.
+//!
+//! It keeps the rules that the emulators leave out: generations and conditions on them, holds, retention, versions, soft deletion, uploads in
+//! parts, batches, checksums. Google's own clients take it for the service through `STORAGE_EMULATOR_HOST`. It can be told to
+//! fail at any request, and remembers what it was asked.
+
+use std::{
+    net::{TcpListener, TcpStream},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::JoinHandle,
+};
+
+use self::{
+    http::{Answer, Asked},
+    state::State,
+};
+
+mod batch;
+mod http;
+mod json;
+mod media;
+mod state;
+mod xml;
+
+pub(crate) use state::Rules;
+
+/// What happens to one request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// The connection breaks before anything is done.
+    Reset,
+    /// It is refused with this status, and nothing is done.
+    Status(u16),
+    /// It is done, and the answer breaks off in the middle.
+    Truncated,
+    /// It is done, and the connection breaks before the answer.
+    Unanswered,
+}
+
+/// A running service.
+pub(crate) struct Gcs {
+    port: u16,
+    shared: Arc<Shared>,
+    acceptor: Option<JoinHandle<()>>,
+}
+
+#[derive(Default)]
+struct Shared {
+    state: Mutex<State>,
+    talk: Mutex<Talk>,
+    is_over: AtomicBool,
+}
+
+/// What is said between the service and the test.
+#[derive(Default)]
+struct Talk {
+    /// Method and path with parameters, of every request.
+    asked: Vec<String>,
+    /// Which request from now on fails, and how; the first has number 0.
+    faults: Vec<(usize, Fault)>,
+    /// The only token that is taken, if any is asked for.
+    token: Option<String>,
+    /// The tokens that came.
+    tokens: Vec<String>,
+}
+
+impl Gcs {
+    /// A service without buckets.
+    pub(crate) fn start() -> Self {
+        Self::listen(0)
+    }
+
+    /// The same on a port of choice; 0 takes a free one.
+    pub(crate) fn listen(port: u16) -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", port)).expect("a free port");
+        let port = listener.local_addr().expect("an address").port();
+        let shared = Arc::new(Shared::default());
+        let serving = shared.clone();
+        let acceptor = std::thread::spawn(move || {
+            for stream in listener.incoming().map_while(Result::ok) {
+                if serving.is_over.load(Ordering::Relaxed) {
+                    return;
+                }
+                let serving = serving.clone();
+                // Ends with its connection, which ends with the client.
+                std::thread::spawn(move || serving.serve(stream));
+            }
+        });
+        Self {
+            port,
+            shared,
+            acceptor: Some(acceptor),
+        }
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
+    /// Makes a bucket with these rules.
+    pub(crate) fn create_bucket(&self, name: &str, rules: Rules) {
+        lock(&self.shared.state).create_bucket(name, rules);
+    }
+
+    /// Sends a request from within, for what the store's contract has no words for. It must succeed.
+    pub(crate) fn send(&self, method: &str, target: &str, body: &str) -> String {
+        let asked = Asked::from_within(method, target, body);
+        let answer = self.shared.answer(&asked);
+        assert!(answer.is_success(), "{method} {target}: {answer:?}");
+        String::from_utf8(answer.body).expect("text")
+    }
+
+    /// The same with a body of any type, which may be refused.
+    pub(crate) fn try_send(
+        &self,
+        method: &str,
+        target: &str,
+        media_type: &str,
+        body: &str,
+    ) -> Result<(), u16> {
+        let headers = vec![("content-type".to_owned(), media_type.to_owned())];
+        let asked = Asked::new(method, target, headers, body.as_bytes().to_vec());
+        let answer = self.shared.answer(&asked);
+        answer.is_success().then_some(()).ok_or(answer.status)
+    }
+
+    /// Changes what is sent of an object, but not what is said of it.
+    pub(crate) fn damage(&self, bucket: &str, name: &str) {
+        let mut state = lock(&self.shared.state);
+        let bucket = state.buckets.get_mut(bucket).expect("a bucket");
+        let object = bucket.live.get_mut(name).expect("an object");
+        object.is_damaged = true;
+    }
+
+    /// Lets a coming request fail; 0 is the next one.
+    pub(crate) fn strike(&self, request: usize, fault: Fault) {
+        lock(&self.shared.talk).faults.push((request, fault));
+    }
+
+    /// Whether a fault has not struck yet; it never will.
+    pub(crate) fn is_struck(&self) -> bool {
+        let mut talk = lock(&self.shared.talk);
+        let was_struck = talk.faults.is_empty();
+        talk.faults.clear();
+        was_struck
+    }
+
+    /// From now on, refuses every request without this token.
+    pub(crate) fn require_token(&self, token: &str) {
+        lock(&self.shared.talk).token = Some(token.to_owned());
+    }
+
+    /// The tokens that came since the last look.
+    pub(crate) fn tokens(&self) -> Vec<String> {
+        std::mem::take(&mut lock(&self.shared.talk).tokens)
+    }
+
+    /// What it was asked since the last look.
+    pub(crate) fn asked(&self) -> Vec<String> {
+        std::mem::take(&mut lock(&self.shared.talk).asked)
+    }
+}
+
+impl Drop for Gcs {
+    fn drop(&mut self) {
+        self.shared.is_over.store(true, Ordering::Relaxed);
+        // Wakes the acceptor.
+        let _ = TcpStream::connect(("127.0.0.1", self.port));
+        if let Some(acceptor) = self.acceptor.take() {
+            let _ = acceptor.join();
+        }
+    }
+}
+
+impl Shared {
+    fn serve(&self, stream: TcpStream) {
+        let mut connection = http::Connection::new(stream);
+        while let Some(asked) = connection.read() {
+            if self.is_over.load(Ordering::Relaxed) {
+                return;
+            }
+            let (fault, is_refused) = self.note(&asked);
+            let answer = match fault {
+                Some(Fault::Reset) => return,
+                Some(Fault::Status(status)) => Answer::refusal(status, "backendError", "a fault"),
+                _ if is_refused => Answer::refusal(401, "authError", "Invalid Credentials"),
+                _ => self.answer(&asked),
+            };
+            let is_sent = match fault {
+                Some(Fault::Unanswered) => return,
+                Some(Fault::Truncated) => connection.write_half(&answer),
+                _ => connection.write(&asked, &answer),
+            };
+            if is_sent.is_none() {
+                return;
+            }
+        }
+    }
+
+    /// Remembers it, and says whether it is to fail.
+    fn note(&self, asked: &Asked) -> (Option<Fault>, bool) {
+        let mut talk = lock(&self.talk);
+        talk.asked
+            .push(format!("{} {}", asked.method, asked.target));
+        let token = asked.header("authorization").unwrap_or_default();
+        let token = token.strip_prefix("Bearer ").unwrap_or_default().to_owned();
+        let is_refused = talk.token.as_ref().is_some_and(|wanted| *wanted != token);
+        talk.tokens.push(token);
+        let mut struck = None;
+        talk.faults.retain_mut(|(request, fault)| {
+            if *request == 0 {
+                struck = Some(*fault);
+                return false;
+            }
+            *request -= 1;
+            true
+        });
+        (struck, is_refused)
+    }
+
+    fn answer(&self, asked: &Asked) -> Answer {
+        let mut state = lock(&self.state);
+        if asked.path.starts_with("/batch/storage/v1") {
+            return batch::answer(&mut state, asked);
+        }
+        one(&mut state, asked)
+    }
+}
+
+/// Answers one request that is not a batch.
+fn one(state: &mut State, asked: &Asked) -> Answer {
+    let places = [
+        "/upload/storage/v1/",
+        "/download/storage/v1/",
+        "/storage/v1/",
+    ];
+    let found = places.iter().find_map(|place| {
+        let rest = asked.path.strip_prefix(place)?;
+        Some((*place, rest))
+    });
+    let answer = match found {
+        Some(("/upload/storage/v1/", rest)) => media::upload(state, asked, rest),
+        Some((_, rest)) => json::answer(state, asked, rest),
+        None => xml::answer(state, asked),
+    };
+    answer.unwrap_or_else(|refusal| refusal)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
