@@ -10,5 +10,6 @@ pub(crate) mod bed;
 pub(crate) mod certificates;
 pub(crate) mod cluster;
 pub(crate) mod gcs;
+pub(crate) mod http;
 pub(crate) mod s3;
 pub(crate) mod wait;

@@ -15,7 +15,13 @@ use http::{Extensions, HeaderMap};
 use serde_json::Value;
 use tokio::sync::OnceCell;
 
-use super::{super::Meaning, environment::Environment};
+use super::{
+    super::{
+        Meaning,
+        permission::{Cloud, Principal},
+    },
+    environment::Environment,
+};
 use crate::{failure::chain, model::desired::SecretRef, secret};
 
 /// What a token allows, within what its owner may.
@@ -31,21 +37,6 @@ pub(super) struct Credentials {
     quota_project: Option<String>,
     principal: Principal,
     library: OnceCell<Library>,
-}
-
-/// Whose credentials they are, for messages.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Principal {
-    /// An address, an audience. Never a secret.
-    pub(super) name: String,
-    /// Where they were found.
-    pub(super) origin: String,
-}
-
-impl fmt::Display for Principal {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{} from {}", self.name, self.origin)
-    }
 }
 
 /// Why there is no token.
@@ -64,7 +55,8 @@ impl Credentials {
             metadata_host: None,
             quota_project: None,
             principal: Principal {
-                name: "an anonymous caller".to_owned(),
+                cloud: Cloud::Google,
+                name: "anonymous caller".to_owned(),
                 origin: "`STORAGE_EMULATOR_HOST`".to_owned(),
             },
             library: OnceCell::new_with(Some(library)),
@@ -90,13 +82,17 @@ impl Credentials {
         };
         let name = match &file {
             Some(file) => name(file),
-            None => "the machine's default service account".to_owned(),
+            None => "default service account of the machine".to_owned(),
         };
         Ok(Self {
             file,
             metadata_host: around.metadata_host.clone(),
             quota_project: around.quota_project.clone(),
-            principal: Principal { name, origin },
+            principal: Principal {
+                cloud: Cloud::Google,
+                name,
+                origin,
+            },
             library: OnceCell::new(),
         })
     }
@@ -223,7 +219,7 @@ fn name(file: &Value) -> String {
         }
         (None, Some("authorized_user")) => match told("account").filter(|name| !name.is_empty()) {
             Some(account) => format!("user `{account}`"),
-            None => "the user who logged in with gcloud".to_owned(),
+            None => "user of a login with gcloud".to_owned(),
         },
         (None, _) => "unknown credentials".to_owned(),
     }
@@ -251,7 +247,7 @@ mod tests {
             ),
             (
                 r#"{"type": "authorized_user", "refresh_token": "k"}"#,
-                "the user who logged in with gcloud",
+                "user of a login with gcloud",
             ),
         ];
         for (file, expected) in cases {
@@ -279,12 +275,12 @@ mod tests {
             let found = Credentials::find(None, around).expect("credentials");
             found.principal().to_string()
         };
-        assert!(found(&around).starts_with("service account `own` from `GOOGLE_APPLICATION_"));
+        let own = "Google Cloud service account `own` from `GOOGLE_APPLICATION_CREDENTIALS`";
+        assert!(found(&around).starts_with(own));
         around.credentials = None;
-        assert!(found(&around).starts_with("service account `login` from `/"));
+        assert!(found(&around).starts_with("Google Cloud service account `login` from `/"));
         std::fs::remove_file(login).expect("removed");
-        let machine =
-            "the machine's default service account from the metadata server `127.0.0.1:1`";
+        let machine = "Google Cloud default service account of the machine from the metadata server `127.0.0.1:1`";
         assert_eq!(found(&around), machine);
         around.credentials = Some(path("nowhere.json"));
         let missing = Credentials::find(None, &around)

@@ -58,6 +58,11 @@ impl Endpoint {
         self.url("/storage/v1/b")
     }
 
+    /// The bucket itself.
+    pub(super) fn bucket(&self) -> Url {
+        self.url(&format!("/storage/v1/b/{}", self.bucket))
+    }
+
     /// The objects of the bucket.
     pub(super) fn objects(&self) -> Url {
         self.url(&format!("/storage/v1/b/{}/o", self.bucket))

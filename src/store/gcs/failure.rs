@@ -6,9 +6,11 @@ use quick_xml::{Reader, events::Event};
 use serde::Deserialize;
 
 use super::{
-    super::{Error, Meaning, Operation, PutMode},
+    super::{
+        Error, Meaning, PutMode,
+        permission::{Lack, Principal},
+    },
     client::Request,
-    credentials::Principal,
 };
 
 /// A refusal longer than this is some proxy's page.
@@ -80,7 +82,8 @@ pub(super) fn refused(asked: &Asked<'_>, answered: &Answered<'_>) -> Error {
         Some(key) => error.about(key),
         None => error,
     };
-    error.because(sentence(asked, meaning, &said, answered.status))
+    let error = error.because(sentence(request, meaning, &said, answered.status));
+    error.refusing(asked.principal, lack(&said, answered.status))
 }
 
 /// The meaning of a refused condition depends on the condition.
@@ -130,7 +133,7 @@ fn meaning(said: &Said, status: u16) -> Meaning {
     }
 }
 
-fn sentence(asked: &Asked<'_>, meaning: Meaning, said: &Said, status: u16) -> String {
+fn sentence(asked: &Request, meaning: Meaning, said: &Said, status: u16) -> String {
     let Said { reason, message } = said;
     let words = match (reason.as_str(), message.as_str()) {
         ("", "") => format!("status {status}"),
@@ -138,38 +141,25 @@ fn sentence(asked: &Asked<'_>, meaning: Meaning, said: &Said, status: u16) -> St
         ("", message) => format!("{message} (status {status})"),
         (reason, message) => format!("{reason}: {message} (status {status})"),
     };
-    if meaning != Meaning::PermissionDenied {
-        return words;
+    match meaning {
+        Meaning::PermissionDenied => format!("{} {}: {words}", asked.method, asked.url.path()),
+        _ => words,
     }
-    let (principal, request) = (asked.principal, asked.request);
-    let call = format!("{} {}", request.method, request.url.path());
-    let lack = match (status, permission(request.operation, message)) {
-        (401, _) => "is not accepted".to_owned(),
-        (_, permission) => format!("needs `{permission}`"),
-    };
-    format!("Google Cloud {principal} {lack} for `{call}`: {words}")
 }
 
-/// The permission that the service names, or the one that such a call needs.
-fn permission(operation: Operation, message: &str) -> String {
+/// What was missing, of a refusal with these words.
+fn lack(said: &Said, status: u16) -> Lack {
+    // "pg@p.iam.gserviceaccount.com does not have storage.objects.create access to …"
     let is_name = |word: &&str| word.starts_with("storage.") && word.matches('.').count() == 2;
-    let named = message
-        .split(|c: char| !c.is_alphanumeric() && c != '.')
-        .map(|word| word.trim_matches('.'))
-        .find(is_name);
-    let usual = match operation {
-        Operation::Put | Operation::PutPart | Operation::CompleteUpload => "storage.objects.create",
-        Operation::BeginUpload => "storage.multipartUploads.create",
-        Operation::Get | Operation::Head => "storage.objects.get",
-        Operation::List | Operation::CheckReachable | Operation::Time | Operation::Open => {
-            "storage.objects.list"
-        }
-        Operation::ListUploads => "storage.multipartUploads.list",
-        Operation::Delete => "storage.objects.delete",
-        Operation::AbortUpload => "storage.multipartUploads.abort",
-        Operation::CreateDestination => "storage.buckets.create",
-    };
-    named.unwrap_or(usual).to_owned()
+    let words = said
+        .message
+        .split(|c: char| !c.is_alphanumeric() && c != '.');
+    let named = words.map(|word| word.trim_matches('.')).find(is_name);
+    match (named, status) {
+        (Some(permission), _) => Lack::Named(permission.to_owned()),
+        (None, 401) => Lack::Recognition,
+        (None, _) => Lack::Permission,
+    }
 }
 
 /// Reads a refusal in either interface's form.
@@ -261,5 +251,102 @@ pub(super) fn elements(document: &str, names: &[&str]) -> Vec<(String, String)> 
             Ok(Event::Eof) | Err(_) => return found,
             Ok(_) => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn json(reason: &str, message: &str) -> String {
+        format!(
+            r#"{{"error": {{"code": 0, "message": "{message}", "errors": [{{"reason": "{reason}"}}]}}}}"#
+        )
+    }
+
+    #[test]
+    fn both_interfaces_say_what_a_refusal_means() {
+        let xml = |code: &str| format!("<Error><Code>{code}</Code><Message>m</Message></Error>");
+        let cases = [
+            (
+                404,
+                json("notFound", "No such object: b/a"),
+                Meaning::NotFound,
+            ),
+            (
+                404,
+                json("notFound", "The specified bucket does not exist."),
+                Meaning::BucketMissing,
+            ),
+            (404, xml("NoSuchBucket"), Meaning::BucketMissing),
+            (404, xml("NoSuchUpload"), Meaning::NotFound),
+            (412, json("conditionNotMet", ""), Meaning::Precondition),
+            (416, String::new(), Meaning::Precondition),
+            (
+                403,
+                json("forbidden", "no access"),
+                Meaning::PermissionDenied,
+            ),
+            (
+                401,
+                json("authError", "Invalid Credentials"),
+                Meaning::PermissionDenied,
+            ),
+            (403, json("retentionPolicyNotMet", ""), Meaning::Locked),
+            (
+                403,
+                json(
+                    "forbidden",
+                    "Object is subject to bucket's retention policy",
+                ),
+                Meaning::Locked,
+            ),
+            (403, json("objectUnderActiveHold", ""), Meaning::Locked),
+            (403, json("userRateLimitExceeded", ""), Meaning::Throttled),
+            (429, json("rateLimitExceeded", ""), Meaning::Throttled),
+            (503, xml("ServiceUnavailable"), Meaning::Throttled),
+            (500, json("backendError", ""), Meaning::Unreachable),
+            (502, "<html>sorry</html>".to_owned(), Meaning::Unreachable),
+            (
+                400,
+                json("invalid", "Provided CRC32C does not match"),
+                Meaning::Checksum,
+            ),
+            (400, json("invalid", "Bad name"), Meaning::Other),
+            (501, String::new(), Meaning::Unsupported),
+        ];
+        for (status, body, expected) in cases {
+            let said = said(body.as_bytes());
+            assert_eq!(meaning(&said, status), expected, "{status} {body}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_tells_what_is_missing() {
+        let message = "a@p does not have storage.buckets.get access to the bucket.";
+        let cases = [
+            (
+                403,
+                json("forbidden", message),
+                Lack::Named("storage.buckets.get".to_owned()),
+            ),
+            (
+                403,
+                json("forbidden", "storage is not for you."),
+                Lack::Permission,
+            ),
+            (401, json("authError", ""), Lack::Recognition),
+        ];
+        for (status, body, expected) in cases {
+            assert_eq!(lack(&said(body.as_bytes()), status), expected, "{body}");
+        }
+    }
+
+    #[test]
+    fn elements_are_read_as_they_were_meant() {
+        let document = "<?xml version='1.0'?><A xmlns='x'><Key>a&amp;b&#39;&lt;</Key><N>1</N></A>";
+        let found = elements(document, &["Key"]);
+        assert_eq!(found, [("Key".to_owned(), "a&b'<".to_owned())]);
+        assert!(elements("no document", &["Key"]).is_empty());
     }
 }

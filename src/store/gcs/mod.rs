@@ -26,7 +26,11 @@ use super::{
     Deleted, Error, GetOptions, GetResult, Head, Key, Limits, ListPage, ListRequest, Meaning,
     Operation, PendingUpload, PutMode, PutOptions, Result, Store, Stored, Upload, UploadOptions,
 };
-use crate::model::{desired::GcsOptions, time::Timestamp};
+use crate::model::{
+    desired::GcsOptions,
+    lock::{BucketRetention, Lock},
+    time::Timestamp,
+};
 
 mod bucket;
 mod client;
@@ -36,6 +40,7 @@ mod delete;
 mod endpoint;
 mod environment;
 mod failure;
+mod lock;
 mod multipart;
 mod read;
 mod resource;
@@ -174,6 +179,14 @@ impl Store for Gcs {
 
     async fn delete(&self, keys: &[Key]) -> Vec<Deleted> {
         delete::delete(&self.bucket, keys).await
+    }
+
+    async fn locks(&self, keys: &[Key]) -> Vec<Lock> {
+        lock::locks(&self.bucket, keys).await
+    }
+
+    async fn retention(&self) -> Result<BucketRetention> {
+        lock::retention(&self.bucket).await
     }
 
     async fn begin_upload(&self, key: &Key, options: UploadOptions) -> Result<Box<dyn Upload>> {

@@ -6,10 +6,13 @@ use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
 use super::{
-    super::{Checksum, ChecksumAlgorithm, Key, LockMode, ObjectLock, ObjectMeta, ObjectVersion},
+    super::{Checksum, ChecksumAlgorithm, Key, ObjectMeta, ObjectVersion},
     client::text,
 };
-use crate::model::time::Timestamp;
+use crate::model::{
+    lock::{Lock, LockMode},
+    time::Timestamp,
+};
 
 /// The fields of an object that are asked for.
 pub(super) const FIELDS: &str = "name,size,timeCreated,updated,generation,crc32c,temporaryHold,\
@@ -80,7 +83,7 @@ impl Resource {
             last_modified: written.and_then(instant).unwrap_or_else(epoch),
             version: self.version(),
             checksum: None,
-            lock: self.lock(),
+            lock: Some(self.lock()),
         }
     }
 
@@ -92,29 +95,36 @@ impl Resource {
         }
     }
 
-    /// Every answer that names an object tells its locks; what it does not name is not there. An event-based hold is a hold: when it
-    /// is released, the bucket's retention only begins.
-    fn lock(&self) -> Option<ObjectLock> {
+    /// Every answer that describes an object tells its locks; what it does not name is not there. An event-based hold is a hold: its
+    /// release only begins the bucket's retention. Whether the bucket's policy may be shortened is not told: it is taken as firm.
+    fn lock(&self) -> Lock {
+        if self.temporary_hold || self.event_based_hold {
+            return Lock::Held;
+        }
         let bucket = self.retention_expiration_time.as_deref();
-        let bucket = bucket
-            .and_then(instant)
-            .map(|until| (until, LockMode::Compliance));
-        let own = self.retention.as_ref().and_then(|retention| {
-            let until = instant(retention.retain_until_time.as_deref()?)?;
-            let mode = match retention.mode.as_str() {
-                "Unlocked" => LockMode::Governance,
-                // What is not known is the firmer.
-                _ => LockMode::Compliance,
-            };
-            Some((until, mode))
-        });
-        Some(ObjectLock {
-            retained: bucket
-                .into_iter()
-                .chain(own)
-                .max_by_key(|(until, _)| *until),
-            legal_hold: self.temporary_hold || self.event_based_hold,
-        })
+        let bucket = bucket.map_or(Lock::Free, |text| locked(text, LockMode::Compliance));
+        let own = self.retention.as_ref();
+        let own =
+            own.and_then(|retention| Some((retention.retain_until_time.as_deref()?, retention)));
+        bucket.and(own.map_or(Lock::Free, |(until, retention)| {
+            locked(until, mode(retention.mode == "Unlocked"))
+        }))
+    }
+}
+
+fn locked(until: &str, mode: LockMode) -> Lock {
+    match instant(until) {
+        Some(until) => Lock::until(until, mode),
+        None => Lock::Unknown(format!("`{until}` is no instant")),
+    }
+}
+
+/// A retention that its owner may still shorten, or one that nobody can.
+pub(super) fn mode(is_unlocked: bool) -> LockMode {
+    if is_unlocked {
+        LockMode::Governance
+    } else {
+        LockMode::Compliance
     }
 }
 
@@ -173,33 +183,35 @@ fn epoch() -> Timestamp {
 mod tests {
     use super::*;
 
-    fn lock(fields: &str) -> ObjectLock {
+    fn lock(fields: &str) -> Lock {
         let text = format!(r#"{{"name": "a", "size": "1", "generation": "7" {fields}}}"#);
         let resource: Resource = serde_json::from_str(&text).expect("an object");
-        resource.lock().expect("it is told")
+        resource.lock()
     }
 
     #[test]
     fn a_lock_is_whatever_lasts_longest() {
-        let until = |text: &str, mode| instant(text).map(|until| (until, mode));
-        let free = lock("");
-        assert_eq!((free.retained, free.legal_hold), (None, false));
-        assert!(lock(r#", "temporaryHold": true"#).legal_hold);
-        assert!(lock(r#", "eventBasedHold": true"#).legal_hold);
-        let both = lock(
-            r#", "retentionExpirationTime": "2099-01-01T00:00:00Z",
-                "retention": {"mode": "Unlocked", "retainUntilTime": "2100-01-01T00:00:00Z"}"#,
-        );
-        assert_eq!(
-            both.retained,
-            until("2100-01-01T00:00:00Z", LockMode::Governance)
-        );
+        let until = |text: &str, mode| Lock::until(instant(text).expect("an instant"), mode);
         let own =
-            lock(r#", "retention": {"mode": "Locked", "retainUntilTime": "2030-01-01T00:00:00Z"}"#);
-        assert_eq!(
-            own.retained,
-            until("2030-01-01T00:00:00Z", LockMode::Compliance)
-        );
+            r#", "retention": {"mode": "Unlocked", "retainUntilTime": "2100-01-01T00:00:00Z"}"#;
+        let bucket = r#", "retentionExpirationTime": "2099-01-01T00:00:00Z""#;
+        let firm =
+            r#", "retention": {"mode": "Locked", "retainUntilTime": "2030-01-01T00:00:00Z"}"#;
+        let cases = [
+            ("", Lock::Free),
+            (r#", "temporaryHold": true"#, Lock::Held),
+            (r#", "eventBasedHold": true"#, Lock::Held),
+            (bucket, until("2099-01-01T00:00:00Z", LockMode::Compliance)),
+            (firm, until("2030-01-01T00:00:00Z", LockMode::Compliance)),
+            (own, until("2100-01-01T00:00:00Z", LockMode::Governance)),
+            (
+                &format!("{own}{bucket}"),
+                until("2100-01-01T00:00:00Z", LockMode::Governance),
+            ),
+        ];
+        for (fields, expected) in cases {
+            assert_eq!(lock(fields), expected, "{fields}");
+        }
     }
 
     #[test]

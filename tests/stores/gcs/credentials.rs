@@ -1,11 +1,8 @@
 //! Whose credentials are found and used, against local stand-ins of what gives tokens.
 
 use std::{
-    io::{BufRead, BufReader, Read, Write},
-    net::{TcpListener, TcpStream},
     path::{Path, PathBuf},
     process::Command,
-    sync::{Arc, Mutex},
 };
 
 use barkeep::{
@@ -24,63 +21,22 @@ use crate::{
     support::{
         bed::run,
         gcs::{Fault, Gcs as Service, Rules},
+        http::{Answer, Request, Standin},
     },
 };
 
-/// Whatever gives tokens: it answers every request with one, and remembers what it was asked.
-struct Issuer {
-    address: String,
-    asked: Arc<Mutex<Vec<String>>>,
+/// Whatever gives tokens: it answers every request with this one.
+fn issuer(answer: Value) -> Standin {
+    Standin::new(move |_: &Request| {
+        Answer::new(200, answer.to_string())
+            .with("content-type", "application/json")
+            .with("metadata-flavor", "Google")
+    })
 }
 
-impl Issuer {
-    fn start(answer: &Value) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let address = listener.local_addr().expect("an address").to_string();
-        let asked = Arc::new(Mutex::new(Vec::new()));
-        let (remembered, answer) = (asked.clone(), answer.to_string());
-        // Lives as long as the test's process.
-        std::thread::spawn(move || {
-            for stream in listener.incoming().map_while(Result::ok) {
-                let asked = exchange(&stream, &answer);
-                remembered.lock().expect("no panic").extend(asked);
-            }
-        });
-        Self { address, asked }
-    }
-
-    fn asked(&self) -> Vec<String> {
-        self.asked.lock().expect("no panic").clone()
-    }
-}
-
-/// One request with its head and body, answered.
-fn exchange(stream: &TcpStream, answer: &str) -> Option<String> {
-    let mut reader = BufReader::new(stream);
-    let (mut text, mut length) = (String::new(), 0);
-    loop {
-        let start = text.len();
-        reader.read_line(&mut text).ok()?;
-        let line = text[start..].trim_end().to_lowercase();
-        if let Some(value) = line.strip_prefix("content-length: ") {
-            length = value.parse().ok()?;
-        }
-        if line.is_empty() {
-            break;
-        }
-    }
-    let mut body = vec![0; length];
-    reader.read_exact(&mut body).ok()?;
-    text.push_str(&String::from_utf8_lossy(&body));
-    let mut writer = stream;
-    let size = answer.len();
-    write!(
-        writer,
-        "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nMetadata-Flavor: Google\r\n\
-         Connection: close\r\nContent-Length: {size}\r\n\r\n{answer}"
-    )
-    .ok()?;
-    Some(text)
+/// Where it is, without a scheme.
+fn address(issuer: &Standin) -> String {
+    issuer.url().trim_start_matches("http://").to_owned()
 }
 
 fn token(text: &str) -> Value {
@@ -154,10 +110,10 @@ fn with_file(path: PathBuf) -> Environment {
 
 #[tokio::test]
 async fn the_metadata_server_is_asked_where_nothing_else_is_found() {
-    let issuer = Issuer::start(&token("of-the-machine"));
+    let issuer = issuer(token("of-the-machine"));
     let guarded = Guarded::start(Some("of-the-machine"));
     let around = Environment {
-        metadata_host: Some(issuer.address.clone()),
+        metadata_host: Some(address(&issuer)),
         ..Environment::default()
     };
     guarded.is_open_to(&guarded.store(&around)).await;
@@ -167,13 +123,17 @@ async fn the_metadata_server_is_asked_where_nothing_else_is_found() {
         1,
         "a token is used until it expires: {asked:?}"
     );
-    assert!(asked[0].contains("/instance/service-accounts/default/token"));
-    assert!(asked[0].to_lowercase().contains("metadata-flavor: google"));
+    assert!(
+        asked[0]
+            .path()
+            .ends_with("/instance/service-accounts/default/token")
+    );
+    assert_eq!(asked[0].header("metadata-flavor"), Some("Google"));
 }
 
 #[tokio::test]
 async fn an_identity_from_elsewhere_is_exchanged_for_a_token() {
-    let issuer = Issuer::start(&token("exchanged"));
+    let issuer = issuer(token("exchanged"));
     let guarded = Guarded::start(Some("exchanged"));
     let subject = guarded.text_file("subject", "who I am elsewhere");
     let file = guarded.file(
@@ -182,19 +142,19 @@ async fn an_identity_from_elsewhere_is_exchanged_for_a_token() {
             "type": "external_account",
             "audience": "//iam.googleapis.com/projects/1/locations/global/workloadIdentityPools/p/providers/q",
             "subject_token_type": "urn:ietf:params:oauth:token-type:jwt",
-            "token_url": format!("http://{}/v1/token", issuer.address),
+            "token_url": format!("{}/v1/token", issuer.url()),
             "credential_source": { "file": subject },
         }),
     );
     guarded.is_open_to(&guarded.store(&with_file(file))).await;
     let asked = issuer.asked();
-    assert!(asked[0].starts_with("POST /v1/token"), "{asked:?}");
-    assert!(asked[0].contains("who+I+am+elsewhere") || asked[0].contains("who%20I%20am"));
+    assert_eq!((asked[0].method(), asked[0].path()), ("POST", "/v1/token"));
+    assert!(asked[0].text().contains("who+I+am+elsewhere"), "{asked:?}");
 }
 
 #[tokio::test]
 async fn a_login_is_renewed() {
-    let issuer = Issuer::start(&token("renewed"));
+    let issuer = issuer(token("renewed"));
     let guarded = Guarded::start(Some("renewed"));
     guarded.file(
         "application_default_credentials.json",
@@ -203,7 +163,7 @@ async fn a_login_is_renewed() {
             "client_id": "id",
             "client_secret": "secret",
             "refresh_token": "for renewal",
-            "token_uri": format!("http://{}/token", issuer.address),
+            "token_uri": format!("{}/token", issuer.url()),
         }),
     );
     let around = Environment {
@@ -211,7 +171,7 @@ async fn a_login_is_renewed() {
         ..Environment::default()
     };
     guarded.is_open_to(&guarded.store(&around)).await;
-    assert!(issuer.asked()[0].contains("for renewal"));
+    assert!(issuer.asked()[0].text().contains("for renewal"));
 }
 
 /// Google's library signs its tokens itself: nobody is asked for one.
@@ -281,10 +241,10 @@ fn is_signed(guarded: &Guarded, private_key: &Path, text: &str, signature: &[u8]
 
 #[tokio::test]
 async fn a_refusal_names_who_was_refused_what_and_what_is_missing() {
-    let issuer = Issuer::start(&token("weak"));
+    let issuer = issuer(token("weak"));
     let guarded = Guarded::start(None);
     let around = Environment {
-        metadata_host: Some(issuer.address.clone()),
+        metadata_host: Some(address(&issuer)),
         ..Environment::default()
     };
     let store = guarded.store(&around);
@@ -296,10 +256,10 @@ async fn a_refusal_names_who_was_refused_what_and_what_is_missing() {
     for expected in [
         "cannot write `a` in `gs://bucket/p`",
         "Google Cloud",
-        "the machine's default service account",
-        &issuer.address,
+        "default service account of the machine",
+        &address(&issuer),
         "`storage.objects.create`",
-        "/upload/storage/v1/b/bucket/o`",
+        "/upload/storage/v1/b/bucket/o: ",
     ] {
         assert!(told.contains(expected), "`{expected}` is not in `{told}`");
     }

@@ -1,13 +1,18 @@
 //! Holds, retention, versions: what they forbid, and how listings tell of them.
 
-use barkeep::store::{Meaning, PutMode, Store, StoreExt, gcs::Gcs};
+use std::time::Duration;
+
+use barkeep::{
+    model::lock::{DefaultLock, Lock, LockMode, Locking, Remains},
+    store::{Meaning, PutMode, Store, StoreExt, gcs::Gcs},
+};
 use futures_util::TryStreamExt;
 use serde_json::Value;
 
 use super::service;
 use crate::{
     key, meaning,
-    support::gcs::{Gcs as Service, Rules},
+    support::gcs::{Fault, Gcs as Service, Rules},
 };
 
 async fn written(store: &Gcs, name: &str) {
@@ -46,19 +51,23 @@ async fn what_is_held_or_retained_is_told_by_listings_and_cannot_be_deleted() {
         patch(&service, name, fields);
     }
     let listed: Vec<_> = store.list_all("").try_collect().await.expect("a listing");
+    let until = "2099-01-01T00:00:00Z".parse().expect("an instant");
+    let retained = Lock::until(until, LockMode::Compliance);
     for object in &listed {
         let head = store.head(&object.key).await.expect("it is there");
         assert_eq!(object.lock, head.meta.lock, "listing and object agree");
-        let lock = object.lock.as_ref().expect("it is told");
-        let until = lock.retained.map(|(until, _)| until.to_string());
-        let told = (lock.legal_hold, until.as_deref());
         let expected = match object.key.as_str() {
-            "free" => (false, None),
-            "retained" => (false, Some("2099-01-01T00:00:00Z")),
-            _ => (true, None),
+            "free" => Lock::Free,
+            "retained" => retained.clone(),
+            _ => Lock::Held,
         };
-        assert_eq!(told, expected, "{}", object.key);
+        assert_eq!(object.lock, Some(expected), "{}", object.key);
     }
+    service.asked();
+    let asked = ["temporary", "gone", "retained", "free"].map(key);
+    let expected = [Lock::Held, Lock::Free, retained, Lock::Free];
+    assert_eq!(store.locks(&asked).await, expected);
+    assert_eq!(service.asked().len(), 1, "one listing tells all");
     let keys: Vec<_> = listed.iter().map(|object| object.key.clone()).collect();
     let outcome = |deleted: &barkeep::store::Deleted| meaning(deleted.outcome.clone());
     for deleted in store.delete(&keys).await {
@@ -80,8 +89,19 @@ async fn the_retention_of_a_bucket_holds_for_every_object() {
         ..Rules::default()
     });
     written(&store, "a").await;
-    let lock = store.head(&key("a")).await.expect("it is there").meta.lock;
-    assert!(lock.expect("it is told").retained.is_some());
+    let [lock] = &store.locks(&[key("a")]).await[..] else {
+        panic!("one verdict")
+    };
+    assert!(
+        matches!(lock, Lock::LockedUntil { until: Some(_), .. }),
+        "{lock}"
+    );
+    let default = Some(DefaultLock {
+        mode: LockMode::Governance,
+        period: Some(Duration::from_hours(1)),
+    });
+    let told = store.retention().await.expect("it is told");
+    assert_eq!(told.locking, Locking::On { default });
     let deleted = store.delete(&[key("a")]).await;
     assert_eq!(meaning(deleted[0].outcome.clone()), Some(Meaning::Locked));
     assert_eq!(objects(&service, ""), 1);
@@ -103,6 +123,8 @@ async fn where_versions_are_kept_a_delete_hides() {
         (objects(&service, ""), objects(&service, "versions=true")),
         (0, 2)
     );
+    let told = store.retention().await.expect("it is told");
+    assert_eq!(told.remains, Remains::Version { kept: None });
 }
 
 #[tokio::test]
@@ -118,4 +140,24 @@ async fn what_is_softly_deleted_is_gone_to_us_and_can_be_had_back() {
         (objects(&service, ""), objects(&service, "softDeleted=true")),
         (0, 1)
     );
+    let kept = Duration::from_hours(7 * 24);
+    let told = store.retention().await.expect("it is told");
+    assert_eq!(told.remains, Remains::SoftDeleted { kept });
+}
+
+#[tokio::test]
+async fn what_may_not_be_seen_is_unknown() {
+    let (service, store) = service(Rules::default());
+    service.strike(0, Fault::Status(403));
+    let told = store.retention().await.expect("it is told");
+    assert!(matches!(told.locking, Locking::Unknown(_)), "{told:?}");
+    for keys in [vec![key("a")], vec![key("a"), key("b")]] {
+        service.strike(0, Fault::Status(403));
+        let locks = store.locks(&keys).await;
+        let is_unknown = |lock: &Lock| matches!(lock, Lock::Unknown(_));
+        assert!(
+            locks.len() == keys.len() && locks.iter().all(is_unknown),
+            "{locks:?}"
+        );
+    }
 }

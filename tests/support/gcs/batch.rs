@@ -1,7 +1,9 @@
 //! Several requests in one.
 
 use super::{
-    http::{Answer, Asked},
+    super::http::Answer,
+    answer::{self, refusal},
+    asked::Asked,
     one,
     state::State,
 };
@@ -13,7 +15,7 @@ const REQUESTS_MAX: usize = 100;
 pub(super) fn answer(state: &mut State, asked: &Asked) -> Answer {
     let kind = asked.header("content-type").unwrap_or_default();
     let Some((_, boundary)) = kind.split_once("boundary=") else {
-        return Answer::refusal(400, "badContent", "Missing boundary.");
+        return refusal(400, "badContent", "Missing boundary.");
     };
     let boundary = boundary
         .split(';')
@@ -25,7 +27,7 @@ pub(super) fn answer(state: &mut State, asked: &Asked) -> Answer {
     let parts = body.split(&delimiter).skip(1);
     let parts: Vec<&str> = parts.filter(|part| !part.starts_with("--")).collect();
     if parts.len() > REQUESTS_MAX {
-        return Answer::refusal(
+        return refusal(
             400,
             "badContent",
             "The batch request could not be processed.",
@@ -49,21 +51,17 @@ pub(super) fn answer(state: &mut State, asked: &Asked) -> Answer {
         let path = target
             .find("/storage/v1/")
             .map_or(target, |at| &target[at..]);
-        let answer = one(state, &Asked::from_within(method, path, content.trim()));
+        let answered = one(state, &Asked::from_within(method, path, content.trim()));
         answers.push_str("--batch_parts\r\nContent-Type: application/http\r\n");
         if let Some(name) = name {
             answers.push_str(&format!("Content-ID: <response-{name}>\r\n"));
         }
-        let body = String::from_utf8_lossy(&answer.body).into_owned();
-        let length = body.len();
+        let (status, length) = (answered.status, answered.body.len());
         answers.push_str(&format!(
-            "\r\n{}Content-Length: {length}\r\n\r\n{body}\r\n",
-            answer.head()
+            "\r\nHTTP/1.1 {status} Answer\r\nContent-Length: {length}\r\n\r\n{}\r\n",
+            String::from_utf8_lossy(&answered.body)
         ));
     }
     answers.push_str("--batch_parts--\r\n");
-    Answer {
-        body: answers.into_bytes(),
-        ..Answer::empty(200).with("Content-Type", "multipart/mixed; boundary=batch_parts")
-    }
+    answer::with_body(200, "multipart/mixed; boundary=batch_parts", answers)
 }

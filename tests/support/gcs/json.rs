@@ -5,7 +5,9 @@ use std::collections::BTreeSet;
 use serde_json::{Map, Value, json};
 
 use super::{
-    http::{Answer, Asked},
+    super::http::Answer,
+    answer::{self, refusal},
+    asked::Asked,
     media,
     state::{Answered, Bucket, Object, Rules, State, instant, no_such_object, now},
 };
@@ -23,13 +25,13 @@ pub(super) fn answer(state: &mut State, asked: &Asked, path: &str) -> Answered {
         ("POST", ["b"]) => create(state, asked),
         ("GET", ["b", bucket]) => {
             let described = described(bucket, state.bucket(bucket)?);
-            Ok(Answer::json(&described))
+            Ok(answer::json(&described))
         }
         ("PATCH", ["b", bucket]) => {
             let fields = asked.json();
             let found = state.bucket(bucket)?;
             found.rules = rules(&fields);
-            Ok(Answer::json(&described(bucket, found)))
+            Ok(answer::json(&described(bucket, found)))
         }
         ("GET", ["b", bucket, "o"]) => list(state.bucket(bucket)?, bucket, asked),
         ("POST", ["b", bucket, "o", name, "compose"]) => compose(state, asked, bucket, name),
@@ -42,41 +44,33 @@ pub(super) fn answer(state: &mut State, asked: &Asked, path: &str) -> Answered {
         ("GET", ["b", bucket, "o", name]) => {
             let found = state.bucket(bucket)?;
             let object = found.object(asked, bucket, name)?;
-            Ok(Answer::json(&found.described(bucket, object)))
+            Ok(answer::json(&found.described(bucket, object)))
         }
         ("PATCH", ["b", bucket, "o", name]) => patch(state.bucket(bucket)?, asked, bucket, name),
         ("DELETE", ["b", bucket, "o", name]) => state.bucket(bucket)?.delete(asked, bucket, name),
-        _ => Err(Answer::refusal(
-            501,
-            "notImplemented",
-            "not one of its calls",
-        )),
+        _ => Err(refusal(501, "notImplemented", "not one of its calls")),
     }
 }
 
 fn buckets(state: &State) -> Answer {
     let all = state.buckets.iter();
     let items: Vec<Value> = all.map(|(name, bucket)| described(name, bucket)).collect();
-    Answer::json(&json!({ "kind": "storage#buckets", "items": items }))
+    answer::json(&json!({ "kind": "storage#buckets", "items": items }))
 }
 
 fn create(state: &mut State, asked: &Asked) -> Answered {
     let description = asked.json();
     let name = description["name"].as_str().unwrap_or_default();
     if asked.parameter("project").is_none() {
-        return Err(Answer::refusal(
-            400,
-            "required",
-            "Required parameter: project",
-        ));
+        return Err(refusal(400, "required", "Required parameter: project"));
     }
     if state.buckets.contains_key(name) {
         let message =
             "Your previous request to create the named bucket succeeded and you already own it.";
-        return Err(Answer::refusal(409, "conflict", message));
+        return Err(refusal(409, "conflict", message));
     }
     state.create_bucket(name, rules(&description));
-    Ok(Answer::json(&described(name, state.bucket(name)?)))
+    Ok(answer::json(&described(name, state.bucket(name)?)))
 }
 
 fn rules(fields: &Value) -> Rules {
@@ -177,7 +171,7 @@ fn list(bucket: &Bucket, name: &str, asked: &Asked) -> Answered {
     if let Some(next) = next {
         page["nextPageToken"] = next.into();
     }
-    Ok(Answer::json(&page))
+    Ok(answer::json(&page))
 }
 
 fn patch(bucket: &mut Bucket, asked: &Asked, of: &str, name: &str) -> Answered {
@@ -193,7 +187,7 @@ fn patch(bucket: &mut Bucket, asked: &Asked, of: &str, name: &str) -> Answered {
         }
     }
     let object = object.clone();
-    Ok(Answer::json(&bucket.described(of, &object)))
+    Ok(answer::json(&bucket.described(of, &object)))
 }
 
 fn compose(state: &mut State, asked: &Asked, bucket: &str, name: &str) -> Answered {
@@ -207,7 +201,7 @@ fn compose(state: &mut State, asked: &Asked, bucket: &str, name: &str) -> Answer
             "The number of source components provided ({}) exceeds the maximum",
             sources.len()
         );
-        return Err(Answer::refusal(400, "invalid", &message));
+        return Err(refusal(400, "invalid", &message));
     }
     let found = state.bucket(bucket)?;
     let (mut content, mut components) = (Vec::new(), 0);
@@ -222,7 +216,7 @@ fn compose(state: &mut State, asked: &Asked, bucket: &str, name: &str) -> Answer
     (object.components, object.has_md5) = (Some(components), false);
     let object = state.write(bucket, &asked.parameters, object)?;
     let described = state.bucket(bucket)?.described(bucket, &object);
-    Ok(Answer::json(&described))
+    Ok(answer::json(&described))
 }
 
 fn rewrite(
@@ -241,7 +235,7 @@ fn rewrite(
     let object = state.write(to, &asked.parameters, object)?;
     let resource = state.bucket(to)?.described(to, &object);
     let size = object.content.len().to_string();
-    Ok(Answer::json(&json!({
+    Ok(answer::json(&json!({
         "kind": "storage#rewriteResponse",
         "totalBytesRewritten": size,
         "objectSize": size,

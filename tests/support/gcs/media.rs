@@ -3,7 +3,9 @@
 use serde_json::{Map, Value};
 
 use super::{
-    http::{Answer, Asked},
+    super::http::Answer,
+    answer::{self, refusal},
+    asked::Asked,
     json::written,
     state::{Answered, Bucket, Object, Session, State, crc32c, etag, md5, no_such_object},
 };
@@ -13,7 +15,7 @@ pub(super) fn upload(state: &mut State, asked: &Asked, path: &str) -> Answered {
     let segments = Asked::segments(path);
     let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
     let ["b", bucket, "o"] = segments.as_slice() else {
-        return Err(Answer::refusal(404, "notFound", "Not Found"));
+        return Err(refusal(404, "notFound", "Not Found"));
     };
     state.bucket(bucket)?;
     let name = asked.parameter("name").map(str::to_owned);
@@ -22,7 +24,7 @@ pub(super) fn upload(state: &mut State, asked: &Asked, path: &str) -> Answered {
     }
     match asked.parameter("uploadType") {
         Some("media") => {
-            let name = name.ok_or_else(|| Answer::refusal(400, "required", "Required"))?;
+            let name = name.ok_or_else(|| refusal(400, "required", "Required"))?;
             let mut fields = written(&Value::Null, asked);
             let kind = asked
                 .header("content-type")
@@ -38,24 +40,24 @@ pub(super) fn upload(state: &mut State, asked: &Asked, path: &str) -> Answered {
         Some("multipart") => {
             let (description, content) = related(asked)?;
             let name = name.or_else(|| Some(description["name"].as_str()?.to_owned()));
-            let name = name.ok_or_else(|| Answer::refusal(400, "required", "Required"))?;
+            let name = name.ok_or_else(|| refusal(400, "required", "Required"))?;
             let fields = written(&description, asked);
             write(state, asked, bucket, Object::new(&name, content, fields))
         }
         Some("resumable") => begin(state, asked, bucket, name),
-        _ => Err(Answer::refusal(400, "invalid", "Invalid upload type")),
+        _ => Err(refusal(400, "invalid", "Invalid upload type")),
     }
 }
 
 fn write(state: &mut State, asked: &Asked, bucket: &str, object: Object) -> Answered {
     let object = state.write(bucket, &asked.parameters, object)?;
     let described = state.bucket(bucket)?.described(bucket, &object);
-    Ok(Answer::json(&described))
+    Ok(answer::json(&described))
 }
 
 /// Description and content of a body in two parts.
 fn related(asked: &Asked) -> Result<(Value, Vec<u8>), Answer> {
-    let malformed = || Answer::refusal(400, "badContent", "Malformed multipart body.");
+    let malformed = || refusal(400, "badContent", "Malformed multipart body.");
     let kind = asked.header("content-type").unwrap_or_default();
     let (_, boundary) = kind.split_once("boundary=").ok_or_else(malformed)?;
     let boundary = boundary
@@ -116,15 +118,15 @@ fn begin(state: &mut State, asked: &Asked, bucket: &str, name: Option<String>) -
         content: Vec::new(),
     };
     state.bucket(bucket)?.sessions.insert(session, begun);
-    Ok(Answer::empty(200).with("Location", &place))
+    Ok(answer::empty(200).with("Location", &place))
 }
 
 fn go_on(state: &mut State, asked: &Asked, bucket: &str, id: &str) -> Answered {
     let found = state.bucket(bucket)?;
-    let gone = || Answer::refusal(404, "notFound", "No such upload");
+    let gone = || refusal(404, "notFound", "No such upload");
     if asked.method == "DELETE" {
         found.sessions.remove(id).ok_or_else(gone)?;
-        return Ok(Answer::empty(499));
+        return Ok(answer::empty(499));
     }
     let session = found.sessions.get_mut(id).ok_or_else(gone)?;
     // `bytes 0-9/10`, `bytes 0-9/*`, `bytes */10`, `bytes */*`
@@ -137,7 +139,7 @@ fn go_on(state: &mut State, asked: &Asked, bucket: &str, id: &str) -> Answered {
     if let Some(start) = start {
         session.content.truncate(start);
         if session.content.len() < start {
-            return Err(Answer::refusal(400, "invalid", "bytes are missing"));
+            return Err(refusal(400, "invalid", "bytes are missing"));
         }
     }
     if span != "*" {
@@ -145,7 +147,7 @@ fn go_on(state: &mut State, asked: &Asked, bucket: &str, id: &str) -> Answered {
     }
     let is_whole = range.is_empty() || total.parse() == Ok(session.content.len());
     if !is_whole {
-        let answer = Answer::empty(308);
+        let answer = answer::empty(308);
         return Ok(match session.content.len() {
             0 => answer,
             length => answer.with("Range", &format!("bytes=0-{}", length - 1)),
@@ -164,7 +166,7 @@ fn go_on(state: &mut State, asked: &Asked, bucket: &str, id: &str) -> Answered {
     let object = Object::new(&name, content, written(&Value::Object(description), asked));
     let object = state.write(bucket, &parameters, object)?;
     let described = state.bucket(bucket)?.described(bucket, &object);
-    Ok(Answer::json(&described))
+    Ok(answer::json(&described))
 }
 
 /// Reads an object or a range of it.
@@ -188,7 +190,7 @@ pub(super) fn download(bucket: &Bucket, asked: &Asked, of: &str, name: &str) -> 
         *first = !*first;
     }
     let size = content.len();
-    let answer = Answer::empty(200)
+    let answer = answer::empty(200)
         .with("Content-Type", "application/octet-stream")
         .with("x-goog-generation", &object.generation.to_string())
         .with("x-goog-metageneration", &object.metageneration.to_string())
@@ -215,7 +217,7 @@ pub(super) fn download(bucket: &Bucket, asked: &Asked, of: &str, name: &str) -> 
     let start: usize = start.parse().unwrap_or(0);
     let end = end.parse().map_or(size, |last: usize| (last + 1).min(size));
     if start >= end {
-        let answer = Answer::refusal(
+        let answer = refusal(
             416,
             "requestedRangeNotSatisfiable",
             "Request range not satisfiable",

@@ -4,22 +4,14 @@
 //! parts, batches, checksums. Google's own clients take it for the service through `STORAGE_EMULATOR_HOST`. It can be told to
 //! fail at any request, and remembers what it was asked.
 
-use std::{
-    net::{TcpListener, TcpStream},
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
-    thread::JoinHandle,
-};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use self::{
-    http::{Answer, Asked},
-    state::State,
-};
+use self::{asked::Asked, state::State};
+use super::http::{Answer, Reply, Request, Standin};
 
+mod answer;
+mod asked;
 mod batch;
-mod http;
 mod json;
 mod media;
 mod state;
@@ -42,16 +34,14 @@ pub(crate) enum Fault {
 
 /// A running service.
 pub(crate) struct Gcs {
-    port: u16,
+    standin: Standin,
     shared: Arc<Shared>,
-    acceptor: Option<JoinHandle<()>>,
 }
 
 #[derive(Default)]
 struct Shared {
     state: Mutex<State>,
     talk: Mutex<Talk>,
-    is_over: AtomicBool,
 }
 
 /// What is said between the service and the test.
@@ -70,34 +60,16 @@ struct Talk {
 impl Gcs {
     /// A service without buckets.
     pub(crate) fn start() -> Self {
-        Self::listen(0)
-    }
-
-    /// The same on a port of choice; 0 takes a free one.
-    pub(crate) fn listen(port: u16) -> Self {
-        let listener = TcpListener::bind(("127.0.0.1", port)).expect("a free port");
-        let port = listener.local_addr().expect("an address").port();
         let shared = Arc::new(Shared::default());
         let serving = shared.clone();
-        let acceptor = std::thread::spawn(move || {
-            for stream in listener.incoming().map_while(Result::ok) {
-                if serving.is_over.load(Ordering::Relaxed) {
-                    return;
-                }
-                let serving = serving.clone();
-                // Ends with its connection, which ends with the client.
-                std::thread::spawn(move || serving.serve(stream));
-            }
-        });
         Self {
-            port,
+            standin: Standin::new(move |request| serving.reply(request)),
             shared,
-            acceptor: Some(acceptor),
         }
     }
 
     pub(crate) fn url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.port)
+        self.standin.url().to_owned()
     }
 
     /// Makes a bucket with these rules.
@@ -109,7 +81,7 @@ impl Gcs {
     pub(crate) fn send(&self, method: &str, target: &str, body: &str) -> String {
         let asked = Asked::from_within(method, target, body);
         let answer = self.shared.answer(&asked);
-        assert!(answer.is_success(), "{method} {target}: {answer:?}");
+        assert!(is_success(&answer), "{method} {target}: {answer:?}");
         String::from_utf8(answer.body).expect("text")
     }
 
@@ -124,7 +96,7 @@ impl Gcs {
         let headers = vec![("content-type".to_owned(), media_type.to_owned())];
         let asked = Asked::new(method, target, headers, body.as_bytes().to_vec());
         let answer = self.shared.answer(&asked);
-        answer.is_success().then_some(()).ok_or(answer.status)
+        is_success(&answer).then_some(()).ok_or(answer.status)
     }
 
     /// Changes what is sent of an object, but not what is said of it.
@@ -164,38 +136,24 @@ impl Gcs {
     }
 }
 
-impl Drop for Gcs {
-    fn drop(&mut self) {
-        self.shared.is_over.store(true, Ordering::Relaxed);
-        // Wakes the acceptor.
-        let _ = TcpStream::connect(("127.0.0.1", self.port));
-        if let Some(acceptor) = self.acceptor.take() {
-            let _ = acceptor.join();
-        }
-    }
-}
-
 impl Shared {
-    fn serve(&self, stream: TcpStream) {
-        let mut connection = http::Connection::new(stream);
-        while let Some(asked) = connection.read() {
-            if self.is_over.load(Ordering::Relaxed) {
-                return;
+    fn reply(&self, request: &Request) -> Reply {
+        let asked = Asked::of(request);
+        let (fault, is_refused) = self.note(&asked);
+        let answer = || match is_refused {
+            true => answer::refusal(401, "authError", "Invalid Credentials"),
+            false => self.answer(&asked),
+        };
+        match fault {
+            None => Reply::Answer(answer()),
+            Some(Fault::Reset) => Reply::Reset,
+            Some(Fault::Status(status)) => {
+                Reply::Answer(answer::refusal(status, "backendError", "a fault"))
             }
-            let (fault, is_refused) = self.note(&asked);
-            let answer = match fault {
-                Some(Fault::Reset) => return,
-                Some(Fault::Status(status)) => Answer::refusal(status, "backendError", "a fault"),
-                _ if is_refused => Answer::refusal(401, "authError", "Invalid Credentials"),
-                _ => self.answer(&asked),
-            };
-            let is_sent = match fault {
-                Some(Fault::Unanswered) => return,
-                Some(Fault::Truncated) => connection.write_half(&answer),
-                _ => connection.write(&asked, &answer),
-            };
-            if is_sent.is_none() {
-                return;
+            Some(Fault::Truncated) => Reply::Broken(answer()),
+            Some(Fault::Unanswered) => {
+                answer();
+                Reply::Reset
             }
         }
     }
@@ -247,6 +205,10 @@ fn one(state: &mut State, asked: &Asked) -> Answer {
         None => xml::answer(state, asked),
     };
     answer.unwrap_or_else(|refusal| refusal)
+}
+
+fn is_success(answer: &Answer) -> bool {
+    (200..300).contains(&answer.status)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -7,7 +7,11 @@ use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use md5::{Digest, Md5};
 use serde_json::{Map, Value, json};
 
-use super::http::{Answer, Asked};
+use super::{
+    super::http::Answer,
+    answer::{self, refusal},
+    asked::Asked,
+};
 
 /// What a bucket is made with.
 #[derive(Clone, Debug, Default)]
@@ -97,7 +101,7 @@ pub(super) fn md5(content: &[u8]) -> String {
 
 pub(super) fn no_such_object(bucket: &str, name: &str) -> Answer {
     let message = format!("No such object: {bucket}/{name}");
-    Answer::refusal(404, "notFound", &message)
+    refusal(404, "notFound", &message)
 }
 
 impl State {
@@ -110,7 +114,7 @@ impl State {
     }
 
     pub(super) fn bucket(&mut self, name: &str) -> Result<&mut Bucket, Answer> {
-        let missing = || Answer::refusal(404, "notFound", "The specified bucket does not exist.");
+        let missing = || refusal(404, "notFound", "The specified bucket does not exist.");
         self.buckets.get_mut(name).ok_or_else(missing)
     }
 
@@ -150,7 +154,7 @@ impl State {
                     "MD5 hash"
                 };
                 let message = format!("Provided {kind} doesn't match calculated {kind}.");
-                return Err(Answer::refusal(400, "invalid", &message));
+                return Err(refusal(400, "invalid", &message));
             }
         }
         if bucket.rules.holds_new {
@@ -204,7 +208,7 @@ impl Bucket {
             let removed = self.live.remove(name);
             self.put_away(removed);
         }
-        Ok(Answer::empty(204))
+        Ok(answer::empty(204))
     }
 
     /// What becomes of a generation that is no longer the present one.
@@ -223,7 +227,7 @@ impl Bucket {
             if object.fields.get(hold) == Some(&Value::Bool(true)) {
                 let message =
                     "Object is under active hold and cannot be deleted, overwritten or archived.";
-                return Err(Answer::refusal(403, "objectUnderActiveHold", message));
+                return Err(refusal(403, "objectUnderActiveHold", message));
             }
         }
         match self.retained_until(object).filter(|until| *until > now()) {
@@ -233,7 +237,7 @@ impl Bucket {
                      be deleted, overwritten or archived until {}",
                     instant(until)
                 );
-                Err(Answer::refusal(403, "retentionPolicyNotMet", &message))
+                Err(refusal(403, "retentionPolicyNotMet", &message))
             }
             None => Ok(()),
         }
@@ -323,10 +327,10 @@ fn check_conditions(
         || number("ifMetagenerationMatch").is_some_and(|wanted| wanted != metageneration);
     if wrong {
         let message = "At least one of the pre-conditions you specified did not hold.";
-        return Err(Answer::refusal(412, "conditionNotMet", message));
+        return Err(refusal(412, "conditionNotMet", message));
     }
     if number("ifGenerationNotMatch") == Some(generation) && found.is_some() {
-        return Err(Answer::empty(304));
+        return Err(answer::empty(304));
     }
     Ok(())
 }

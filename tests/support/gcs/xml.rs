@@ -3,7 +3,9 @@
 use std::fmt::Write;
 
 use super::{
-    http::{Answer, Asked},
+    super::http::Answer,
+    answer,
+    asked::Asked,
     state::{Answered, Multipart, Object, State, crc32c, instant, md5, now},
 };
 
@@ -35,7 +37,7 @@ pub(super) fn answer(state: &mut State, asked: &Asked) -> Answered {
         ("DELETE", Some(id)) => {
             let removed = state.bucket(&bucket)?.multiparts.remove(id);
             removed
-                .map(|_| Answer::empty(204))
+                .map(|_| answer::empty(204))
                 .ok_or_else(no_such_upload)
         }
         _ => Err(refusal(501, "NotImplemented", "Not one of its calls.")),
@@ -44,7 +46,7 @@ pub(super) fn answer(state: &mut State, asked: &Asked) -> Answered {
 
 fn refusal(status: u16, code: &str, message: &str) -> Answer {
     let body = format!("<Error><Code>{code}</Code><Message>{message}</Message></Error>");
-    Answer::xml(status, &body)
+    answer::xml(status, &body)
 }
 
 fn no_such_upload() -> Answer {
@@ -80,7 +82,7 @@ fn begin(state: &mut State, asked: &Asked, bucket: &str, name: &str) -> Answered
         parts: std::collections::BTreeMap::new(),
     };
     state.bucket(bucket)?.multiparts.insert(id, begun);
-    Ok(Answer::xml(200, &body))
+    Ok(answer::xml(200, &body))
 }
 
 fn part(state: &mut State, asked: &Asked, bucket: &str, id: &str) -> Answered {
@@ -104,7 +106,7 @@ fn part(state: &mut State, asked: &Asked, bucket: &str, id: &str) -> Answered {
     upload.parts.insert(number, asked.body.clone());
     let tag = format!("\"{}\"", md5(&asked.body));
     let hashes = format!("crc32c={sum},md5={}", md5(&asked.body));
-    Ok(Answer::empty(200)
+    Ok(answer::empty(200)
         .with("ETag", &tag)
         .with("x-goog-hash", &hashes))
 }
@@ -150,7 +152,7 @@ fn complete(state: &mut State, asked: &Asked, bucket: &str, id: &str) -> Answere
         escaped(&object.name)
     );
     let hash = format!("crc32c={}", crc32c(&object.content));
-    let answer = Answer::xml(200, &body).with("x-goog-hash", &hash);
+    let answer = answer::xml(200, &body).with("x-goog-hash", &hash);
     Ok(answer.with("x-goog-generation", &object.generation.to_string()))
 }
 
@@ -193,7 +195,7 @@ fn pending(state: &mut State, asked: &Asked, bucket: &str) -> Answered {
         .expect("a string takes all");
     }
     body.push_str("</ListMultipartUploadsResult>");
-    Ok(Answer::xml(200, &body))
+    Ok(answer::xml(200, &body))
 }
 
 fn between<'a>(text: &'a str, before: &str, after: &str) -> Option<&'a str> {
