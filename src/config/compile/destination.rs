@@ -2,13 +2,13 @@
 
 use std::{collections::BTreeMap, num::NonZeroUsize};
 
-use super::Context;
+use super::{Context, gcs};
 use crate::{
     config::{
         diagnostic::Diagnostic,
         document::{
             DestinationTable, Written,
-            provider::{EncryptionTable, S3Table, Sse},
+            provider::{EncryptionTable, GcsTable, S3Table, Sse},
         },
         quantity::OrNone,
         reader,
@@ -95,7 +95,7 @@ fn provider(
 ) -> Option<ProviderOptions> {
     let (own, provider) = match location {
         Location::S3 { .. } => ("s3", Some("S3")),
-        Location::Gcs { .. } => ("gcs", None),
+        Location::Gcs { .. } => ("gcs", Some("Google Cloud Storage")),
         Location::Azure { .. } => ("azure", None),
         Location::Directory { .. } => ("", Some("a directory")),
     };
@@ -110,11 +110,10 @@ fn provider(
         }
     }
     if provider.is_none() {
-        let scheme = if own == "gcs" { "gs://" } else { "https://" };
         context.report(
-            Diagnostic::error(format!("`{scheme}` destinations are not supported yet"))
+            Diagnostic::error("`https://` destinations are not supported yet")
                 .label(url, "not supported yet")
-                .help("`s3://` and `file:///` are"),
+                .help("`s3://`, `gs://` and `file:///` are"),
         );
         return None;
     }
@@ -123,6 +122,11 @@ fn provider(
             let unset = S3Table::default();
             let table = table.s3.as_ref().map_or(&unset, Written::get);
             ProviderOptions::S3(s3(table, context))
+        }
+        Location::Gcs { .. } => {
+            let unset = GcsTable::default();
+            let table = table.gcs.as_ref().map_or(&unset, Written::get);
+            ProviderOptions::Gcs(gcs::options(table, context))
         }
         _ => ProviderOptions::Directory,
     })

@@ -8,6 +8,7 @@
 mod checks;
 mod destination;
 mod entry;
+mod gcs;
 mod server;
 pub(super) mod unsupported;
 

@@ -27,7 +27,7 @@ pub(in crate::config) const DESTINATION: [&str; 6] = [
     "control",
     "single_writer",
     "azure",
-    "gcs",
+    "gcs.history_tags",
     "s3.history_tags",
 ];
 

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use super::Written;
 use crate::{
     config::quantity::{Bytes, Text},
-    model::desired::{AddressingStyle, Checksums},
+    model::desired::{AddressingStyle, Checksums, SecretRef},
 };
 
 /// What S3 needs to know. What is unset comes from the SDK's own chain: environment, shared files,
@@ -93,14 +93,22 @@ pub enum AzureCredential {
     Default,
 }
 
-/// What Google Cloud Storage needs to know.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
+/// What Google Cloud Storage needs to know. What is unset comes from where Google's own clients look: environment, login, instance.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct GcsTable {
+    /// Where the file with the credentials is, of any kind that Google's clients take: `{ env = "NAME" }`, `{ file = "/path" }` or
+    /// `{ command = ["program", "argument"] }`. Never the credentials.
+    pub credentials: Option<Written<SecretRef>>,
+    /// The URL of the service, if not the usual one: a private endpoint.
+    pub endpoint_url: Option<Written<String>>,
+    /// The project in which a missing bucket is created.
+    pub project: Option<Written<String>>,
     /// The key that encrypts what is written.
     pub kms_key: Option<Written<String>>,
     /// Metadata on every object.
-    pub tags: Option<Written<BTreeMap<String, String>>>,
+    #[serde(default)]
+    pub tags: BTreeMap<String, Written<String>>,
     /// Metadata on timeline history files instead of `tags`.
     pub history_tags: Option<Written<BTreeMap<String, String>>>,
 }
