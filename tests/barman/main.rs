@@ -5,7 +5,9 @@ mod support;
 
 mod codec;
 mod peer;
-#[cfg(feature = "aws")]
+#[cfg(any(feature = "aws", feature = "gcp"))]
+mod place;
+#[cfg(any(feature = "aws", feature = "gcp"))]
 mod restore;
 mod verdicts;
 mod world;

@@ -180,13 +180,6 @@ fn contains(outer: &Location, inner: &Location) -> bool {
                 bucket: other,
                 prefix: path,
             },
-        )
-        | (
-            Location::Gcs { bucket, prefix },
-            Location::Gcs {
-                bucket: other,
-                prefix: path,
-            },
         ) => bucket == other && inside(prefix, path),
         (Location::Directory { path }, Location::Directory { path: other }) => {
             path != other && other.starts_with(path)
