@@ -283,9 +283,7 @@ mod tests {
         let machine = "Google Cloud default service account of the machine from the metadata server `127.0.0.1:1`";
         assert_eq!(found(&around), machine);
         around.credentials = Some(path("nowhere.json"));
-        let missing = Credentials::find(None, &around)
-            .err()
-            .expect("no such file");
+        let missing = Credentials::find(None, &around).expect_err("no such file");
         assert!(missing.contains("nowhere.json"), "{missing}");
     }
 }

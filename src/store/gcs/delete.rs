@@ -3,7 +3,7 @@
 //! A batch is one request that carries up to a hundred; each of them has its own answer. What a batch refuses for the moment is asked
 //! for again alone.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt::Write};
 
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
@@ -52,53 +52,13 @@ async fn some(bucket: &Bucket, keys: &[Key]) -> Vec<Deleted> {
 }
 
 async fn batch(bucket: &Bucket, keys: &[Key]) -> Result<Vec<Deleted>> {
-    let boundary = unlikely();
-    let mut body = String::new();
-    for (index, key) in keys.iter().enumerate() {
-        let path = bucket.client.endpoint.object_path(&bucket.full(key));
-        body.push_str(&format!(
-            "--{boundary}\r\nContent-Type: application/http\r\nContent-ID: <b+{index}>\r\n\r\n\
-             DELETE {path} HTTP/1.1\r\n\r\n\r\n"
-        ));
-    }
-    body.push_str(&format!("--{boundary}--\r\n"));
-    let request = Request::new(
-        Operation::Delete,
-        Method::POST,
-        bucket.client.endpoint.batch(),
-    )
-    .with_content(
-        &format!("multipart/mixed; boundary={boundary}"),
-        vec![body.into()],
-    );
-    let answer = bucket.client.ask(&request).await?;
-    let answers = parts(&answer);
+    let (media_type, body) = carrying(bucket, keys);
+    let url = bucket.client.endpoint.batch();
+    let request = Request::new(Operation::Delete, Method::POST, url);
+    let request = request.with_content(&media_type, vec![body.into()]);
+    let answers = parts(&bucket.client.ask(&request).await?);
     let answered = keys.iter().enumerate().map(async |(index, key)| {
-        let alone = Request::new(
-            Operation::Delete,
-            Method::DELETE,
-            bucket.client.endpoint.object(&bucket.full(key)),
-        )
-        .about(key);
-        let outcome = match answers.get(&index) {
-            Some((200..=299, _)) => Ok(()),
-            Some((status, body)) => Err(refused(
-                &Asked {
-                    location: &bucket.client.location,
-                    principal: bucket.client.credentials.principal(),
-                    request: &alone,
-                },
-                &Answered {
-                    status: *status,
-                    body,
-                },
-            )),
-            // Not answered is not done.
-            None => Err(bucket
-                .error(Meaning::Unreachable, Operation::Delete)
-                .about(key)),
-        };
-        match outcome {
+        match outcome(bucket, key, answers.get(&index)) {
             Err(error) if matches!(error.meaning, Meaning::Throttled | Meaning::Unreachable) => {
                 single(bucket, key).await
             }
@@ -106,10 +66,42 @@ async fn batch(bucket: &Bucket, keys: &[Key]) -> Result<Vec<Deleted>> {
         }
     });
     let answered: Vec<_> = answered.collect();
-    Ok(stream::iter(answered)
-        .buffered(SINGLES_PARALLEL)
-        .collect()
-        .await)
+    let answered = stream::iter(answered).buffered(SINGLES_PARALLEL);
+    Ok(answered.collect().await)
+}
+
+/// One body with a request for each key, and its type.
+fn carrying(bucket: &Bucket, keys: &[Key]) -> (String, String) {
+    let boundary = unlikely();
+    let mut body = String::new();
+    for (index, key) in keys.iter().enumerate() {
+        let path = bucket.client.endpoint.object_path(&bucket.full(key));
+        write!(
+            body,
+            "--{boundary}\r\nContent-Type: application/http\r\nContent-ID: <b+{index}>\r\n\r\n\
+             DELETE {path} HTTP/1.1\r\n\r\n\r\n"
+        )
+        .expect("a string takes all");
+    }
+    write!(body, "--{boundary}--\r\n").expect("a string takes all");
+    (format!("multipart/mixed; boundary={boundary}"), body)
+}
+
+/// What a batch's answer to one key means. Not answered is not done.
+fn outcome(bucket: &Bucket, key: &Key, answer: Option<&(u16, Bytes)>) -> Result<()> {
+    let client = &bucket.client;
+    let error = || bucket.error(Meaning::Unreachable, Operation::Delete);
+    let (status, body) = answer.ok_or_else(|| error().about(key))?;
+    if (200..300).contains(status) {
+        return Ok(());
+    }
+    let asked = Asked {
+        location: &client.location,
+        principal: client.credentials.principal(),
+        request: &deletion(bucket, key),
+    };
+    let (status, body) = (*status, body.as_ref());
+    Err(refused(&asked, &Answered { status, body }))
 }
 
 /// The statuses and bodies of a batch's answers, by the number of what they answer.
@@ -145,9 +137,13 @@ async fn singles(bucket: &Bucket, keys: &[Key]) -> Vec<Deleted> {
 }
 
 async fn single(bucket: &Bucket, key: &Key) -> Deleted {
+    let answer = bucket.client.ask(&deletion(bucket, key)).await;
+    deleted(key, answer.map(drop))
+}
+
+fn deletion(bucket: &Bucket, key: &Key) -> Request {
     let url = bucket.client.endpoint.object(&bucket.full(key));
-    let request = Request::new(Operation::Delete, Method::DELETE, url).about(key);
-    deleted(key, bucket.client.ask(&request).await.map(drop))
+    Request::new(Operation::Delete, Method::DELETE, url).about(key)
 }
 
 /// What is not there is deleted.

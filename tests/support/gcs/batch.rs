@@ -1,5 +1,7 @@
 //! Several requests in one.
 
+use std::fmt::Write;
+
 use super::{
     super::http::Answer,
     answer::{self, refusal},
@@ -52,15 +54,16 @@ pub(super) fn answer(state: &mut State, asked: &Asked) -> Answer {
             .find("/storage/v1/")
             .map_or(target, |at| &target[at..]);
         let answered = one(state, &Asked::from_within(method, path, content.trim()));
-        answers.push_str("--batch_parts\r\nContent-Type: application/http\r\n");
-        if let Some(name) = name {
-            answers.push_str(&format!("Content-ID: <response-{name}>\r\n"));
-        }
+        let name = name.map(|name| format!("Content-ID: <response-{name}>\r\n"));
         let (status, length) = (answered.status, answered.body.len());
-        answers.push_str(&format!(
-            "\r\nHTTP/1.1 {status} Answer\r\nContent-Length: {length}\r\n\r\n{}\r\n",
+        write!(
+            answers,
+            "--batch_parts\r\nContent-Type: application/http\r\n{}\r\n\
+             HTTP/1.1 {status} Answer\r\nContent-Length: {length}\r\n\r\n{}\r\n",
+            name.unwrap_or_default(),
             String::from_utf8_lossy(&answered.body)
-        ));
+        )
+        .expect("a string takes all");
     }
     answers.push_str("--batch_parts--\r\n");
     answer::with_body(200, "multipart/mixed; boundary=batch_parts", answers)

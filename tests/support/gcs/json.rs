@@ -33,7 +33,7 @@ pub(super) fn answer(state: &mut State, asked: &Asked, path: &str) -> Answered {
             found.rules = rules(&fields);
             Ok(answer::json(&described(bucket, found)))
         }
-        ("GET", ["b", bucket, "o"]) => list(state.bucket(bucket)?, bucket, asked),
+        ("GET", ["b", bucket, "o"]) => Ok(list(state.bucket(bucket)?, bucket, asked)),
         ("POST", ["b", bucket, "o", name, "compose"]) => compose(state, asked, bucket, name),
         ("POST", ["b", bucket, "o", name, "rewriteTo", "b", to, "o", target]) => {
             rewrite(state, asked, (bucket, name), (to, target))
@@ -117,7 +117,7 @@ fn described(name: &str, bucket: &Bucket) -> Value {
     described
 }
 
-fn list(bucket: &Bucket, name: &str, asked: &Asked) -> Answered {
+fn list(bucket: &Bucket, name: &str, asked: &Asked) -> Answer {
     let text = |parameter| asked.parameter(parameter).unwrap_or_default();
     let (prefix, delimiter) = (text("prefix"), text("delimiter"));
     // A token is the first name of the next page.
@@ -171,7 +171,7 @@ fn list(bucket: &Bucket, name: &str, asked: &Asked) -> Answered {
     if let Some(next) = next {
         page["nextPageToken"] = next.into();
     }
-    Ok(answer::json(&page))
+    answer::json(&page)
 }
 
 fn patch(bucket: &mut Bucket, asked: &Asked, of: &str, name: &str) -> Answered {

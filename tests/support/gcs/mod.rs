@@ -140,9 +140,11 @@ impl Shared {
     fn reply(&self, request: &Request) -> Reply {
         let asked = Asked::of(request);
         let (fault, is_refused) = self.note(&asked);
-        let answer = || match is_refused {
-            true => answer::refusal(401, "authError", "Invalid Credentials"),
-            false => self.answer(&asked),
+        let answer = || {
+            if is_refused {
+                return answer::refusal(401, "authError", "Invalid Credentials");
+            }
+            self.answer(&asked)
         };
         match fault {
             None => Reply::Answer(answer()),
