@@ -7,6 +7,7 @@
 use std::{
     collections::VecDeque,
     convert::Infallible,
+    hash::{BuildHasher, RandomState},
     pin::Pin,
     task::{Context, Poll},
     time::{Duration, Instant},
@@ -301,7 +302,7 @@ impl Tries {
             return Err(failed.error);
         };
         self.failed += 1;
-        let pause = asked.unwrap_or(self.pause).min(PAUSE_MAX);
+        let pause = asked.unwrap_or_else(|| jittered(self.pause)).min(PAUSE_MAX);
         if self.failed == TRIES_MAX || Instant::now() + pause > self.until {
             return Err(failed.error);
         }
@@ -313,6 +314,13 @@ impl Tries {
         self.pause *= 2;
         Ok(())
     }
+}
+
+/// Up to half as long again, so that those who failed together do not come back together.
+fn jittered(pause: Duration) -> Duration {
+    // The standard library's hashers are seeded at random, which is all that is needed here.
+    let random = RandomState::new().hash_one(()) % 512;
+    pause + pause * u32::try_from(random).unwrap_or(0) / 1024
 }
 
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {

@@ -186,7 +186,8 @@ fn login_or_machine(around: &Environment) -> Result<(Option<Value>, String), Str
     }
     let host = around.metadata_host.as_deref();
     let host = host.unwrap_or("metadata.google.internal");
-    Ok((None, format!("the metadata server `{host}`")))
+    let origin = format!("the metadata server `{host}`, as no others were found");
+    Ok((None, origin))
 }
 
 fn read(path: &Path, origin: &str) -> Result<Value, String> {
@@ -280,7 +281,8 @@ mod tests {
         around.credentials = None;
         assert!(found(&around).starts_with("Google Cloud service account `login` from `/"));
         std::fs::remove_file(login).expect("removed");
-        let machine = "Google Cloud default service account of the machine from the metadata server `127.0.0.1:1`";
+        let machine = "Google Cloud default service account of the machine from the metadata server `127.0.0.1:1`, \
+                       as no others were found";
         assert_eq!(found(&around), machine);
         around.credentials = Some(path("nowhere.json"));
         let missing = Credentials::find(None, &around).expect_err("no such file");

@@ -25,6 +25,7 @@ use crate::{
 mod credentials;
 mod faults;
 mod locks;
+mod process;
 
 const MIB: usize = 1 << 20;
 
