@@ -38,6 +38,14 @@ impl Checksum {
         }
     }
 
+    /// That of an object, by MD5.
+    pub fn of_md5(digest: &[u8]) -> Self {
+        Self {
+            algorithm: ChecksumAlgorithm::Md5,
+            value: STANDARD.encode(digest),
+        }
+    }
+
     /// The CRC-32C that this is, if it is one.
     pub fn crc32c(&self) -> Option<u32> {
         let bytes = STANDARD.decode(&self.value).ok()?;

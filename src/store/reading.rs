@@ -11,6 +11,7 @@ use futures_util::{
     StreamExt,
     stream::{self, BoxStream},
 };
+use md5::{Digest, Md5};
 
 use super::{
     Body, Checksum, ChecksumAlgorithm, Error, GetOptions, GetRange, Key, Meaning, ObjectMeta,
@@ -121,6 +122,7 @@ struct Check {
 enum Hash {
     Crc32(crc32fast::Hasher),
     Crc32c(u32),
+    Md5(Md5),
 }
 
 impl Check {
@@ -133,6 +135,7 @@ impl Check {
         let hash = match expected.algorithm {
             ChecksumAlgorithm::Crc32 => Hash::Crc32(crc32fast::Hasher::new()),
             ChecksumAlgorithm::Crc32c => Hash::Crc32c(0),
+            ChecksumAlgorithm::Md5 => Hash::Md5(Md5::new()),
             _ => return None,
         };
         Some(Self { hash, expected })
@@ -142,6 +145,7 @@ impl Check {
         match &mut self.hash {
             Hash::Crc32(hasher) => hasher.update(bytes),
             Hash::Crc32c(crc) => *crc = crc32c::crc32c_append(*crc, bytes),
+            Hash::Md5(hasher) => hasher.update(bytes),
         }
     }
 
@@ -149,6 +153,7 @@ impl Check {
         let read = match self.hash {
             Hash::Crc32(hasher) => Checksum::of_crc32(hasher.finalize()),
             Hash::Crc32c(crc) => Checksum::of_crc32c(crc),
+            Hash::Md5(hasher) => Checksum::of_md5(&hasher.finalize()),
         };
         read.value == self.expected.value
     }

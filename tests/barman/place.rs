@@ -5,6 +5,8 @@ use std::{path::PathBuf, process::Command, sync::Arc};
 use barkeep::store::{Archive, SharedStore};
 use serde_json::Value;
 
+#[cfg(feature = "azure")]
+use crate::support::azurite::{Azurite, account_url};
 #[cfg(feature = "gcp")]
 use crate::support::gcs::Gcs;
 use crate::support::{
@@ -26,6 +28,8 @@ pub(crate) struct Place {
 enum Kind {
     #[cfg_attr(not(feature = "aws"), expect(dead_code, reason = "nothing opens it"))]
     S3(Server),
+    #[cfg(feature = "azure")]
+    Azure(Azurite),
     #[cfg(feature = "gcp")]
     Gcs(Gcs),
     #[cfg(feature = "gcp")]
@@ -37,6 +41,12 @@ impl Place {
     #[cfg(feature = "aws")]
     pub(crate) async fn s3() -> Option<Self> {
         Self::with(Kind::S3(Server::s3s()?)).await
+    }
+
+    /// A server that speaks Azure Blob.
+    #[cfg(feature = "azure")]
+    pub(crate) async fn azure() -> Option<Self> {
+        Self::with(Kind::Azure(Azurite::start()?)).await
     }
 
     /// The tests' own Google Cloud Storage.
@@ -64,6 +74,8 @@ impl Place {
     async fn store(&self) -> SharedStore {
         match &self.server {
             Kind::S3(server) => s3(server).await,
+            #[cfg(feature = "azure")]
+            Kind::Azure(server) => Arc::new(server.store(BUCKET, PREFIX)),
             #[cfg(feature = "gcp")]
             Kind::Gcs(server) => gcs(&server.url()),
             #[cfg(feature = "gcp")]
@@ -88,6 +100,14 @@ impl Place {
                     .env("AWS_DEFAULT_REGION", "us-east-1")
                     .env("AWS_EC2_METADATA_DISABLED", "true");
                 format!("s3://{BUCKET}/{PREFIX}")
+            }
+            #[cfg(feature = "azure")]
+            Kind::Azure(server) => {
+                let string = server.connection_string(&server.url());
+                command
+                    .args(["--cloud-provider", "azure-blob-storage"])
+                    .env("AZURE_STORAGE_CONNECTION_STRING", string);
+                format!("{}/{BUCKET}/{PREFIX}", account_url(&server.url()))
             }
             #[cfg(feature = "gcp")]
             Kind::Gcs(server) => at_google(&mut command, &server.url()),

@@ -58,6 +58,8 @@ over! {
     s3_v17: s3, 17;
     #[cfg(feature = "aws")]
     s3_v18: s3, 18;
+    #[cfg(feature = "azure")]
+    azure_v17: azure, 17;
     #[cfg(feature = "gcp")]
     gcs_v17: gcs, 17;
     #[cfg(feature = "gcp")]

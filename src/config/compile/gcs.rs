@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::Context;
+use super::{Context, destination::read_timeout};
 use crate::{
     config::{
         diagnostic::Diagnostic,
@@ -29,6 +29,7 @@ pub(super) fn options(table: &GcsTable, context: &mut Context<'_>) -> GcsOptions
             .map(|written| written.get().clone()),
         endpoint_url: text(&table.endpoint_url),
         project: text(&table.project),
+        read_timeout: read_timeout(table.read_timeout.as_ref(), context),
         kms_key: text(&table.kms_key),
         tags: table
             .tags

@@ -28,8 +28,8 @@ use crate::{failure::chain, model::time::Timestamp};
 
 /// Who does not answer a connection in this time is not there.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long an answer may take, or its next bytes.
-pub(super) const READ_TIMEOUT: Duration = Duration::from_mins(1);
+/// How long an answer may take, or its next bytes, unless the destination says otherwise.
+const READ_TIMEOUT: Duration = Duration::from_mins(1);
 const TRIES_MAX: u32 = 5;
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 /// A server that asks for more is not waited for.
@@ -42,6 +42,7 @@ pub(super) struct Client {
     pub(super) credentials: Credentials,
     pub(super) endpoint: Endpoint,
     pub(super) location: String,
+    pub(super) read_timeout: Duration,
 }
 
 /// One request, which can be sent any number of times.
@@ -53,8 +54,8 @@ pub(super) struct Request {
     pub(super) url: Url,
     pub(super) headers: HeaderMap,
     pub(super) content: Vec<Bytes>,
-    /// How long the answer may take once all is sent.
-    pub(super) patience: Duration,
+    /// How many times as long as usual the answer may take.
+    pub(super) patience: u32,
 }
 
 impl Request {
@@ -66,7 +67,7 @@ impl Request {
             url,
             headers: HeaderMap::new(),
             content: Vec::new(),
-            patience: READ_TIMEOUT,
+            patience: 1,
         }
     }
 
@@ -105,9 +106,9 @@ impl Request {
         self.content.iter().map(Bytes::len).sum()
     }
 
-    /// The slowest line that is still a line takes 64 KiB a second.
-    fn time(&self) -> Duration {
-        self.patience + Duration::from_secs((self.length() >> 16) as u64)
+    /// How long one try may take: the slowest line that is still a line takes 64 KiB a second.
+    fn time(&self, read_timeout: Duration) -> Duration {
+        read_timeout * self.patience + Duration::from_secs((self.length() >> 16) as u64)
     }
 }
 
@@ -142,6 +143,7 @@ impl Client {
         endpoint: Endpoint,
         credentials: Credentials,
         location: String,
+        read_timeout: Option<Duration>,
     ) -> Result<Self, String> {
         let mut builder = reqwest::Client::builder()
             .http1_only()
@@ -167,12 +169,13 @@ impl Client {
             credentials,
             endpoint,
             location,
+            read_timeout: read_timeout.unwrap_or(READ_TIMEOUT),
         })
     }
 
     /// Sends it and takes the whole answer, which must be a success.
     pub(super) async fn ask(&self, request: &Request) -> Result<Answer> {
-        let mut tries = Tries::new(request);
+        let mut tries = Tries::new(request.time(self.read_timeout));
         loop {
             let answer = async {
                 let response = self.once(request).await?;
@@ -181,7 +184,7 @@ impl Client {
                 let body = body.map_err(|error| self.unanswered(request, &chain(&error)))?;
                 Ok(Answer { headers, body })
             };
-            match tokio::time::timeout(request.time(), answer).await {
+            match tokio::time::timeout(request.time(self.read_timeout), answer).await {
                 Ok(Ok(answer)) => return Ok(answer),
                 Ok(Err(failed)) => tries.again(failed).await?,
                 Err(_) => tries.again(self.late(request)).await?,
@@ -191,9 +194,9 @@ impl Client {
 
     /// Sends it and takes the beginning of an answer, which must be a success.
     pub(super) async fn open(&self, request: &Request) -> Result<Response> {
-        let mut tries = Tries::new(request);
+        let mut tries = Tries::new(request.time(self.read_timeout));
         loop {
-            match tokio::time::timeout(request.time(), self.once(request)).await {
+            match tokio::time::timeout(request.time(self.read_timeout), self.once(request)).await {
                 Ok(Ok(response)) => return Ok(response),
                 Ok(Err(failed)) => tries.again(failed).await?,
                 Err(_) => tries.again(self.late(request)).await?,
@@ -263,7 +266,7 @@ impl Client {
     }
 
     fn late(&self, request: &Request) -> Failed {
-        let seconds = request.time().as_secs();
+        let seconds = request.time(self.read_timeout).as_secs();
         self.unanswered(request, &format!("no answer within {seconds} seconds"))
     }
 }
@@ -288,11 +291,12 @@ struct Tries {
 }
 
 impl Tries {
-    fn new(request: &Request) -> Self {
+    /// As many as fit into twice the time that one may take.
+    fn new(time: Duration) -> Self {
         Self {
             failed: 0,
             pause: FIRST_PAUSE,
-            until: Instant::now() + request.time() * 2,
+            until: Instant::now() + time * 2,
         }
     }
 

@@ -14,8 +14,8 @@ use serde_json::json;
 
 use super::{
     super::{
-        Key, ListRequest, Meaning, ObjectMeta, Operation, Part, PendingUpload, Result, Stored,
-        Upload, UploadId, UploadOptions,
+        Error, Head, Key, ListRequest, Meaning, ObjectMeta, Operation, Part, PendingUpload, Result,
+        Stored, Upload, UploadId, UploadOptions,
     },
     bucket::{self, Bucket, MEDIA_TYPE, unlikely},
     client::{Answer, Request},
@@ -91,6 +91,21 @@ impl Components {
         Ok((self.bucket.understood(operation, &answer)?, answer))
     }
 
+    /// A repeated composition is refused where an earlier try, whose answer was lost, has made the object; a moment ago there was none.
+    async fn composed_before(&self, parts: &[Part], mut error: Error) -> Result<Head> {
+        if error.meaning == Meaning::Precondition
+            && let Ok(head) = self.bucket.head(&self.key).await
+            && whole::is_made_of(&head.meta, parts)
+        {
+            return Ok(head);
+        }
+        // A part is missing, not the object.
+        if error.is_not_found() {
+            error.meaning = Meaning::Other;
+        }
+        Err(conditional(error, &self.options.mode))
+    }
+
     /// Composes until few enough are left for the last composition.
     async fn narrowed(&self, mut names: Vec<String>) -> Result<Vec<String>> {
         let mut round = 0;
@@ -148,14 +163,13 @@ impl Upload for Components {
         let names = self.narrowed(names).await?;
         let full = self.bucket.full(&self.key);
         let composed = self.compose(&names, &full, condition.as_deref()).await;
-        let (stored, answer) = composed.map_err(|mut error| {
-            // A part is missing, not the object.
-            if error.is_not_found() {
-                error.meaning = Meaning::Other;
-            }
-            conditional(error, mode)
-        })?;
-        let meta = stored.headed(&self.key);
+        let Head { meta, date } = match composed {
+            Ok((stored, answer)) => Head {
+                meta: stored.headed(&self.key),
+                date: answer.date(),
+            },
+            Err(error) => self.composed_before(&parts, error).await?,
+        };
         whole::check(&self.bucket, &meta, &parts)?;
         // The object is whole; parts that stay are found as an unfinished upload.
         if let Err(error) = self.abort().await {
@@ -164,7 +178,7 @@ impl Upload for Components {
         Ok(Stored {
             version: meta.version,
             checksum: meta.checksum,
-            date: answer.date(),
+            date,
         })
     }
 

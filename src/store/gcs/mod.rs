@@ -98,7 +98,9 @@ impl Gcs {
         let project = project.or_else(|| credentials.told("project_id").map(str::to_owned));
         // Google's own clients give emulators no project either.
         let unnamed = (endpoint.caller == Caller::Anonymous).then(|| "emulated".to_owned());
-        let client = Client::new(endpoint, credentials, location.clone()).map_err(failed)?;
+        let timeout = options.read_timeout;
+        let client = Client::new(endpoint, credentials, location.clone(), timeout);
+        let client = client.map_err(failed)?;
         let bucket = Bucket {
             client,
             name: bucket.to_owned(),

@@ -3,7 +3,7 @@
 //! Parts are no objects: they cost nothing once the upload has ended, are not kept by versioning, soft deletion or retention, and go at any
 //! speed at once. Only the XML interface has them. They cannot have a condition.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -23,8 +23,8 @@ use super::{
 };
 use crate::model::time::Timestamp;
 
-/// Joining many parts takes the service minutes.
-const JOIN_TIMEOUT: Duration = Duration::from_mins(10);
+/// Joining many parts takes the service minutes, where other answers take it seconds.
+const JOIN_PATIENCE: u32 = 10;
 
 /// One object in parts.
 #[derive(Debug)]
@@ -129,7 +129,7 @@ impl Upload for Multipart {
         let mut request = Request::new(operation, Method::POST, self.url())
             .about(&self.key)
             .with_content("application/xml", vec![list.into()]);
-        request.patience = JOIN_TIMEOUT;
+        request.patience = JOIN_PATIENCE;
         match self.bucket.client.ask(&request).await {
             Ok(_) => self.found(&parts).await,
             // An earlier try, whose answer was lost, may have completed it.

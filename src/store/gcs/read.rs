@@ -1,6 +1,6 @@
 //! Reading an object, and going on with it.
 
-use std::{ops::Range, sync::Arc};
+use std::{ops::Range, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use futures_util::{StreamExt, stream};
@@ -12,7 +12,6 @@ use super::{
         reading::{self, Chunks, Source},
     },
     bucket::Bucket,
-    client::READ_TIMEOUT,
 };
 use crate::failure::chain;
 
@@ -23,7 +22,8 @@ pub(super) fn body(
     range: Range<u64>,
     response: Response,
 ) -> Body {
-    reading::body(bucket, meta, range, chunks(response))
+    let chunks = chunks(response, bucket.client.read_timeout);
+    reading::body(bucket, meta, range, chunks)
 }
 
 #[async_trait]
@@ -34,13 +34,13 @@ impl Source for Arc<Bucket> {
 
     async fn reopen(&self, key: &Key, options: &GetOptions) -> Result<Chunks> {
         let (_, response) = self.get(key, options).await?;
-        Ok(chunks(response))
+        Ok(chunks(response, self.client.read_timeout))
     }
 }
 
-fn chunks(response: Response) -> Chunks {
-    stream::unfold(response, |mut response| async move {
-        let chunk = tokio::time::timeout(READ_TIMEOUT, response.chunk()).await;
+fn chunks(response: Response, timeout: Duration) -> Chunks {
+    stream::unfold(response, move |mut response| async move {
+        let chunk = tokio::time::timeout(timeout, response.chunk()).await;
         let chunk = match chunk {
             Ok(Ok(chunk)) => Ok(chunk?),
             Ok(Err(error)) => Err(chain(&error.without_url())),

@@ -20,7 +20,7 @@ use crate::{
     key,
     support::{
         bed::run,
-        gcs::{Fault, Gcs as Service, Rules},
+        gcs::{Gcs as Service, Rules},
         http::{Answer, Request, Standin},
     },
 };
@@ -248,7 +248,7 @@ async fn a_refusal_names_who_was_refused_what_and_what_is_missing() {
         ..Environment::default()
     };
     let store = guarded.store(&around);
-    guarded.service.strike(0, Fault::Status(403));
+    guarded.service.refuse(&[403]);
     let refused = store.put_text(&key("a"), "x", PutMode::Create).await;
     let refused = refused.expect_err("it is refused");
     assert_eq!(refused.meaning, Meaning::PermissionDenied);

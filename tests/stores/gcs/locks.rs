@@ -12,7 +12,7 @@ use serde_json::Value;
 use super::service;
 use crate::{
     key, meaning,
-    support::gcs::{Fault, Gcs as Service, Rules},
+    support::gcs::{Gcs as Service, Rules},
 };
 
 async fn written(store: &Gcs, name: &str) {
@@ -148,11 +148,11 @@ async fn what_is_softly_deleted_is_gone_to_us_and_can_be_had_back() {
 #[tokio::test]
 async fn what_may_not_be_seen_is_unknown() {
     let (service, store) = service(Rules::default());
-    service.strike(0, Fault::Status(403));
+    service.refuse(&[403]);
     let told = store.retention().await.expect("it is told");
     assert!(matches!(told.locking, Locking::Unknown(_)), "{told:?}");
     for keys in [vec![key("a")], vec![key("a"), key("b")]] {
-        service.strike(0, Fault::Status(403));
+        service.refuse(&[403]);
         let locks = store.locks(&keys).await;
         let is_unknown = |lock: &Lock| matches!(lock, Lock::Unknown(_));
         assert!(

@@ -4,10 +4,13 @@
 //! parts, batches, checksums. Google's own clients take it for the service through `STORAGE_EMULATOR_HOST`. It can be told to
 //! fail at any request, and remembers what it was asked.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
 use self::{asked::Asked, state::State};
-use super::http::{Answer, Reply, Request, Standin};
+use super::http::{Answer, Request, Standin};
 
 mod answer;
 mod asked;
@@ -18,19 +21,6 @@ mod state;
 mod xml;
 
 pub(crate) use state::Rules;
-
-/// What happens to one request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Fault {
-    /// The connection breaks before anything is done.
-    Reset,
-    /// It is refused with this status, and nothing is done.
-    Status(u16),
-    /// It is done, and the answer breaks off in the middle.
-    Truncated,
-    /// It is done, and the connection breaks before the answer.
-    Unanswered,
-}
 
 /// A running service.
 pub(crate) struct Gcs {
@@ -49,8 +39,8 @@ struct Shared {
 struct Talk {
     /// Method and path with parameters, of every request.
     asked: Vec<String>,
-    /// Which request from now on fails, and how; the first has number 0.
-    faults: Vec<(usize, Fault)>,
+    /// With what the next requests are refused.
+    refusals: VecDeque<u16>,
     /// The only token that is taken, if any is asked for.
     token: Option<String>,
     /// The tokens that came.
@@ -107,17 +97,9 @@ impl Gcs {
         object.is_damaged = true;
     }
 
-    /// Lets a coming request fail; 0 is the next one.
-    pub(crate) fn strike(&self, request: usize, fault: Fault) {
-        lock(&self.shared.talk).faults.push((request, fault));
-    }
-
-    /// Whether a fault has not struck yet; it never will.
-    pub(crate) fn is_struck(&self) -> bool {
-        let mut talk = lock(&self.shared.talk);
-        let was_struck = talk.faults.is_empty();
-        talk.faults.clear();
-        was_struck
+    /// Refuses the next requests, each with one of these.
+    pub(crate) fn refuse(&self, statuses: &[u16]) {
+        lock(&self.shared.talk).refusals.extend(statuses);
     }
 
     /// From now on, refuses every request without this token.
@@ -137,48 +119,26 @@ impl Gcs {
 }
 
 impl Shared {
-    fn reply(&self, request: &Request) -> Reply {
+    fn reply(&self, request: &Request) -> Answer {
         let asked = Asked::of(request);
-        let (fault, is_refused) = self.note(&asked);
-        let answer = || {
-            if is_refused {
-                return answer::refusal(401, "authError", "Invalid Credentials");
-            }
-            self.answer(&asked)
-        };
-        match fault {
-            None => Reply::Answer(answer()),
-            Some(Fault::Reset) => Reply::Reset,
-            Some(Fault::Status(status)) => {
-                Reply::Answer(answer::refusal(status, "backendError", "a fault"))
-            }
-            Some(Fault::Truncated) => Reply::Broken(answer()),
-            Some(Fault::Unanswered) => {
-                answer();
-                Reply::Reset
-            }
+        match self.note(&asked) {
+            None => self.answer(&asked),
+            Some(401) => answer::refusal(401, "authError", "Invalid Credentials"),
+            Some(status) => answer::refusal(status, "", "refused"),
         }
     }
 
-    /// Remembers it, and says whether it is to fail.
-    fn note(&self, asked: &Asked) -> (Option<Fault>, bool) {
+    /// Remembers it, and says whether it is to be refused.
+    fn note(&self, asked: &Asked) -> Option<u16> {
         let mut talk = lock(&self.talk);
-        talk.asked
-            .push(format!("{} {}", asked.method, asked.target));
+        let line = format!("{} {}", asked.method, asked.target);
+        talk.asked.push(line);
         let token = asked.header("authorization").unwrap_or_default();
         let token = token.strip_prefix("Bearer ").unwrap_or_default().to_owned();
-        let is_refused = talk.token.as_ref().is_some_and(|wanted| *wanted != token);
+        let is_strange = talk.token.as_ref().is_some_and(|wanted| *wanted != token);
         talk.tokens.push(token);
-        let mut struck = None;
-        talk.faults.retain_mut(|(request, fault)| {
-            if *request == 0 {
-                struck = Some(*fault);
-                return false;
-            }
-            *request -= 1;
-            true
-        });
-        (struck, is_refused)
+        let refusal = talk.refusals.pop_front();
+        refusal.or_else(|| is_strange.then_some(401))
     }
 
     fn answer(&self, asked: &Asked) -> Answer {
