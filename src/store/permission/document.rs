@@ -255,7 +255,7 @@ mod tests {
     use std::num::NonZeroUsize;
 
     use super::*;
-    use crate::model::names::DestinationName;
+    use crate::model::{desired::ObjectLock, names::DestinationName};
 
     fn written(role: Role, url: &str, options: S3Options) -> Document {
         let location: Location = url.parse().expect("a location");
@@ -265,6 +265,7 @@ mod tests {
             provider: ProviderOptions::S3(options),
             max_bandwidth: None,
             max_parallel: NonZeroUsize::MIN,
+            object_lock: ObjectLock::Respect,
         };
         document(role, &destination).expect("a document")
     }
