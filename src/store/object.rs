@@ -175,7 +175,7 @@ pub struct ObjectMeta {
     pub version: ObjectVersion,
     /// Its checksum, if the store keeps one; never in a listing.
     pub checksum: Option<Checksum>,
-    /// Whether it may be destroyed, where this very answer tells. `None` is "not told", which is not "free": ask
+    /// Whether it may be destroyed, where this very answer tells; a retention that has passed is told as free. `None` is "not told", which is not "free": ask
     /// [`locks`](super::Store::locks).
     pub lock: Option<Lock>,
 }

@@ -10,8 +10,10 @@ use crate::{
     },
     failure::{Failure, Kind},
     model::{
-        desired::Server,
-        observed::{ArchiveMode, Knowledge, Locality, Observed},
+        desired::{ObjectLock, Server},
+        lock::{BucketRetention, Locking, Remains},
+        observed::{ArchiveMode, Knowledge, Locality, Observed, Stored},
+        time::Span,
     },
     observe::Depth,
     reconcile::Ports,
@@ -96,6 +98,10 @@ async fn of_server(ports: &Ports, server: &Server) -> Vec<Check> {
         add(what.to_owned(), result);
     }
     for (destination, stored) in &observed.destinations {
+        let entry = server.entry(destination);
+        if entry.is_some_and(|entry| entry.object_lock == ObjectLock::Require) {
+            add(format!("object locks in {destination}"), of_locks(stored));
+        }
         let mend = match stored.catalog.unknown().map(|failure| failure.kind) {
             Some(Kind::NotFound) => "create the bucket or directory; barkeep never does",
             _ => "check the URL, the credentials and the network",
@@ -123,6 +129,51 @@ async fn of_server(ports: &Ports, server: &Server) -> Vec<Check> {
         }
     }
     checks
+}
+
+/// Whether a destination locks by itself, as it must.
+fn of_locks(stored: &Stored) -> Found {
+    let locks = match &stored.locks {
+        Knowledge::Known(locks) => locks,
+        Knowledge::Unknown(failure) => {
+            return bad(failure, "check the right to see the bucket's retention");
+        }
+        Knowledge::Absent => {
+            let detail = "not looked at".to_owned();
+            return Found::Good { detail };
+        }
+    };
+    let BucketRetention { locking, remains } = &locks.retention;
+    let lacking = |why: &str, mend: &str| Found::Bad {
+        why: why.to_owned(),
+        mend: mend.to_owned(),
+        kind: Kind::Failed,
+    };
+    match (locking, remains) {
+        (
+            Locking::On {
+                default: Some(lock),
+            },
+            _,
+        ) => {
+            let period = lock.period.map(|period| format!(", {}", Span(period)));
+            let detail = format!("{}{}", lock.mode, period.unwrap_or_default());
+            Found::Good { detail }
+        }
+        (Locking::On { default: None }, _) => lacking(
+            "new objects are not locked",
+            "give the bucket a default retention; barkeep never locks",
+        ),
+        (Locking::Off, Remains::Nothing) => lacking(
+            "no object locks, and no versions",
+            "enable versioning and object locks on the bucket, with a default retention",
+        ),
+        (Locking::Off, _) => lacking(
+            "no object locks",
+            "enable object locks on the bucket, with a default retention",
+        ),
+        (Locking::Unknown(why), _) => lacking(why, "grant the right to see the bucket's retention"),
+    }
 }
 
 fn of_postgres(observed: &Observed) -> Vec<(Found, &'static str)> {

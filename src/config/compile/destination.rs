@@ -67,6 +67,10 @@ fn one(name: &str, item: &Item, context: &mut Context<'_>) -> Option<Destination
             rate.map(|rate| rate.0)
         }),
         max_parallel: max_parallel.unwrap_or(const { NonZeroUsize::new(4).expect("not zero") }),
+        object_lock: table
+            .object_lock
+            .as_ref()
+            .map_or_else(Default::default, |lock| *lock.get()),
     })
 }
 

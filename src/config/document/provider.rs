@@ -101,15 +101,3 @@ pub struct GcsTable {
     /// Metadata on timeline history files instead of `tags`.
     pub history_tags: Option<Written<BTreeMap<String, String>>>,
 }
-
-/// What is done about object locks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum ObjectLock {
-    /// Looked at before every delete.
-    Respect,
-    /// The same, and a warning where nothing locks.
-    Require,
-    /// Not looked at.
-    Ignore,
-}
