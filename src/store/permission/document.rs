@@ -254,7 +254,7 @@ mod tests {
     use std::num::NonZeroUsize;
 
     use super::*;
-    use crate::model::names::DestinationName;
+    use crate::model::{desired::ObjectLock, names::DestinationName};
 
     fn written(role: Role, url: &str, options: S3Options) -> Document {
         let location: Location = url.parse().expect("a location");
@@ -264,6 +264,7 @@ mod tests {
             provider: ProviderOptions::S3(options),
             max_bandwidth: None,
             max_parallel: NonZeroUsize::MIN,
+            object_lock: ObjectLock::default(),
         };
         document(role, &destination).expect("a document")
     }
