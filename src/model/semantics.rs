@@ -15,6 +15,18 @@ pub struct Semantics {
     pub counts: Counts,
     /// When WAL goes.
     pub wal: WalRule,
+    /// Whether the catalog holds anything that Barman does not know.
+    pub records: Records,
+}
+
+/// Whether barkeep keeps records of its own in a catalog, below `<server>/barkeep/`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Records {
+    /// It does: identity, attempts, tombstones, evidence, what collided.
+    #[default]
+    Keep,
+    /// Nothing is read or written there.
+    None,
 }
 
 /// Which backups are compared, and which of two is the newer one.
@@ -53,6 +65,7 @@ pub const BARMAN: Semantics = Semantics {
     order: Order::ByText,
     counts: Counts::Done,
     wal: WalRule::WithBackups,
+    records: Records::None,
 };
 
 /// barkeep's judgement.
@@ -62,4 +75,5 @@ pub const SAFE: Semantics = Semantics {
     },
     counts: Counts::Good,
     wal: WalRule::Unneeded,
+    records: Records::Keep,
 };
