@@ -1,0 +1,126 @@
+//! From the options of a command line to a catalog.
+//!
+//! URLs follow Barman's grammar for each provider, which is never guessed from the URL. Opening contacts nobody; [`Connection::test`] does.
+
+use std::time::Duration;
+
+use super::{
+    arguments::{CloudProvider, Connection, Upload},
+    error::Error,
+};
+use crate::{
+    failure::chain,
+    model::{
+        desired::{Checksums, S3Encryption, S3Options},
+        location::Location,
+        names::ServerName,
+    },
+    store::{self, Archive, Meaning, SharedStore},
+};
+
+impl Connection {
+    /// Opens the catalog that the command line names; none if it was only asked whether the store answers.
+    pub(super) async fn reach(&self, upload: &Upload) -> Result<Option<Archive>, Error> {
+        let archive = self.open(upload).await?;
+        if !self.test {
+            return Ok(Some(archive));
+        }
+        test(archive.store(), self.bucket()?).await?;
+        Ok(None)
+    }
+
+    /// Opens the catalog that the command line names.
+    pub(super) async fn open(&self, upload: &Upload) -> Result<Archive, Error> {
+        let server = self.server_name()?;
+        let location = self.location()?;
+        let options = self.s3(upload)?;
+        let store = store::open_location(&location, &options).await?;
+        Ok(Archive::new(store, &server))
+    }
+
+    /// The server's name. It becomes the beginning of every key, so it must not mean another place.
+    pub(super) fn server_name(&self) -> Result<ServerName, Error> {
+        let name = ServerName::parse(&self.server);
+        name.map_err(|error| Error::general(&error))
+    }
+
+    /// The place that the URL names.
+    pub(super) fn location(&self) -> Result<Location, Error> {
+        let url = self.url.as_str();
+        let invalid = |what: &str| Error::General(format!("Invalid {what} URL address: {url}"));
+        let location = url.parse::<Location>();
+        match (self.provider, location) {
+            (CloudProvider::AwsS3, Ok(location @ Location::S3 { .. }))
+            | (CloudProvider::AzureBlobStorage, Ok(location @ Location::Azure { .. }))
+            | (CloudProvider::GoogleCloudStorage, Ok(location @ Location::Gcs { .. })) => {
+                Ok(location)
+            }
+            (CloudProvider::AwsS3, _) => Err(invalid("s3")),
+            (CloudProvider::AzureBlobStorage, _) => Err(invalid("azure")),
+            (CloudProvider::GoogleCloudStorage, _) => Err(invalid("google cloud storage")),
+        }
+    }
+
+    /// What the provider calls the place that holds the objects.
+    fn bucket(&self) -> Result<String, Error> {
+        Ok(match self.location()? {
+            Location::S3 { bucket, .. } | Location::Gcs { bucket, .. } => bucket,
+            Location::Azure { container, .. } => container,
+            Location::Directory { path } => path.display().to_string(),
+        })
+    }
+
+    fn s3(&self, upload: &Upload) -> Result<S3Options, Error> {
+        let read_timeout = match self.read_timeout {
+            None => None,
+            Some(seconds) => {
+                let seconds = u64::try_from(seconds).ok().filter(|seconds| *seconds > 0);
+                let why = "the read timeout must be a positive number of seconds";
+                let seconds = seconds.ok_or_else(|| Error::General(why.to_owned()))?;
+                Some(Duration::from_secs(seconds))
+            }
+        };
+        Ok(S3Options {
+            endpoint_url: self.endpoint_url.clone(),
+            region: None,
+            profile: self.profile.clone(),
+            addressing_style: self.addressing_style,
+            read_timeout,
+            checksums: Checksums::WhenSupported,
+            role: None,
+            encryption: upload.s3_encryption()?,
+            tags: upload.tags.iter().cloned().collect(),
+        })
+    }
+}
+
+impl Upload {
+    fn s3_encryption(&self) -> Result<Option<S3Encryption>, Error> {
+        let key = self.sse_kms_key_id.clone();
+        match self.encryption.as_deref() {
+            Some("aws:kms") => Ok(Some(S3Encryption::Kms { key })),
+            _ if key.is_some() => Err(Error::General(
+                "Encryption type must be 'aws:kms' if SSE KMS Key ID is specified".to_owned(),
+            )),
+            Some(_) => Ok(Some(S3Encryption::Aes256)),
+            None => Ok(None),
+        }
+    }
+}
+
+/// Whether the store answers, and the bucket is there.
+async fn test(store: &SharedStore, bucket: String) -> Result<(), Error> {
+    let Err(error) = store.check_reachable().await else {
+        return Ok(());
+    };
+    match error.meaning {
+        Meaning::BucketMissing => Err(Error::Operation(format!("Bucket {bucket} does not exist"))),
+        Meaning::Unreachable => Err(unreachable(&error)),
+        _ => Err(error.into()),
+    }
+}
+
+/// What is told of a store that does not answer.
+pub(super) fn unreachable(error: &store::Error) -> Error {
+    Error::Network(format!("Can't connect to cloud provider: {}", chain(error)))
+}
