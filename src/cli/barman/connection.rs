@@ -13,7 +13,7 @@ use crate::{
     model::{
         desired::{Checksums, S3Encryption, S3Options},
         location::Location,
-        names::ServerName,
+        names::{DestinationName, ServerName},
     },
     store::{self, Archive, Meaning, SharedStore},
 };
@@ -36,6 +36,16 @@ impl Connection {
         let options = self.s3(upload)?;
         let store = store::open_location(&location, &options).await?;
         Ok(Archive::new(store, &server))
+    }
+
+    /// What the place is called in messages: its provider.
+    pub(super) fn destination(&self) -> DestinationName {
+        let name = match self.provider {
+            CloudProvider::AwsS3 => "aws-s3",
+            CloudProvider::AzureBlobStorage => "azure-blob-storage",
+            CloudProvider::GoogleCloudStorage => "google-cloud-storage",
+        };
+        DestinationName::parse(name).expect("letters, digits and dashes are a name")
     }
 
     /// The server's name. It becomes the beginning of every key, so it must not mean another place.

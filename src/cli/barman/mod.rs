@@ -28,8 +28,10 @@ mod backup_list;
 mod backup_show;
 mod check_wal_archive;
 mod connection;
+mod dsn;
 mod error;
 mod help;
+mod hook;
 mod log;
 mod options;
 mod restore;
@@ -193,7 +195,7 @@ fn ended<C: Command>(result: Result<(), Error>) -> ExitCode {
         return ExitCode::SUCCESS;
     };
     match &error {
-        Error::General(message) => error!("{}: {message}", C::EXCEPTION),
+        Error::General(message) | Error::Hook(message) => error!("{}: {message}", C::EXCEPTION),
         _ => error!("{error}"),
     }
     error.code()
