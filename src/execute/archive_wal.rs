@@ -151,7 +151,7 @@ impl ArchiveOptions {
             tags: Tags::Configured,
             history_tags: Tags::Configured,
             conflict: WalConflict::Compare,
-            records: Records::Keep,
+            records: Records::Written,
             check: ContentCheck::On,
             backlog: Backlog::default(),
             spool: None,

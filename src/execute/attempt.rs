@@ -104,7 +104,7 @@ pub async fn run(step: &Step, bench: Bench<'_>) -> Ended {
         pgdata: bench.server.pgdata.clone(),
         pinned: identity.map(|identity| identity.system_id),
         wal: WalProof::Destination(WAL_PATIENCE),
-        records: Records::Keep,
+        records: Records::Written,
         restore_point: RestorePoint::Create,
         actor: actor::current(),
     };

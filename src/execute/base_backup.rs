@@ -457,7 +457,7 @@ impl Backup<'_> {
 
     fn permitting(&self, read_back: Result<(), Error>) -> Result<(), Error> {
         match self.request.records {
-            Records::Keep => read_back,
+            Records::Written => read_back,
             Records::None => leftover::where_permitted(read_back),
         }
     }

@@ -15,18 +15,8 @@ pub struct Semantics {
     pub counts: Counts,
     /// When WAL goes.
     pub wal: WalRule,
-    /// Whether the catalog holds anything that Barman does not know.
+    /// Whether what is done is written down beside the catalog.
     pub records: Records,
-}
-
-/// Whether barkeep keeps records of its own in a catalog, below `<server>/barkeep/`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Records {
-    /// It does: identity, attempts, tombstones, evidence, what collided.
-    #[default]
-    Keep,
-    /// Nothing is read or written there.
-    None,
 }
 
 /// Which backups are compared, and which of two is the newer one.
@@ -60,6 +50,16 @@ pub enum WalRule {
     Unneeded,
 }
 
+/// Whether what is done is written down beside the catalog.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Records {
+    /// Nothing but the catalog is read or written.
+    None,
+    /// Whose catalog it is, attempts, evidence, what collided; who set a keep and what was deleted, for the budget and for people.
+    #[default]
+    Written,
+}
+
 /// Barman 3.19's judgement, for its catalog and its command lines.
 pub const BARMAN: Semantics = Semantics {
     order: Order::ByText,
@@ -75,5 +75,5 @@ pub const SAFE: Semantics = Semantics {
     },
     counts: Counts::Good,
     wal: WalRule::Unneeded,
-    records: Records::Keep,
+    records: Records::Written,
 };

@@ -135,7 +135,7 @@ pub(crate) fn request(compression: Compression) -> BackupRequest {
         pgdata: None,
         pinned: None,
         wal: WalProof::Destination(Duration::from_secs(20)),
-        records: Records::Keep,
+        records: Records::Written,
         restore_point: RestorePoint::None,
         actor: actor::current(),
     }

@@ -356,7 +356,7 @@ async fn collision(
     options: &ArchiveOptions,
 ) -> Result<Delivery, Error> {
     let ours = match options.records {
-        Records::Keep => Some(put_aside(target, prepared, options).await?),
+        Records::Written => Some(put_aside(target, prepared, options).await?),
         Records::None => None,
     };
     if let WalFile::Partial(_) = prepared.file {

@@ -186,7 +186,7 @@ impl<'a> Running<'a> {
     pub(super) async fn rewrite(&mut self, info: BackupInfo) -> Result<(), Error> {
         let (_, version) = self.info.as_ref().expect("what was begun is rewritten");
         let version = match self.records {
-            Records::Keep => replace(self.catalog, self.id(), &info, version.clone()).await?,
+            Records::Written => replace(self.catalog, self.id(), &info, version.clone()).await?,
             Records::None => {
                 let written = self
                     .catalog

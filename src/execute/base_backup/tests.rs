@@ -183,7 +183,7 @@ fn request() -> BackupRequest {
         pgdata: None,
         pinned: None,
         wal: WalProof::Destination(Duration::from_secs(1)),
-        records: Records::Keep,
+        records: Records::Written,
         restore_point: RestorePoint::None,
         actor: crate::actor::current(),
     }
