@@ -198,8 +198,9 @@ fn known(rules: Vec<TablespaceRule>, backup: &Backup) -> Vec<TablespaceRule> {
     rules.into_iter().rev().filter(is_known).collect()
 }
 
-fn context() -> Context {
+fn context() -> Context<'static> {
     Context {
+        earlier: None,
         zone: zone(),
         clock: Clock::System,
         depth: Depth::Backups,

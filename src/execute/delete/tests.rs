@@ -1,10 +1,16 @@
 use super::*;
 use crate::{
     failure::Kind,
-    model::{backup::KeepTarget, catalog::Run, scene},
+    model::{
+        backup::KeepTarget,
+        catalog::Run,
+        lock::{Lock, LockMode},
+        scene,
+    },
     store::{
-        LockMode, ObjectLock, Operation,
+        Operation,
         fault::{Effect, Faults, Faulty, Rule},
+        meter::{Counts, Meter},
         scene::{Bed, paths, put, write_backup},
     },
 };
@@ -100,6 +106,26 @@ async fn what_was_kept_or_rewritten_since_stays() {
 }
 
 #[tokio::test]
+async fn one_listing_looks_at_all_that_is_to_go() {
+    let bed = Bed::new("done 1d | done 7d | done 8d | done 9d | done 10d").await;
+    let gone = doomed(&bed, &["9d", "7d"]).await;
+    let counts = Counts::default();
+    let store = Meter::new(Arc::new(bed.memory.clone()), counts.clone());
+    let archive = Archive::new(Arc::new(store), &"orders".parse().expect("a name"));
+    for outcome in backups(&archive, &gone, &occasion()).await {
+        outcome.expect("nothing has changed");
+    }
+    assert_eq!(counts.snapshot()[&Operation::List].requests, 1);
+    let left = base(&bed).await;
+    let left = left.iter().filter(|path| path.ends_with("backup.info"));
+    let left: Vec<_> = left.collect();
+    assert_eq!(
+        left,
+        ["10d/backup.info", "8d/backup.info", "1d/backup.info"]
+    );
+}
+
+#[tokio::test]
 async fn a_backup_that_lost_its_record_since_stays() {
     let bed = Bed::new("done 1d | done 9d").await;
     let gone = doomed(&bed, &["9d"]).await;
@@ -134,11 +160,8 @@ async fn the_record_of_a_backup_goes_only_after_all_of_its_data() {
     let gone = doomed(&bed, &["9d", "8d"]).await;
     let key = bed.archive.join(&format!("base/{}/data.tar", gone[0].id));
     let until = scene::now() + std::time::Duration::from_hours(1);
-    let lock = ObjectLock {
-        retained: Some((until, LockMode::Compliance)),
-        legal_hold: false,
-    };
-    bed.memory.set_lock(&key, Some(lock));
+    bed.memory
+        .set_lock(&key, Lock::until(until, LockMode::Compliance));
     let told = delete(&bed, &gone).await;
     assert_eq!(told[0], "cannot delete 20261111T110000");
     assert_eq!(told[1], "", "the other one goes all the same");
@@ -149,7 +172,7 @@ async fn the_record_of_a_backup_goes_only_after_all_of_its_data() {
         "1d/data.tar",
     ];
     assert_eq!(base(&bed).await, left);
-    bed.memory.set_lock(&key, None);
+    bed.memory.set_lock(&key, Lock::Free);
     assert_eq!(delete(&bed, &gone[..1]).await, [""]);
     assert_eq!(base(&bed).await, left[2..]);
 }
