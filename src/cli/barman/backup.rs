@@ -302,7 +302,11 @@ fn part_bytes(max_archive_bytes: u64, min_chunk_size: Option<u64>) -> u64 {
 
 fn tell(warnings: &[Warning]) {
     for warning in warnings {
-        tracing::warn!("{warning}");
+        match warning {
+            // With a limit so low somebody meant it.
+            Warning::LargeFile { .. } => tracing::info!("{warning}"),
+            _ => tracing::warn!("{warning}"),
+        }
     }
 }
 

@@ -38,6 +38,18 @@ impl Connection {
         Ok(Archive::new(store, &server))
     }
 
+    /// The path below the bucket with its trailing slash, or nothing.
+    pub(super) fn path(&self) -> String {
+        match self.location() {
+            Ok(
+                Location::S3 { prefix, .. }
+                | Location::Gcs { prefix, .. }
+                | Location::Azure { prefix, .. },
+            ) if !prefix.is_empty() => format!("{prefix}/"),
+            _ => String::new(),
+        }
+    }
+
     /// What the place is called in messages: its provider.
     pub(super) fn destination(&self) -> DestinationName {
         let name = match self.provider {

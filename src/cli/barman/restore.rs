@@ -15,7 +15,11 @@ use super::{
 use crate::{
     clock::Clock,
     failure::chain,
-    format::{backup_info, keys::WALS, python::Value},
+    format::{
+        backup_info,
+        keys::{WALS, backup_directory},
+        python::Value,
+    },
     model::{
         backup::{Backup, BackupId},
         progress::Unwatched,
@@ -105,7 +109,8 @@ impl Command for Restore {
             progress: Arc::new(Unwatched),
             cancel: session.cancel.clone(),
         };
-        let restored = base::restore(&request, &ports).await.map_err(told)?;
+        let restored = base::restore(&request, &ports).await;
+        let restored = restored.map_err(|error| self.told(error))?;
         for (link, target) in restored.links {
             let (link, target) = (link.display(), target.display());
             tracing::info!("{link} leads out of the restored directory, to {target}");
@@ -168,6 +173,27 @@ impl Restore {
         timeline.map(Some).ok_or_else(wrong)
     }
 
+    /// What Barman foresees ends with 1, anything else with 4.
+    fn told(&self, error: base::Error) -> Error {
+        match &error {
+            base::Error::NotEmpty(path) => Error::Operation(format!(
+                "Destination {} already exists and it is not empty",
+                path.display()
+            )),
+            base::Error::MissingArchive { backup, root } => {
+                let server = &self.connection.server;
+                let path = self.connection.path();
+                let path = format!("{path}{server}/{}{root}", backup_directory(backup));
+                Error::Operation(format!("Missing file {path}.* for server {server}"))
+            }
+            base::Error::MissingFile { .. }
+            | base::Error::Unfinished(_)
+            | base::Error::Overlap { .. }
+            | base::Error::Interrupted => Error::Operation(chain(&error)),
+            _ => Error::general(&error),
+        }
+    }
+
     fn tablespace_rules(&self) -> Result<Vec<TablespaceRule>, Error> {
         let rule = |text: &String| {
             let (name, location) = text.split_once(':')?;
@@ -218,20 +244,4 @@ async fn newest_timeline(archive: &Archive) -> Result<TimelineId, Error> {
     };
     let newest = names.filter_map(timeline).max();
     newest.ok_or_else(|| Error::General("there is no WAL in the archive".to_owned()))
-}
-
-/// What Barman foresees ends with 1, anything else with 4.
-fn told(error: base::Error) -> Error {
-    match &error {
-        base::Error::NotEmpty(path) => Error::Operation(format!(
-            "Destination {} already exists and it is not empty",
-            path.display()
-        )),
-        base::Error::MissingArchive { .. }
-        | base::Error::MissingFile { .. }
-        | base::Error::Unfinished(_)
-        | base::Error::Overlap { .. }
-        | base::Error::Interrupted => Error::Operation(chain(&error)),
-        _ => Error::general(&error),
-    }
 }
