@@ -156,7 +156,8 @@ impl Rules {
             (ArchiveRoot::Data, true) if self.backup.contains(&name) => Verdict::Include,
             (ArchiveRoot::Data, true) => judge_top(name, shape, self.is_elsewhere(relative)),
             (ArchiveRoot::Data, false) => {
-                let is_space_link = parent == b"pg_tblspc" && shape == Shape::DirectoryLink;
+                // Where its tablespace is not here, as in a backup on another host, the link leads nowhere.
+                let is_space_link = parent == b"pg_tblspc" && shape != Shape::Directory;
                 match path {
                     b"global/pg_control" => Verdict::Last,
                     _ if is_space_link || self.is_elsewhere(relative) => Verdict::Leave,
@@ -304,6 +305,7 @@ mod tests {
             data("pg_tblspc/16384", Shape::DirectoryLink),
             Verdict::Leave
         );
+        assert_eq!(data("pg_tblspc/16384", Shape::Other), Verdict::Leave);
         assert_eq!(data("pg_tblspc/16384", Shape::Directory), Verdict::Include);
         assert_eq!(data("tsin", Shape::Directory), Verdict::Leave);
         assert_eq!(data("a/deep", Shape::Directory), Verdict::Leave);
