@@ -142,6 +142,16 @@ impl Ports {
 
     /// Finds out how a server stands.
     pub async fn observe(&self, server: &Server, depth: Depth) -> Observed {
+        self.observe_again(server, depth, None).await
+    }
+
+    /// The same, without reading again what has not changed since.
+    async fn observe_again(
+        &self,
+        server: &Server,
+        depth: Depth,
+        earlier: Option<&Observed>,
+    ) -> Observed {
         let surroundings = Surroundings {
             server,
             postgres: match depth {
@@ -151,15 +161,20 @@ impl Ports {
             archives: self.archives(server),
             clock: self.clock,
             depth,
+            earlier,
         };
         observe(&surroundings).await
     }
 
     /// Observes and plans one server, without changing anything.
     pub async fn plan(&self, server: &Server) -> Activation {
+        self.plan_again(server, None).await
+    }
+
+    async fn plan_again(&self, server: &Server, earlier: Option<&Observed>) -> Activation {
         let span = info_span!("plan", server = %server.name);
         let observed = self
-            .observe(server, Depth::Everything)
+            .observe_again(server, Depth::Everything, earlier)
             .instrument(span)
             .await;
         let now = self.clock.now();
@@ -234,7 +249,7 @@ async fn converge(ports: &Ports, server: &Server) -> Report {
         let plan = report.last.plan.clone();
         let guarded = ports.guard(plan, server, &report.last.observed, Asked::ByPolicy);
         let progressed = round(ports, server, &guarded, &mut report).await;
-        report.last = ports.plan(server).await;
+        report.last = ports.plan_again(server, Some(&report.last.observed)).await;
         if !progressed {
             break;
         }

@@ -53,21 +53,15 @@ pub(super) async fn backups(
     doomed: &[Doomed],
     occasion: &Occasion,
 ) -> Vec<Result<(), Error>> {
-    let checks = stream::iter(doomed).map(|one| check(archive, one));
-    let checked: Vec<_> = checks.buffered(CHECKS_MAX).collect().await;
     let mut outcomes = Vec::new();
     let mut data = Vec::new();
-    for checked in checked {
-        match checked {
-            Ok(keys) => {
-                data.push(keys);
-                outcomes.push(Ok(()));
-            }
-            Err(error) => {
-                data.push(Vec::new());
-                outcomes.push(Err(error));
-            }
-        }
+    for checked in check(archive, doomed).await {
+        let (keys, outcome) = match checked {
+            Ok(keys) => (keys, Ok(())),
+            Err(error) => (Vec::new(), Err(error)),
+        };
+        data.push(keys);
+        outcomes.push(outcome);
     }
     announce(archive, doomed, occasion, &mut outcomes).await;
     first_wave(archive, doomed, &data, &mut outcomes).await;
@@ -75,18 +69,64 @@ pub(super) async fn backups(
     outcomes
 }
 
-/// Looks at a backup again. Returns the keys of its data.
-async fn check(archive: &Archive, doomed: &Doomed) -> Result<Vec<Key>, Error> {
+/// Looks at backups again. Returns the keys of the data of each.
+async fn check(archive: &Archive, doomed: &[Doomed]) -> Vec<Result<Vec<Key>, Error>> {
+    let listed = list(archive, doomed).await.map_err(Arc::new);
+    let checks = doomed.iter().map(|one| async {
+        match &listed {
+            Ok(listed) => unchanged(archive, one, listed.get(&one.id)).await,
+            Err(source) => Err(Error::Look {
+                what: one.id.to_string(),
+                source: source.clone(),
+            }),
+        }
+    });
+    stream::iter(checks).buffered(CHECKS_MAX).collect().await
+}
+
+/// The objects of backups, in one listing from the oldest to the newest: deletes begin at the oldest, so little lies between them.
+async fn list(
+    archive: &Archive,
+    doomed: &[Doomed],
+) -> Result<BTreeMap<BackupId, Vec<ObjectMeta>>, StoreError> {
+    let mut listed: BTreeMap<BackupId, Vec<ObjectMeta>> = doomed
+        .iter()
+        .map(|one| (one.id.clone(), Vec::new()))
+        .collect();
+    let (Some((first, _)), Some((last, _))) = (listed.first_key_value(), listed.last_key_value())
+    else {
+        return Ok(listed);
+    };
+    let directory = |id| archive.prefix(&keys::backup_directory(id));
+    let after = directory(first).trim_end_matches('/').to_owned();
+    // No key below a directory is greater than its name with the character that follows the slash.
+    let until = format!("{}0", directory(last).trim_end_matches('/'));
+    let base = archive.prefix(keys::BASE);
+    let mut objects = archive.store().list_range(&base, Some(after), Some(until));
+    while let Some(meta) = objects.try_next().await? {
+        if let Some(ObjectKey::Base(id, _)) = archive.parse(&meta.key)
+            && let Some(of_backup) = listed.get_mut(&id)
+        {
+            of_backup.push(meta);
+        }
+    }
+    Ok(listed)
+}
+
+/// The keys of a backup's data, if it is what was judged.
+async fn unchanged(
+    archive: &Archive,
+    doomed: &Doomed,
+    objects: Option<&Vec<ObjectMeta>>,
+) -> Result<Vec<Key>, Error> {
     let id = &doomed.id;
     let failed = |source| Error::Delete {
         what: id.to_string(),
         source,
     };
-    let directory = keys::backup_directory(id);
-    let objects = archive.objects(&directory).await.map_err(failed)?;
     let mut data = Vec::new();
     let mut version = None;
-    for meta in &objects {
+    for meta in objects.into_iter().flatten() {
         match archive.parse(&meta.key) {
             Some(ObjectKey::Base(_, BaseObject::Keep)) => return Err(Error::Kept(id.clone())),
             Some(ObjectKey::Base(_, BaseObject::Info)) => {
@@ -96,7 +136,8 @@ async fn check(archive: &Archive, doomed: &Doomed) -> Result<Vec<Key>, Error> {
         }
     }
     // Where all is gone, somebody else has done it.
-    if !objects.is_empty() && version.as_ref() != Some(&doomed.epitaph.version) {
+    let gone = data.is_empty() && version.is_none();
+    if !gone && version.as_ref() != Some(&doomed.epitaph.version) {
         return Err(Error::Changed(id.clone()));
     }
     Ok(data)

@@ -92,6 +92,14 @@ pub enum Error {
         /// Why.
         source: Arc<ArchiveError>,
     },
+    /// What was about to be deleted could not be looked at again.
+    #[error("cannot look at {what} again, so it stays")]
+    Look {
+        /// What.
+        what: String,
+        /// Why.
+        source: Arc<crate::store::Error>,
+    },
     /// Something could not be deleted.
     #[error("cannot delete {what}")]
     Delete {
@@ -132,6 +140,7 @@ impl Error {
             }
             Self::Keep { source, .. } => source.kind(),
             Self::Tombstone { source } => source.kind(),
+            Self::Look { source, .. } => source.kind(),
             Self::Delete { source, .. } => source.kind(),
             Self::NotOpen(_) => Kind::Unreachable,
             Self::Adopt { source, .. } => source.kind(),

@@ -34,6 +34,12 @@ pub struct Catalog {
 }
 
 impl Catalog {
+    /// The backup whose `backup.info` was this version of the object, which is never the empty text of a version that was not told.
+    pub fn at_version(&self, id: &BackupId, version: &str) -> Option<&Backup> {
+        let known = self.versions.get(id)?;
+        (known == version && !version.is_empty()).then(|| self.backup(id))?
+    }
+
     /// The backup with this id.
     pub fn backup(&self, id: &BackupId) -> Option<&Backup> {
         self.backups.iter().find(|backup| backup.id == *id)

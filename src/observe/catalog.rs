@@ -1,7 +1,7 @@
 //! A server's catalog in one destination, read.
 //!
 //! Requests: the pages of two listings (`base/` and `barkeep/`), one GET for each `backup.info`, keep and record, sixteen at a time, and
-//! the pages of the WAL archive. A `backup.info` that cannot be understood is kept apart, not skipped; one that cannot be read makes the
+//! the pages of the WAL archive. What was read before and is still the same version is not read again. A `backup.info` that cannot be understood is kept apart, not skipped; one that cannot be read makes the
 //! whole catalog Unknown, for nobody knows what it says.
 
 use std::{
@@ -40,7 +40,7 @@ const READS_MAX: usize = 16;
 const RECENT: Duration = Duration::from_hours(25);
 
 /// Reads a catalog.
-pub async fn observe(archive: &Archive, context: &Context) -> Stored {
+pub async fn observe(archive: &Archive, context: &Context<'_>) -> Stored {
     let read_at = context.clock.now();
     // The store's clock comes first: what it says must not lie after what is then listed.
     let store_time = match context.clock {
@@ -121,7 +121,7 @@ fn knowledge<T>(result: Result<T, ArchiveError>) -> Knowledge<T> {
 }
 
 /// Reads the backups and, if asked, the WAL archive.
-async fn backups(archive: &Archive, context: &Context) -> Knowledge<Catalog> {
+async fn backups(archive: &Archive, context: &Context<'_>) -> Knowledge<Catalog> {
     match read(archive, context).await {
         Ok(catalog) if catalog == Catalog::default() => Knowledge::Absent,
         Ok(catalog) => Knowledge::Known(catalog),
@@ -135,7 +135,7 @@ async fn backups(archive: &Archive, context: &Context) -> Knowledge<Catalog> {
     }
 }
 
-async fn read(archive: &Archive, context: &Context) -> Result<Catalog, ArchiveError> {
+async fn read(archive: &Archive, context: &Context<'_>) -> Result<Catalog, ArchiveError> {
     let directories = directories(archive, &archive.objects(keys::BASE).await?);
     let mut catalog = Catalog::default();
     let read = |(id, directory): (BackupId, Directory)| async move {
@@ -164,7 +164,8 @@ async fn read(archive: &Archive, context: &Context) -> Result<Catalog, ArchiveEr
 /// The objects of one directory below `base/`.
 #[derive(Default)]
 struct Directory {
-    has_info: bool,
+    /// The version of `backup.info`, as listed.
+    info: Option<ObjectVersion>,
     has_keep: bool,
     archives: Vec<StoredArchive>,
     objects: u64,
@@ -178,7 +179,7 @@ impl Directory {
         self.bytes += meta.size;
         self.newest = self.newest.max(Some(meta.last_modified));
         match object {
-            BaseObject::Info => self.has_info = true,
+            BaseObject::Info => self.info = Some(meta.version.clone()),
             BaseObject::Keep => self.has_keep = true,
             BaseObject::Archive(name) => self.archives.push(name.stored(meta.size)),
             BaseObject::Label | BaseObject::Other(_) => {}
@@ -219,7 +220,7 @@ enum Entry {
 
 async fn entry(
     archive: &Archive,
-    context: &Context,
+    context: &Context<'_>,
     id: &BackupId,
     directory: &Directory,
 ) -> Result<Entry, ArchiveError> {
@@ -228,8 +229,20 @@ async fn entry(
     } else {
         None
     };
-    if !directory.has_info {
+    let Some(listed) = &directory.info else {
         return Ok(Entry::Orphan(keep));
+    };
+    let archives = directory.archives.clone();
+    if let Some(known) = context
+        .earlier
+        .and_then(|earlier| earlier.at_version(id, &listed.0))
+    {
+        let backup = Backup {
+            keep,
+            archives,
+            ..known.clone()
+        };
+        return Ok(Entry::Backup(Box::new(backup), listed.clone()));
     }
     let StoredInfo { info, version } = match archive.read_info(id).await {
         Ok(Some(stored)) => stored,
@@ -240,7 +253,6 @@ async fn entry(
         }
         Err(error) => return Err(error),
     };
-    let archives = directory.archives.clone();
     Ok(
         match info.to_backup(id.clone(), archives, keep, &context.zone) {
             Ok(backup) => Entry::Backup(Box::new(backup), version),

@@ -11,6 +11,7 @@ use crate::{
     clock::Clock,
     failure::Failure,
     model::{
+        catalog::Catalog,
         desired::{Server, ServerState},
         names::DestinationName,
         observed::{Knowledge, Locality, Observed, Stored},
@@ -36,6 +37,8 @@ pub struct Surroundings<'a> {
     pub clock: Clock,
     /// How much to look at.
     pub depth: Depth,
+    /// What was seen before, if anything: what has not changed since is not read again.
+    pub earlier: Option<&'a Observed>,
 }
 
 /// How much to look at.
@@ -89,18 +92,24 @@ pub async fn observe(surroundings: &Surroundings<'_>) -> Observed {
 }
 
 /// What reading a catalog needs to know.
-pub struct Context {
+pub struct Context<'a> {
     /// The zone in which times without an offset are read.
     pub zone: Zone,
     /// The present.
     pub clock: Clock,
     /// How much to read.
     pub depth: Depth,
+    /// The catalog as it was read before: a `backup.info` that is still the same version is not read again.
+    pub earlier: Option<&'a Catalog>,
 }
 
-fn context(surroundings: &Surroundings<'_>, destination: &DestinationName) -> Context {
+fn context<'a>(surroundings: &Surroundings<'a>, destination: &DestinationName) -> Context<'a> {
     let entry = surroundings.server.entry(destination);
+    let earlier = surroundings
+        .earlier
+        .and_then(|earlier| earlier.destinations.get(destination));
     Context {
+        earlier: earlier.and_then(|stored| stored.catalog.known()),
         zone: entry.map_or_else(Zone::utc, |entry| entry.zone.clone()),
         clock: surroundings.clock,
         depth: surroundings.depth,

@@ -351,7 +351,16 @@ async fn expiring_a_hundred_backups_with_their_wal_takes_few_requests() {
     );
     // A record for each backup, the pages of the WAL cut into ranges, and a few for all else.
     assert!(reading <= 200 + 2 * 11 + 4, "{reading}");
-    // One look at each backup, the pages of the WAL that goes, keys by the thousand, one record of it all, one look at base/.
+    // One look at all backups, the pages of the WAL that goes, keys by the thousand, one record of it all, one look at base/.
     let keys = 100 * 6 + 5000;
-    assert!(deleting <= 100 + 6 + keys / 1000 * 2 + 2, "{deleting}");
+    assert!(deleting <= 1 + 6 + keys / 1000 * 2 + 2, "{deleting}");
+    // Looking again reads no record again: the pages, and the one record that the deletes have written.
+    let before = counts.requests();
+    let again = ports
+        .plan_again(bed.server(), Some(&seen.observed))
+        .await
+        .plan;
+    assert!(again.is_empty());
+    let looking = counts.requests() - before;
+    assert!(looking <= 2 * 11 + 4 + 1, "{looking}");
 }

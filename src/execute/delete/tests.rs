@@ -5,6 +5,7 @@ use crate::{
     store::{
         LockMode, ObjectLock, Operation,
         fault::{Effect, Faults, Faulty, Rule},
+        meter::{Counts, Meter},
         scene::{Bed, paths, put, write_backup},
     },
 };
@@ -97,6 +98,26 @@ async fn what_was_kept_or_rewritten_since_stays() {
     let left = base(&bed).await;
     assert_eq!(left.len(), 7);
     assert!(!left.iter().any(|path| path.starts_with("7d/")));
+}
+
+#[tokio::test]
+async fn one_listing_looks_at_all_that_is_to_go() {
+    let bed = Bed::new("done 1d | done 7d | done 8d | done 9d | done 10d").await;
+    let gone = doomed(&bed, &["9d", "7d"]).await;
+    let counts = Counts::default();
+    let store = Meter::new(Arc::new(bed.memory.clone()), counts.clone());
+    let archive = Archive::new(Arc::new(store), &"orders".parse().expect("a name"));
+    for outcome in backups(&archive, &gone, &occasion()).await {
+        outcome.expect("nothing has changed");
+    }
+    assert_eq!(counts.snapshot()[&Operation::List].requests, 1);
+    let left = base(&bed).await;
+    let left = left.iter().filter(|path| path.ends_with("backup.info"));
+    let left: Vec<_> = left.collect();
+    assert_eq!(
+        left,
+        ["10d/backup.info", "8d/backup.info", "1d/backup.info"]
+    );
 }
 
 #[tokio::test]

@@ -12,12 +12,13 @@ use crate::{
         fault::{Effect, Faults, Faulty, Rule},
         meter::{Counts, Meter},
         read_only::ReadOnly,
-        scene::{Bed, put},
+        scene::{Bed, put, write_backup},
     },
 };
 
-fn context() -> Context {
+fn context() -> Context<'static> {
     Context {
+        earlier: None,
         zone: Zone::utc(),
         clock: Clock::Fixed(now()),
         depth: Depth::Everything,
@@ -284,4 +285,34 @@ async fn looking_writes_nothing_and_asks_little() {
         (Operation::ListUploads, 1),
     ];
     assert_eq!(made, expected);
+}
+
+#[tokio::test]
+async fn what_was_read_before_is_read_again_only_when_it_is_another_version() {
+    let bed = Bed::new("done 1d | done 8d | done 9d keep:full | wal 1:900-1005").await;
+    let before = look(&bed.archive).await;
+    let rewritten = bed
+        .scene
+        .catalog
+        .backup(&bed.id("8d"))
+        .expect("it is there");
+    let rewritten = Backup {
+        name: Some("before-v17".to_owned()),
+        ..rewritten.clone()
+    };
+    write_backup(&bed.archive, &rewritten).await;
+    bed.archive
+        .write_keep(&bed.id("1d"), KeepTarget::Standalone)
+        .await
+        .expect("memory");
+    let counts = Counts::default();
+    let metered = over(Meter::new(Arc::new(bed.memory.clone()), counts.clone()));
+    let context = Context {
+        earlier: before.catalog.known(),
+        ..context()
+    };
+    let again = observe(&metered, &context).await;
+    assert_eq!(again, look(&bed.archive).await);
+    let reads = counts.snapshot()[&Operation::Get].requests;
+    assert_eq!(reads, 3, "one record and two keeps");
 }
