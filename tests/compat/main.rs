@@ -1,0 +1,10 @@
+//! The nine commands beside Barman's own: the same command line to both, the same end from both.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod arguments;
+mod typed;
+
+/// The script with Barman's programs in it.
+const PEER: &str = "compat/peer.py";
