@@ -4,6 +4,11 @@
 mod support;
 
 mod arguments;
+mod case;
+#[cfg(feature = "aws")]
+mod differential;
+#[cfg(feature = "aws")]
+mod state;
 mod typed;
 
 /// The script with Barman's programs in it.

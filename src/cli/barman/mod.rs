@@ -26,13 +26,17 @@ mod backup_delete;
 mod backup_keep;
 mod backup_list;
 mod backup_show;
+mod catalog;
 mod check_wal_archive;
 mod connection;
 mod error;
 mod help;
+mod json;
 mod log;
 mod options;
+mod record;
 mod restore;
+mod show;
 mod wal_archive;
 mod wal_restore;
 
