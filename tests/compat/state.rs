@@ -3,7 +3,8 @@
 //! `state NAME [prefix=PATH]` begins one; then, one a line:
 //! `backup LABEL AGE [field=value]...`, where `id`, `keep`, `keep-slashed` (the same below an
 //! empty component), `data` (names, `-` for none) and `first` (the number of the first
-//! segment, hexadecimal) are ours and all others fields of `backup.info`; `wal TIMELINE:FIRST-LAST[EXTENSION]`; `object KEY [TEXT]`.
+//! segment, hexadecimal) are ours and all others fields of `backup.info`, `@LABEL` being a backup's
+//! id; `wal TIMELINE:FIRST-LAST[EXTENSION]`; `object KEY [TEXT]`.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -58,7 +59,8 @@ pub(crate) fn states(text: &str, now: Timestamp) -> BTreeMap<String, State> {
             "wal" => state.wal(rest),
             "object" => {
                 let (key, text) = rest.split_once(' ').unwrap_or((rest, "x"));
-                state.put(key, &text.replace("\\t", "\t"));
+                let text = text.replace("\\t", "\t").replace("\\n", "\n");
+                state.put(&key.replace("%20", " "), &text);
             }
             _ => panic!("`{line}` means nothing"),
         }
@@ -82,9 +84,12 @@ impl State {
         let label = words.next().expect("a label");
         let begin = now - age(words.next().expect("an age"));
         let given = words.map(|word| word.split_once('=').expect("field=value"));
-        let given: BTreeMap<&str, String> = given
-            .map(|(field, value)| (field, value.replace("%20", " ").replace("%0A", "\n")))
-            .collect();
+        let plain = |value: &str| match value.strip_prefix('@') {
+            Some(label) => self.ids[label].clone(),
+            None => value.replace("%20", " ").replace("%0A", "\n"),
+        };
+        let given: BTreeMap<&str, String> =
+            given.map(|(field, value)| (field, plain(value))).collect();
         let of = |field: &str| given.get(field).cloned();
         let zone = Zone::new(ZONE, jiff::tz::TimeZone::get(ZONE).expect("a zone"));
         let id = of("id").unwrap_or_else(|| BackupId::at(zone.local(begin)).to_string());
