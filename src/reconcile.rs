@@ -21,6 +21,7 @@ use crate::{
         observed::{Knowledge, Observed},
         progress::{Progress, Unwatched},
         record::Identity,
+        semantics::SAFE,
         time::Timestamp,
     },
     observe::{Depth, Surroundings, observe},
@@ -291,6 +292,7 @@ pub async fn apply(
         server,
         archives: &archives,
         observed,
+        semantics: SAFE,
         clock: ports.clock,
         cancel: &ports.cancel,
     };

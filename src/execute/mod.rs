@@ -16,13 +16,14 @@ use crate::{
     failure::Kind,
     model::{
         action::{Action, Effect},
-        backup::BackupId,
+        backup::{ArchiveRoot, BackupId},
         catalog::Catalog,
         desired::Server,
         names::DestinationName,
         observed::Observed,
         reason::Reason,
         record::{Epitaph, KeepRecord},
+        semantics::{Goes, Records, Semantics},
         time::Timestamp,
         wal::SegmentName,
     },
@@ -45,6 +46,8 @@ pub struct Workshop<'a> {
     pub archives: &'a BTreeMap<DestinationName, Archive>,
     /// What the plan was made from.
     pub observed: &'a Observed,
+    /// What carrying out a step comes to.
+    pub semantics: Semantics,
     /// The present.
     pub clock: Clock,
     /// Stops at the next step.
@@ -226,13 +229,14 @@ async fn carry_out(
         let occasion = delete::Occasion {
             at: store_time(workshop, &step.destination),
             plan: digest.to_owned(),
+            records: workshop.semantics.records,
         };
-        return delete::backups(archive, &doomed(group), &occasion).await;
+        return delete::backups(archive, &doomed(group, workshop), &occasion).await;
     }
     vec![one(step, archive, workshop).await]
 }
 
-fn doomed(group: &[&Step]) -> Vec<delete::Doomed> {
+fn doomed(group: &[&Step], workshop: &Workshop<'_>) -> Vec<delete::Doomed> {
     let each = group.iter().filter_map(|step| match &step.action {
         Action::DeleteBackup { backup, version } => Some(delete::Doomed {
             id: backup.clone(),
@@ -240,10 +244,24 @@ fn doomed(group: &[&Step]) -> Vec<delete::Doomed> {
                 version: version.clone(),
                 reason: first_reason(step),
             },
+            scope: scope(backup, &step.destination, workshop),
         }),
         _ => None,
     });
     each.collect()
+}
+
+/// What goes of a backup's directory.
+fn scope(id: &BackupId, destination: &DestinationName, workshop: &Workshop<'_>) -> delete::Scope {
+    if workshop.semantics.goes == Goes::Directory {
+        return delete::Scope::Directory;
+    }
+    let stored = workshop.observed.destinations.get(destination);
+    let catalog = stored.and_then(|stored| stored.catalog.known());
+    let backup = catalog.and_then(|catalog| catalog.backup(id));
+    let spaces = backup.into_iter().flat_map(|backup| &backup.tablespaces);
+    let roots = spaces.map(|space| ArchiveRoot::Tablespace(space.oid));
+    delete::Scope::Archives(roots.chain([ArchiveRoot::Data]).collect())
 }
 
 fn first_reason(step: &Step) -> String {
@@ -265,9 +283,11 @@ async fn one(step: &Step, archive: &Archive, workshop: &Workshop<'_>) -> Result<
                 until: *until,
                 set_at: workshop.clock.now(),
             };
-            keep::set(archive, &record).await
+            keep::set(archive, &record, workshop.semantics.records).await
         }
-        Action::ReleaseKeep { backup } => keep::release(archive, backup).await,
+        Action::ReleaseKeep { backup } => {
+            keep::release(archive, backup, workshop.semantics.records).await
+        }
         Action::DeleteOrphan { backup, newest } => delete::orphan(archive, backup, *newest).await,
         Action::DeleteWal { spans } => {
             let empty = Catalog::default();
@@ -309,13 +329,21 @@ async fn finish(archive: &Archive, backup: &BackupId) -> Result<(), Error> {
 }
 
 /// Releases the keep of a backup, whoever set it.
-pub async fn release_keep(archive: &Archive, backup: &BackupId) -> Result<(), Error> {
-    keep::release(archive, backup).await
+pub async fn release_keep(
+    archive: &Archive,
+    backup: &BackupId,
+    records: Records,
+) -> Result<(), Error> {
+    keep::release(archive, backup, records).await
 }
 
 /// Sets a keep that somebody asked for by name.
-pub async fn set_keep(archive: &Archive, record: &KeepRecord) -> Result<(), Error> {
-    keep::set(archive, record).await
+pub async fn set_keep(
+    archive: &Archive,
+    record: &KeepRecord,
+    records: Records,
+) -> Result<(), Error> {
+    keep::set(archive, record, records).await
 }
 
 /// The store's clock as it was observed; ours where it was not.

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-/// How backups and WAL are judged.
+/// How backups and WAL are judged, and what carrying it out comes to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Semantics {
     /// Which backups are compared, and which of two is the newer one.
@@ -15,6 +15,8 @@ pub struct Semantics {
     pub counts: Counts,
     /// When WAL goes.
     pub wal: WalRule,
+    /// What goes with a backup.
+    pub goes: Goes,
     /// Whether what is done is written down beside the catalog.
     pub records: Records,
 }
@@ -50,6 +52,15 @@ pub enum WalRule {
     Unneeded,
 }
 
+/// What goes with a backup.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Goes {
+    /// Its archives, its label and its `backup.info`; what else lies in its directory stays.
+    Archives,
+    /// All of its directory, and what barkeep noted about it.
+    Directory,
+}
+
 /// Whether what is done is written down beside the catalog.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Records {
@@ -65,6 +76,7 @@ pub const BARMAN: Semantics = Semantics {
     order: Order::ByText,
     counts: Counts::Done,
     wal: WalRule::WithBackups,
+    goes: Goes::Archives,
     records: Records::None,
 };
 
@@ -75,5 +87,6 @@ pub const SAFE: Semantics = Semantics {
     },
     counts: Counts::Good,
     wal: WalRule::Unneeded,
+    goes: Goes::Directory,
     records: Records::Written,
 };

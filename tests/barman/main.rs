@@ -4,7 +4,6 @@
 mod support;
 
 mod codec;
-mod peer;
 #[cfg(feature = "aws")]
 mod restore;
 mod verdicts;

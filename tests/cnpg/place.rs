@@ -52,6 +52,7 @@ pub(crate) struct Place {
 pub(crate) struct Ran {
     pub(crate) code: i32,
     pub(crate) stdout: String,
+    #[expect(dead_code, reason = "a failed assertion prints it")]
     pub(crate) stderr: String,
 }
 

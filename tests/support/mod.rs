@@ -9,6 +9,8 @@ pub(crate) mod backup;
 pub(crate) mod bed;
 pub(crate) mod certificates;
 pub(crate) mod cluster;
+pub(crate) mod dice;
 pub(crate) mod http;
+pub(crate) mod peer;
 pub(crate) mod s3;
 pub(crate) mod wait;

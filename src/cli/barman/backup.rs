@@ -229,7 +229,8 @@ impl Backup {
             clock: Clock::System,
             cancel: session.cancel.clone(),
         };
-        let taken = take_backup(&request, &mut ports).await.map_err(untaken)?;
+        let taken = take_backup(&request, &mut ports).await;
+        let taken = taken.map_err(|error| untaken(&error))?;
         tell(&taken.warnings);
         for damaged in &taken.damaged {
             let (path, pages) = (damaged.path.display(), damaged.pages);
@@ -311,11 +312,11 @@ fn tell(warnings: &[Warning]) {
 }
 
 /// Barman connects before anything else, and gives what goes wrong there another text; a server that is too old is an exception.
-fn untaken(error: base_backup::Error) -> Error {
+fn untaken(error: &base_backup::Error) -> Error {
     use postgres::Error as Server;
-    match &error {
-        base_backup::Error::Server { source, .. } => match source {
-            Server::Version(_) => return Error::general(&error),
+    if let base_backup::Error::Server { source, .. } = error {
+        match source {
+            Server::Version(_) => return Error::general(error),
             Server::Tls(_)
             | Server::LookUp { .. }
             | Server::Connect { .. }
@@ -325,10 +326,9 @@ fn untaken(error: base_backup::Error) -> Error {
                 return Error::Operation(format!("Cannot connect to postgres: {source}"));
             }
             _ => {}
-        },
-        _ => {}
+        }
     }
-    Error::Operation(format!("Backup failed uploading data ({})", chain(&error)))
+    Error::Operation(format!("Backup failed uploading data ({})", chain(error)))
 }
 
 #[cfg(test)]

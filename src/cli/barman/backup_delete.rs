@@ -1,10 +1,24 @@
 //! `barman-cloud-backup-delete`: deletes one backup, or what a policy no longer wants.
+//!
+//! What goes is what Barman's judgement of the catalog lets go, less what the guard refuses and what is no longer as it was judged. All of
+//! it goes in one plan, archives before `backup.info`, backups before their WAL.
+
+mod desk;
+mod dry_run;
+mod locks;
+
+use tracing::warn;
 
 use super::{
     Command, Session,
-    arguments::{Connection, Taken, Upload},
+    arguments::{CloudProvider, Connection, Taken, Upload},
     error::Error,
 };
+use crate::model::{
+    judge::Verdicts,
+    wal_expiry::{Going, WantedBy},
+};
+use desk::Desk;
 
 /// `barman-cloud-backup-delete`
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,8 +27,6 @@ pub(super) struct BackupDelete {
     pub(super) doomed: Doomed,
     pub(super) minimum_redundancy: u32,
     pub(super) dry_run: bool,
-    /// How many objects one request deletes.
-    pub(super) batch_size: Option<i128>,
     pub(super) check_object_lock: bool,
 }
 
@@ -25,21 +37,21 @@ pub(super) enum Doomed {
     Backup(String),
     /// What this policy no longer wants.
     Policy(String),
+    /// Nothing: what was given is empty.
+    Nothing,
 }
 
 impl From<Taken> for BackupDelete {
     fn from(mut taken: Taken) -> Self {
-        let policy = taken.text("retention_policy");
+        let given = |text: Option<String>| text.filter(|text| !text.is_empty());
+        let backup = given(taken.text("backup_id")).map(Doomed::Backup);
+        let policy = given(taken.text("retention_policy")).map(Doomed::Policy);
         let minimum = taken.counted("minimum_redundancy");
         Self {
             connection: taken.source(),
-            doomed: match taken.text("backup_id") {
-                Some(backup) => Doomed::Backup(backup),
-                None => Doomed::Policy(policy.unwrap_or_default()),
-            },
+            doomed: backup.or(policy).unwrap_or(Doomed::Nothing),
             minimum_redundancy: u32::try_from(minimum).unwrap_or(u32::MAX),
             dry_run: taken.flag("dry_run"),
-            batch_size: taken.number("delete_batch_size"),
             check_object_lock: taken.flag("check_object_lock"),
         }
     }
@@ -52,10 +64,37 @@ impl Command for BackupDelete {
         &self.connection
     }
 
-    async fn run(self, _session: &Session) -> Result<(), Error> {
-        let Some(_archive) = self.connection.reach(&Upload::default()).await? else {
+    async fn run(self, session: &Session) -> Result<(), Error> {
+        let is_s3 = self.connection.provider == CloudProvider::AwsS3;
+        if self.check_object_lock && !is_s3 {
+            warn!("--check-object-lock is for aws-s3 only: locks are not looked at");
+        }
+        let Some(archive) = self.connection.reach(&Upload::default()).await? else {
             return Ok(());
         };
-        Err(Error::General("this command is not there yet".to_owned()))
+        let desk = Desk::open(&self.connection, archive).await?;
+        let (verdicts, going) = match &self.doomed {
+            Doomed::Backup(text) => {
+                let Some(id) = desk.named(text, self.minimum_redundancy)? else {
+                    return Ok(());
+                };
+                let going = Going {
+                    backups: [id].into(),
+                    wanted_by: WantedBy::Person,
+                };
+                (Verdicts::default(), going)
+            }
+            Doomed::Policy(text) => desk.obsolete(text, self.minimum_redundancy)?,
+            Doomed::Nothing => return Ok(()),
+        };
+        if self.dry_run {
+            return dry_run::tell(&desk, &self.connection, &going).await;
+        }
+        if !self.check_object_lock || !is_s3 {
+            return desk.delete(&verdicts, &going, &session.cancel).await;
+        }
+        let (free, locked) = locks::split(&desk, going).await?;
+        desk.delete(&verdicts, &free, &session.cancel).await?;
+        locked.map_or(Ok(()), Err)
     }
 }

@@ -3,8 +3,12 @@
 use super::{
     Command, Session,
     arguments::{Connection, Form, Taken, Upload},
+    catalog,
     error::Error,
+    json::Json,
+    show::Show,
 };
+use crate::{cli::output, format::python::Value};
 
 /// `barman-cloud-backup-show`
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,9 +36,23 @@ impl Command for BackupShow {
     }
 
     async fn run(self, _session: &Session) -> Result<(), Error> {
-        let Some(_archive) = self.connection.reach(&Upload::default()).await? else {
+        let Some(archive) = self.connection.reach(&Upload::default()).await? else {
             return Ok(());
         };
-        Err(Error::General("this command is not there yet".to_owned()))
+        let id = catalog::resolve(&archive, &self.backup).await?;
+        let Some(record) = catalog::record(&archive, &id).await? else {
+            let server = archive.server();
+            return Err(Error::Operation(format!(
+                "Backup {id} for server {server} does not exist"
+            )));
+        };
+        let text = match self.form {
+            Form::Console => Show(&record).to_string(),
+            Form::Json => {
+                let entry = (record.value("server_name").clone(), record.to_dict());
+                format!("{}\n", Json(&Value::Dict(vec![entry])))
+            }
+        };
+        Ok(output::data(&text)?)
     }
 }

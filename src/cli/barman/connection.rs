@@ -29,6 +29,13 @@ impl Connection {
         Ok(None)
     }
 
+    /// The catalog where Barman looks for keeps if the URL ends with a slash: below a component that is empty.
+    pub(super) fn other_spelling(&self, archive: &Archive) -> Option<Archive> {
+        let (_, path) = self.url.split_once("://")?.1.split_once('/')?;
+        let odd = path.len() > 1 && path.ends_with('/');
+        odd.then(|| archive.spelled(&format!("/{}", archive.server())))
+    }
+
     /// Opens the catalog that the command line names.
     pub(super) async fn open(&self, upload: &Upload) -> Result<Archive, Error> {
         let server = self.server_name()?;
@@ -60,14 +67,31 @@ impl Connection {
         DestinationName::parse(name).expect("letters, digits and dashes are a name")
     }
 
-    /// The server's name. It becomes the beginning of every key, so it must not mean another place.
+    /// The server's name: its last component, where it is a path.
     pub(super) fn server_name(&self) -> Result<ServerName, Error> {
-        let name = ServerName::parse(&self.server);
+        let (_, name) = self.server.rsplit_once('/').unwrap_or(("", &self.server));
+        let name = ServerName::verbatim(name);
         name.map_err(|error| Error::general(&error))
     }
 
-    /// The place that the URL names.
+    /// The place that the URL names, and what of the server's name is a path.
     pub(super) fn location(&self) -> Result<Location, Error> {
+        let location = self.named()?;
+        let Some((path, _)) = self.server.rsplit_once('/') else {
+            return Ok(location);
+        };
+        let clear = |component: &str| !matches!(component, "" | "." | "..");
+        if path.split('/').all(clear) {
+            return Ok(location.below(path));
+        }
+        let name = &self.server;
+        Err(Error::General(format!(
+            "`{name}` cannot be the name of a server"
+        )))
+    }
+
+    /// The place that the URL names.
+    fn named(&self) -> Result<Location, Error> {
         let url = self.url.as_str();
         let invalid = |what: &str| Error::General(format!("Invalid {what} URL address: {url}"));
         let location = url.parse::<Location>();

@@ -9,6 +9,7 @@ use std::{path::PathBuf, sync::Arc};
 use super::{
     Command, Session,
     arguments::{Connection, Taken, Upload},
+    catalog,
     error::Error,
     zone,
 };
@@ -23,10 +24,10 @@ use crate::{
     model::{
         backup::{Backup, BackupId},
         progress::Unwatched,
-        recovery::{self, RecoveryTarget, ResolveError},
+        recovery::{self, RecoveryTarget},
         timeline::TimelineId,
     },
-    observe::{Context, Depth, catalog},
+    observe::{Context, Depth, catalog as observed},
     pipeline::untar::Durability,
     recover::base::{self, RestorePorts, RestoreRequest, TablespaceRule},
     store::{Archive, StoreExt as _},
@@ -86,7 +87,7 @@ impl Command for Restore {
         };
         let id = self.resolve(&archive).await?;
         let rules = self.tablespace_rules()?;
-        let backup = catalog::backup(&archive, &context(), &id).await?;
+        let backup = observed::backup(&archive, &context(), &id).await?;
         let backup = backup.ok_or_else(|| {
             let server = &self.connection.server;
             Error::Operation(format!("Backup {id} for server {server} does not exists"))
@@ -110,7 +111,7 @@ impl Command for Restore {
             cancel: session.cancel.clone(),
         };
         let restored = base::restore(&request, &ports).await;
-        let restored = restored.map_err(|error| self.told(error))?;
+        let restored = restored.map_err(|error| self.told(&error))?;
         for (link, target) in restored.links {
             let (link, target) = (link.display(), target.display());
             tracing::info!("{link} leads out of the restored directory, to {target}");
@@ -126,23 +127,13 @@ impl Restore {
         if text == "auto" {
             return self.choose(archive).await;
         }
-        if recovery::is_id(text) {
-            return Ok(BackupId::new(text));
-        }
-        let catalog = catalog::read(archive, &context()).await?;
-        recovery::resolve(&catalog, text).map_err(|error| match error {
-            ResolveError::Unknown(text) => {
-                let server = &self.connection.server;
-                Error::General(format!("Unknown backup '{text}' for server '{server}'"))
-            }
-            ambiguous @ ResolveError::Ambiguous { .. } => Error::general(&ambiguous),
-        })
+        catalog::resolve(archive, text).await
     }
 
     async fn choose(&self, archive: &Archive) -> Result<BackupId, Error> {
         let target = self.target()?;
         let timeline = self.timeline(archive).await?;
-        let catalog = catalog::read(archive, &context()).await?;
+        let catalog = observed::read(archive, &context()).await?;
         let chosen = recovery::last_before(&catalog, &target, timeline);
         let none = || Error::Operation("Cannot find any candidate backup for recovery.".to_owned());
         chosen.map(|backup| backup.id.clone()).ok_or_else(none)
@@ -174,8 +165,8 @@ impl Restore {
     }
 
     /// What Barman foresees ends with 1, anything else with 4.
-    fn told(&self, error: base::Error) -> Error {
-        match &error {
+    fn told(&self, error: &base::Error) -> Error {
+        match error {
             base::Error::NotEmpty(path) => Error::Operation(format!(
                 "Destination {} already exists and it is not empty",
                 path.display()
@@ -189,8 +180,8 @@ impl Restore {
             base::Error::MissingFile { .. }
             | base::Error::Unfinished(_)
             | base::Error::Overlap { .. }
-            | base::Error::Interrupted => Error::Operation(chain(&error)),
-            _ => Error::general(&error),
+            | base::Error::Interrupted => Error::Operation(chain(error)),
+            _ => Error::general(error),
         }
     }
 
