@@ -237,5 +237,8 @@ async fn a_backup_that_is_told_to_stop_is_declared_failed_and_leaves_nothing() {
     assert!(!uploads.contains("<UploadId>"), "{uploads}");
     let sessions = "SELECT count(*) FROM pg_stat_activity \
         WHERE application_name = 'barman_cloud_backup'";
-    assert_eq!(place.cluster.sql(sessions), "0");
+    until("the session to end", async || {
+        (place.cluster.sql(sessions) == "0").then_some(())
+    })
+    .await;
 }

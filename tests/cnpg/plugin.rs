@@ -106,7 +106,7 @@ impl<'a> Plugin<'a> {
         words(&["--cloud-provider", "aws-s3", &url, SERVER])
     }
 
-    fn run(&self, program: &str, arguments: Vec<Vec<String>>) -> Ran {
+    fn run(&self, program: &str, arguments: &[Vec<String>]) -> Ran {
         let arguments = arguments.concat();
         let mut command = self.place.command(program, &arguments, &self.environment());
         Ran::from(command.output().expect("the command can be started"))
@@ -181,7 +181,7 @@ impl<'a> Plugin<'a> {
     /// The archive of a new server must be empty.
     pub(crate) fn check_wal_archive(&self) -> Result<(), String> {
         let arguments = vec![self.endpoint_words(), self.place_words()];
-        let ran = self.run("barman-cloud-check-wal-archive", arguments);
+        let ran = self.run("barman-cloud-check-wal-archive", &arguments);
         match ran.code {
             0 => Ok(()),
             _ => Err(format!("{ran:?}")),
@@ -262,7 +262,7 @@ impl<'a> Plugin<'a> {
             self.place_words(),
             words(&[name]),
         ];
-        let shown = self.run("barman-cloud-backup-show", arguments);
+        let shown = self.run("barman-cloud-backup-show", &arguments);
         let shown = document(&shown);
         Ok(shown["cloud"].clone())
     }
@@ -295,7 +295,7 @@ impl<'a> Plugin<'a> {
             self.endpoint_words(),
             self.place_words(),
         ];
-        let listed = self.run("barman-cloud-backup-list", arguments);
+        let listed = self.run("barman-cloud-backup-list", &arguments);
         let listed = document(&listed);
         listed["backups_list"].as_array().expect("a list").clone()
     }
@@ -305,7 +305,7 @@ impl<'a> Plugin<'a> {
         let probe = self.place.controller().join("recovery/test.wal");
         let begin = backup["begin_wal"].as_str().expect("a segment");
         let arguments = vec![self.restore_words(begin, &probe.display().to_string())];
-        let ran = self.run("barman-cloud-wal-restore", arguments);
+        let ran = self.run("barman-cloud-wal-restore", &arguments);
         if ran.code != 0 {
             return Err(ran);
         }
@@ -318,7 +318,7 @@ impl<'a> Plugin<'a> {
             words(self.object_store.restore_arguments),
             words(&[&url, SERVER, id, &directory.display().to_string()]),
         ];
-        let ran = self.run("barman-cloud-restore", arguments);
+        let ran = self.run("barman-cloud-restore", &arguments);
         match ran.code {
             0 => Ok(()),
             _ => Err(ran),
@@ -332,7 +332,7 @@ impl<'a> Plugin<'a> {
             words(&["--cloud-provider", "aws-s3", "--retention-policy", policy]),
             words(&[&format!("s3://{}/some/path", self.bucket), SERVER]),
         ];
-        let ran = self.run("barman-cloud-backup-delete", arguments);
+        let ran = self.run("barman-cloud-backup-delete", &arguments);
         assert_eq!(ran.code, 0, "{ran:?}");
         self.list()
     }

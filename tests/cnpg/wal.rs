@@ -128,7 +128,7 @@ fn what_waits_is_archived_in_parallel_and_acknowledged_by_markers(whose: Whose) 
         .collect();
     assert_eq!(keys(&place), stored);
     // What a marker answers for needs no store.
-    plugin.endpoint = NOWHERE.to_owned();
+    NOWHERE.clone_into(&mut plugin.endpoint);
     assert_eq!(plugin.archive(&names[1]), Ok(()));
     assert!(!plugin.spool(&names[1]).exists(), "a marker answers once");
     assert!(plugin.archive(&names[1]).is_err());
@@ -238,7 +238,7 @@ fn segments_come_from_the_spool_before_the_store_is_asked(whose: Whose) {
         assert_eq!(plugin.spool(name).exists(), is_spooled, "{name}");
         assert!(!plugin.spool(&format!("{name}.tmp")).exists());
     }
-    plugin.endpoint = NOWHERE.to_owned();
+    NOWHERE.clone_into(&mut plugin.endpoint);
     for name in &names[1..4] {
         assert_eq!(plugin.restore(name, &target(&place)), Status::Ok);
         assert!(fs::read(target(&place)).expect("a file") == content(&plugin, name));

@@ -133,7 +133,7 @@ fn entries(
         let of_stable = ["postgresql.conf", "pg_hba.conf", "PG_VERSION"];
         let is_stable = of_stable.iter().any(|stable| name.ends_with(stable));
         let kind = match entry.kind {
-            EntryKind::File { .. } => EntryKindOnly::File,
+            EntryKind::File => EntryKindOnly::File,
             EntryKind::Directory => EntryKindOnly::Directory,
             _ => EntryKindOnly::Other,
         };

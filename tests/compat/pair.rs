@@ -181,7 +181,7 @@ impl Pair {
             command.spawn().expect("the program starts")
         });
         let ran = running.map(|child| Ran::from(child.wait_with_output().expect("it ends")));
-        self.compare(case, &ran);
+        Self::compare(case, &ran);
         ran
     }
 
@@ -191,7 +191,7 @@ impl Pair {
         Ran::from(output.expect("the program starts"))
     }
 
-    fn compare(&self, case: &Case, [theirs, ours]: &[Ran; 2]) {
+    fn compare(case: &Case, [theirs, ours]: &[Ran; 2]) {
         let line = &case.line;
         assert_eq!(ours.stdout, theirs.stdout, "{line}");
         if let Some(row) = case.row {

@@ -81,8 +81,9 @@ async fn check(pair: &Pair, case: &Case) {
         let tags = |whose| {
             let told = pair.ask(whose, key, "tagging");
             let mut tags: Vec<_> = told.split("<Tag>").skip(1).map(str::to_owned).collect();
-            tags.iter_mut()
-                .for_each(|tag| tag.truncate(tag.find("</Tag>").unwrap_or(0)));
+            for tag in &mut tags {
+                tag.truncate(tag.find("</Tag>").unwrap_or(0));
+            }
             tags.sort();
             tags
         };
