@@ -4,7 +4,9 @@ use std::{fmt, num::NonZeroU64, sync::Arc, time::Duration};
 
 use tokio_util::sync::CancellationToken;
 
-use super::base_backup::{self, BackupRequest, Ports, RestorePoint, Server as Postgres, Taken};
+use super::base_backup::{
+    self, BackupRequest, Ports, RestorePoint, Server as Postgres, Taken, WalProof,
+};
 use crate::{
     actor,
     clock::Clock,
@@ -15,6 +17,7 @@ use crate::{
         names::DestinationName,
         observed::Observed,
         progress::Progress,
+        semantics::Records,
     },
     pipeline::throttle::Throttle,
     plan::Step,
@@ -92,7 +95,6 @@ pub async fn run(step: &Step, bench: Bench<'_>) -> Ended {
     let stored = bench.observed.destinations.get(&step.destination);
     let identity = stored.and_then(|stored| stored.identity.known());
     let request = BackupRequest {
-        server: bench.server.name.clone(),
         destination: step.destination.clone(),
         above: above.clone(),
         due: *due,
@@ -101,7 +103,8 @@ pub async fn run(step: &Step, bench: Bench<'_>) -> Ended {
         files: entry.files.clone(),
         pgdata: bench.server.pgdata.clone(),
         pinned: identity.map(|identity| identity.system_id),
-        wal_patience: WAL_PATIENCE,
+        wal: WalProof::Destination(WAL_PATIENCE),
+        records: Records::Written,
         restore_point: RestorePoint::Create,
         actor: actor::current(),
     };

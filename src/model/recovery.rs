@@ -314,6 +314,27 @@ pub fn select<'a>(
     Ok(backup)
 }
 
+/// Finds the backup to restore for a target as Barman's `auto` does, but for one thing: only complete backups are candidates.
+///
+/// The last id counts whose end is not after the target, on the very timeline that is asked for, if one is.
+pub fn last_before<'a>(
+    catalog: &'a Catalog,
+    target: &RecoveryTarget,
+    timeline: Option<TimelineId>,
+) -> Option<&'a Backup> {
+    let suits = |backup: &&Backup| {
+        let on_timeline = timeline.is_none() || backup.timeline == timeline;
+        let in_time = match target {
+            RecoveryTarget::Time(time) => backup.end_time.is_some_and(|end| end <= *time),
+            RecoveryTarget::Lsn(lsn) => backup.end_lsn.is_some_and(|end| end <= *lsn),
+            _ => true,
+        };
+        backup.status == BackupStatus::Done && on_timeline && in_time
+    };
+    let candidates = catalog.backups.iter().filter(suits);
+    candidates.max_by(|one, two| one.id.cmp(&two.id))
+}
+
 fn check_wal(
     catalog: &Catalog,
     backup: &Backup,

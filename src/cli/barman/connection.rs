@@ -13,7 +13,7 @@ use crate::{
     model::{
         desired::{Checksums, S3Encryption, S3Options},
         location::Location,
-        names::ServerName,
+        names::{DestinationName, ServerName},
     },
     store::{self, Archive, Meaning, SharedStore},
 };
@@ -48,6 +48,28 @@ impl Connection {
         let options = self.s3(upload)?;
         let store = store::open_location(&location, &options).await?;
         Ok(Archive::new(store, &server))
+    }
+
+    /// The path below the bucket with its trailing slash, or nothing.
+    pub(super) fn path(&self) -> String {
+        match self.location() {
+            Ok(
+                Location::S3 { prefix, .. }
+                | Location::Gcs { prefix, .. }
+                | Location::Azure { prefix, .. },
+            ) if !prefix.is_empty() => format!("{prefix}/"),
+            _ => String::new(),
+        }
+    }
+
+    /// What the place is called in messages: its provider.
+    pub(super) fn destination(&self) -> DestinationName {
+        let name = match self.provider {
+            CloudProvider::AwsS3 => "aws-s3",
+            CloudProvider::AzureBlobStorage => "azure-blob-storage",
+            CloudProvider::GoogleCloudStorage => "google-cloud-storage",
+        };
+        DestinationName::parse(name).expect("letters, digits and dashes are a name")
     }
 
     /// The server's name: its last component, where it is a path.

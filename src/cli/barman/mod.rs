@@ -29,8 +29,10 @@ mod backup_show;
 mod catalog;
 mod check_wal_archive;
 mod connection;
+mod dsn;
 mod error;
 mod help;
+mod hook;
 mod json;
 mod log;
 mod options;
@@ -197,7 +199,7 @@ fn ended<C: Command>(result: Result<(), Error>) -> ExitCode {
         return ExitCode::SUCCESS;
     };
     match &error {
-        Error::General(message) => error!("{}: {message}", C::EXCEPTION),
+        Error::General(message) | Error::Hook(message) => error!("{}: {message}", C::EXCEPTION),
         _ => error!("{error}"),
     }
     error.code()
