@@ -152,7 +152,8 @@ impl Location {
     pub fn below(mut self, path: &str) -> Self {
         match &mut self {
             Self::S3 { prefix, .. } | Self::Gcs { prefix, .. } | Self::Azure { prefix, .. } => {
-                *prefix = format!("{prefix}/{path}").trim_matches('/').to_owned();
+                let below = format!("{prefix}/{path}");
+                below.trim_matches('/').clone_into(prefix);
             }
             Self::Directory { path: directory } => directory.push(path),
         }

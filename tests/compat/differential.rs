@@ -65,13 +65,14 @@ struct Bench {
 }
 
 impl Bench {
-    async fn new() -> Option<Self> {
+    /// With buckets that are created with these headers.
+    async fn new(headers: &str) -> Option<Self> {
         let server = Server::moto()?;
         let peer = Peer::start(PEER)?;
         let mut stores = Vec::new();
         for side in [Side::Barman, Side::Barkeep] {
             let bucket = side.bucket();
-            server.send("PUT", &format!("/{bucket}"), "", "");
+            server.send("PUT", &format!("/{bucket}"), headers, "");
             let missing = Self::store(&server, &format!("{bucket}-x")).await;
             stores.push([Self::store(&server, bucket).await, missing]);
         }
@@ -132,7 +133,11 @@ impl Bench {
             .collect::<()>()
             .await;
         for (key, text) in &state.objects {
-            present.insert(key.clone(), tag_of(text));
+            let new = present.insert(key.clone(), tag_of(text)).is_none();
+            if let Some(lock) = state.locks.get(key).filter(|_| new) {
+                let path = format!("/{}/{key}?{}", side.bucket(), lock.path);
+                self.server.send("PUT", &path, "", &lock.body);
+            }
         }
     }
 
@@ -275,9 +280,9 @@ fn told(case: &Case, theirs: &End, ours: &End) -> String {
     text
 }
 
-/// Runs the command lines of a table on both sides.
-pub(crate) async fn compare(table: &str) {
-    let Some(mut bench) = Bench::new().await else {
+/// Runs the command lines of a table on both sides, in buckets that are created with these headers.
+pub(crate) async fn compare(table: &str, headers: &str) {
+    let Some(mut bench) = Bench::new(headers).await else {
         return;
     };
     let rows = include_str!("../../docs/quirks.md");
@@ -292,7 +297,10 @@ pub(crate) async fn compare(table: &str) {
                 case.line
             );
         }
-        if differences(&theirs, &ours) != case.differs {
+        // Of one WAL file all copies go, which is row 33.
+        let left = |key: &&String| !ours.objects.contains_key(*key);
+        let bolder = theirs.objects.keys().find(left).is_some() && case.row != Some(33);
+        if differences(&theirs, &ours) != case.differs || bolder {
             wrong.push_str(&told(&case, &theirs, &ours));
         }
     }
@@ -301,22 +309,28 @@ pub(crate) async fn compare(table: &str) {
 
 #[tokio::test]
 async fn backups_are_listed_and_shown_alike() {
-    compare(include_str!("cases/reading.txt")).await;
+    compare(include_str!("cases/reading.txt"), "").await;
 }
 
 #[tokio::test]
 async fn keeps_are_set_and_released_alike() {
-    compare(include_str!("cases/keep.txt")).await;
+    compare(include_str!("cases/keep.txt"), "").await;
 }
 
 #[tokio::test]
 async fn backups_are_deleted_alike() {
-    compare(include_str!("cases/delete.txt")).await;
+    compare(include_str!("cases/delete.txt"), "").await;
+}
+
+#[tokio::test]
+async fn locks_are_heeded_alike() {
+    let locking = "x-amz-bucket-object-lock-enabled: true\r\n";
+    compare(include_str!("cases/locks.txt"), locking).await;
 }
 
 #[tokio::test]
 async fn wal_archives_are_checked_alike() {
-    compare(include_str!("cases/check.txt")).await;
+    compare(include_str!("cases/check.txt"), "").await;
 }
 
 #[test]
@@ -325,10 +339,11 @@ fn at_least_so_many_command_lines_are_compared() {
         include_str!("cases/reading.txt"),
         include_str!("cases/keep.txt"),
         include_str!("cases/delete.txt"),
+        include_str!("cases/locks.txt"),
         include_str!("cases/check.txt"),
     ];
     let count: usize = tables.into_iter().map(|table| cases(table).len()).sum();
-    assert!(count >= 250, "{count}");
+    assert!(count >= 300, "{count}");
 }
 
 #[test]

@@ -4,7 +4,8 @@
 //! `backup LABEL AGE [field=value]...`, where `id`, `keep`, `keep-slashed` (the same below an
 //! empty component), `data` (names, `-` for none) and `first` (the number of the first
 //! segment, hexadecimal) are ours and all others fields of `backup.info`, `@LABEL` being a backup's
-//! id; `wal TIMELINE:FIRST-LAST[EXTENSION]`; `object KEY [TEXT]`.
+//! id; `wal TIMELINE:FIRST-LAST[EXTENSION]`; `object KEY [TEXT]`;
+//! `lock LABEL NAME HOW` of one of a backup's objects.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -30,6 +31,16 @@ pub(crate) struct State {
     pub(crate) objects: BTreeMap<String, String>,
     /// The ids of the backups by their labels.
     pub(crate) ids: BTreeMap<String, String>,
+    /// What is locked, by key.
+    pub(crate) locks: BTreeMap<String, Lock>,
+}
+
+/// A lock, as it is asked of S3.
+#[derive(Clone, Debug)]
+pub(crate) struct Lock {
+    /// Of what kind.
+    pub(crate) path: &'static str,
+    pub(crate) body: String,
 }
 
 /// All states of a text, with ages counted from an instant.
@@ -49,6 +60,7 @@ pub(crate) fn states(text: &str, now: Timestamp) -> BTreeMap<String, State> {
                 prefix: prefix.to_owned(),
                 objects: BTreeMap::new(),
                 ids: BTreeMap::new(),
+                locks: BTreeMap::new(),
             };
             states.insert(current.clone(), state);
             continue;
@@ -62,6 +74,12 @@ pub(crate) fn states(text: &str, now: Timestamp) -> BTreeMap<String, State> {
                 let text = text.replace("\\t", "\t").replace("\\n", "\n");
                 state.put(&key.replace("%20", " "), &text);
             }
+            "lock" => {
+                let (label, rest) = rest.split_once(' ').expect("a backup");
+                let (name, how) = rest.split_once(' ').expect("an object");
+                let key = state.key(&format!("base/{}/{name}", state.ids[label]));
+                state.locks.insert(key, lock(how, now));
+            }
             _ => panic!("`{line}` means nothing"),
         }
     }
@@ -70,13 +88,16 @@ pub(crate) fn states(text: &str, now: Timestamp) -> BTreeMap<String, State> {
 
 impl State {
     fn put(&mut self, key: &str, text: &str) {
+        self.objects.insert(self.key(key), text.to_owned());
+    }
+
+    fn key(&self, key: &str) -> String {
         // A key that begins with a slash is taken as it is below the bucket.
-        let key = match (key.strip_prefix('/'), self.prefix.as_str()) {
+        match (key.strip_prefix('/'), self.prefix.as_str()) {
             (Some(key), _) => key.to_owned(),
             (None, "") => format!("srv/{key}"),
             (None, prefix) => format!("{prefix}/srv/{key}"),
-        };
-        self.objects.insert(key, text.to_owned());
+        }
     }
 
     fn backup(&mut self, line: &str, now: Timestamp) {
@@ -129,6 +150,27 @@ impl State {
                 &format!("{name}{extension}"),
             );
         }
+    }
+}
+
+/// `hold`, or a mode with when it ends: `governance 3d`, `compliance -3d`.
+fn lock(how: &str, now: Timestamp) -> Lock {
+    let Some((mode, end)) = how.split_once(' ') else {
+        return Lock {
+            path: "legal-hold",
+            body: "<LegalHold><Status>ON</Status></LegalHold>".to_owned(),
+        };
+    };
+    let end = match end.strip_prefix('-') {
+        Some(passed) => now - age(passed),
+        None => now + age(end),
+    };
+    let mode = mode.to_uppercase();
+    Lock {
+        path: "retention",
+        body: format!(
+            "<Retention><Mode>{mode}</Mode><RetainUntilDate>{end}</RetainUntilDate></Retention>"
+        ),
     }
 }
 

@@ -159,7 +159,7 @@ fn option(argument: &Argument, dice: &mut Dice) -> Vec<String> {
 }
 
 /// Short options that take nothing, in one word, perhaps with one behind them that takes something.
-fn bundle(grammar: &Grammar, dice: &mut Dice) -> Option<String> {
+fn bundle(grammar: &Grammar, dice: &mut Dice) -> String {
     let short = |argument: &&Argument| argument.flags.first().is_some_and(|flag| flag.len() == 2);
     let all = grammar.arguments.iter().flat_map(|some| some.iter());
     let short: Vec<_> = all
@@ -167,7 +167,7 @@ fn bundle(grammar: &Grammar, dice: &mut Dice) -> Option<String> {
         .map(|argument| argument.flags[0])
         .collect();
     let letters = (0..2 + dice.roll(3)).map(|_| &dice.pick(&short)[1..]);
-    Some(format!("-{}", letters.collect::<String>()))
+    format!("-{}", letters.collect::<String>())
 }
 
 /// A command line for a command: mostly a right one.
@@ -213,9 +213,8 @@ pub(crate) fn command_line(grammar: &Grammar, dice: &mut Dice) -> Vec<String> {
         ]);
         insert(&mut groups, vec![unknown.to_owned()], dice);
     }
-    if dice.percent(6)
-        && let Some(bundle) = bundle(grammar, dice)
-    {
+    if dice.percent(6) {
+        let bundle = bundle(grammar, dice);
         insert(&mut groups, vec![bundle], dice);
     }
     groups.concat()

@@ -31,9 +31,14 @@ impl Connection {
 
     /// The catalog where Barman looks for keeps if the URL ends with a slash: below a component that is empty.
     pub(super) fn other_spelling(&self, archive: &Archive) -> Option<Archive> {
-        let (_, path) = self.url.split_once("://")?.1.split_once('/')?;
-        let odd = path.len() > 1 && path.ends_with('/');
-        odd.then(|| archive.spelled(&format!("/{}", archive.server())))
+        self.ends_with_slash()
+            .then(|| archive.spelled(&format!("/{}", archive.server())))
+    }
+
+    fn ends_with_slash(&self) -> bool {
+        let rest = self.url.split_once("://").map_or("", |(_, rest)| rest);
+        let path = rest.split_once('/').map_or("", |(_, path)| path);
+        path.len() > 1 && path.ends_with('/')
     }
 
     /// Opens the catalog that the command line names.
@@ -81,7 +86,8 @@ impl Connection {
             return Ok(location);
         };
         let clear = |component: &str| !matches!(component, "" | "." | "..");
-        if path.split('/').all(clear) {
+        // Its keeps would lie in yet another place.
+        if path.split('/').all(clear) && !self.ends_with_slash() {
             return Ok(location.below(path));
         }
         let name = &self.server;
@@ -95,6 +101,10 @@ impl Connection {
         let url = self.url.as_str();
         let invalid = |what: &str| Error::General(format!("Invalid {what} URL address: {url}"));
         let location = url.parse::<Location>();
+        // To Barman that is another place, which has no name here.
+        if url.ends_with("//") && self.provider != CloudProvider::GoogleCloudStorage {
+            return Err(invalid("cloud"));
+        }
         match (self.provider, location) {
             (CloudProvider::AwsS3, Ok(location @ Location::S3 { .. }))
             | (CloudProvider::AzureBlobStorage, Ok(location @ Location::Azure { .. }))

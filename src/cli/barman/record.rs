@@ -149,7 +149,7 @@ fn literal(field: &str, text: &str) -> Option<Value> {
         "tablespaces" => match value.items() {
             Some([]) => Some(Value::None),
             Some(items) => {
-                let space = |item: &Value| item.items().filter(|parts| parts.len() == 3).is_some();
+                let space = |item: &Value| item.items().is_some_and(|parts| parts.len() == 3);
                 items.iter().all(space).then_some(value)
             }
             None => None,

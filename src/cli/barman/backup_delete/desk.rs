@@ -1,5 +1,7 @@
 //! A catalog that was read whole, what goes of it, and the plan of that.
 
+use std::collections::BTreeMap;
+
 use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
@@ -114,9 +116,10 @@ impl Desk {
         let policy = policy.map_err(|error| {
             let told = format!("Could not create retention policy {text}: {error}");
             // Barman knows this word from elsewhere, and fails on it here.
-            match text.trim().eq_ignore_ascii_case("main") {
-                true => Error::General(told),
-                false => Error::Usage(told),
+            if text.trim().eq_ignore_ascii_case("main") {
+                Error::General(told)
+            } else {
+                Error::Usage(told)
             }
         })?;
         let rule = Rule {
@@ -282,7 +285,7 @@ fn server(connection: &Connection) -> Result<Server, Error> {
         name: connection.server_name()?,
         mode: Mode::Full,
         state: ServerState::Active,
-        labels: Default::default(),
+        labels: BTreeMap::new(),
         connection: None,
         pgdata: None,
         entries: Vec::new(),
