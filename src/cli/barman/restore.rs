@@ -23,6 +23,7 @@ use crate::{
     },
     model::{
         backup::{Backup, BackupId},
+        desired::ObjectLock,
         progress::Unwatched,
         recovery::{self, RecoveryTarget},
         timeline::TimelineId,
@@ -218,6 +219,7 @@ fn known(rules: Vec<TablespaceRule>, backup: &Backup) -> Vec<TablespaceRule> {
 fn context() -> Context<'static> {
     Context {
         earlier: None,
+        object_lock: ObjectLock::Ignore,
         zone: zone(),
         clock: Clock::System,
         depth: Depth::Backups,
