@@ -38,7 +38,7 @@ impl Command for BackupList {
             return Ok(());
         };
         let listed = Listed::of(&archive).await?;
-        let records = listed.records(&archive).await;
+        let records = listed.records(&archive).await?;
         let text = match self.form {
             Form::Console => {
                 let keeps = listed.keeps(&archive).await?;

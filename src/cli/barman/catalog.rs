@@ -7,6 +7,7 @@ use tracing::warn;
 
 use super::{error::Error, record::Record};
 use crate::{
+    failure::chain,
     format::{
         backup_info::BackupInfo,
         keys::{self, BaseObject, ObjectKey},
@@ -47,21 +48,22 @@ impl Listed {
         Ok(listed)
     }
 
-    /// The records that can be read, ordered by id. What cannot is told and passed over.
-    pub(super) async fn records(&self, archive: &Archive) -> Vec<Record> {
+    /// The records, ordered by id. One that cannot be understood is told and passed over, as Barman does. One that could not be read
+    /// ends it: whoever reads a list takes what is not in it for deleted.
+    pub(super) async fn records(&self, archive: &Archive) -> Result<Vec<Record>, Error> {
         let read = |id: &BackupId| {
             let id = id.clone();
             async move {
-                let record = record(archive, &id).await;
+                let record = understood(archive, &id).await?;
                 if let Err(why) = &record {
                     warn!("Unable to open backup.info file for {id}: {why}");
                 }
-                record.ok().flatten()
+                Ok::<_, Error>(record.ok().flatten())
             }
         };
         let records = stream::iter(&self.backups).map(read).buffered(READS_MAX);
-        let present = |record| std::future::ready(record);
-        records.filter_map(present).collect().await
+        let present = |record| std::future::ready(Ok(record));
+        records.try_filter_map(present).try_collect().await
     }
 
     /// The texts of the keeps.
@@ -83,12 +85,19 @@ impl Listed {
 
 /// A backup's record; none if there is none.
 pub(super) async fn record(archive: &Archive, id: &BackupId) -> Result<Option<Record>, Error> {
+    understood(archive, id).await?.map_err(Error::General)
+}
+
+/// The same, where what is there makes no sense apart from what could not be read.
+async fn understood(
+    archive: &Archive,
+    id: &BackupId,
+) -> Result<Result<Option<Record>, String>, Error> {
     let Some((content, _)) = archive.read(&ObjectKey::info(id)).await? else {
-        return Ok(None);
+        return Ok(Ok(None));
     };
-    let info = BackupInfo::parse(&content).map_err(|error| Error::general(&error))?;
-    let record = Record::read(id.clone(), &info, &super::zone());
-    record.map(Some).map_err(Error::General)
+    let info = BackupInfo::parse(&content).map_err(|error| chain(&error));
+    Ok(info.and_then(|info| Record::read(id.clone(), &info, &super::zone()).map(Some)))
 }
 
 /// What a backup's keep says: its first line as it is.
@@ -120,7 +129,7 @@ pub(super) async fn resolve(archive: &Archive, text: &str) -> Result<BackupId, E
     if recovery::is_id(text) {
         return Ok(BackupId::new(text));
     }
-    let records = Listed::of(archive).await?.records(archive).await;
+    let records = Listed::of(archive).await?.records(archive).await?;
     let known: Vec<_> = records.iter().map(called).collect();
     recovery::resolve_among(&known, text).map_err(|error| unresolved(&error, archive.server()))
 }
@@ -147,5 +156,41 @@ fn called(record: &Record) -> recovery::Called<'_> {
         name: record.value("backup_name").as_str(),
         // What Barman does not know is at least not running.
         status: record.text("status").parse().unwrap_or(BackupStatus::Empty),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::store::{
+        Meaning, Operation, PutMode,
+        fault::{Effect, Faults, Faulty, Rule},
+        memory::Memory,
+    };
+
+    #[tokio::test]
+    async fn a_list_lacks_what_makes_no_sense_and_never_what_could_not_be_read() {
+        let now = "2026-11-21T03:00:00Z".parse().expect("an instant");
+        let (memory, faults) = (Memory::new(now), Faults::default());
+        let store = Faulty::new(Arc::new(memory), faults.clone());
+        let archive = Archive::new(Arc::new(store), &"srv".parse().expect("a name"));
+        for (id, text) in [
+            ("20261120T020000", "status=DONE\n"),
+            ("20261121T020000", "nonsense\n"),
+        ] {
+            let object = ObjectKey::info(&BackupId::new(id));
+            let written = archive.write(&object, text, PutMode::Overwrite);
+            written.await.expect("memory");
+        }
+        let listed = Listed::of(&archive).await.expect("a list");
+        let records = listed.records(&archive).await.expect("records");
+        assert_eq!(records.len(), 1);
+        for meaning in [Meaning::Unreachable, Meaning::PermissionDenied] {
+            faults.add(Rule::next(Operation::Get, "", Effect::Before(meaning)));
+            let failed = listed.records(&archive).await;
+            assert!(matches!(failed, Err(Error::General(_))), "{meaning:?}");
+        }
     }
 }
