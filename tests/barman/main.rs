@@ -4,7 +4,9 @@
 mod support;
 
 mod codec;
-#[cfg(feature = "aws")]
+#[cfg(any(feature = "aws", feature = "azure"))]
+mod place;
+#[cfg(any(feature = "aws", feature = "azure"))]
 mod restore;
 mod verdicts;
 mod world;

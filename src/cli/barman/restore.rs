@@ -23,6 +23,7 @@ use crate::{
     },
     model::{
         backup::{Backup, BackupId},
+        desired::ObjectLock,
         progress::Unwatched,
         recovery::{self, RecoveryTarget},
         timeline::TimelineId,
@@ -221,6 +222,7 @@ fn context() -> Context<'static> {
         zone: zone(),
         clock: Clock::System,
         depth: Depth::Backups,
+        object_lock: ObjectLock::Ignore,
     }
 }
 

@@ -15,7 +15,7 @@ use crate::{
         action::Action,
         backup::{Backup, BackupId, BackupStatus, KeepTarget},
         catalog::Catalog,
-        desired::{Mode, Server, ServerState},
+        desired::{Mode, ObjectLock, Server, ServerState},
         judge::{Facts, Rule, Verdicts, judge},
         names::DestinationName,
         observed::{Knowledge, Locality, Observed, Stored},
@@ -50,6 +50,7 @@ impl Desk {
             clock: Clock::System,
             depth: Depth::Catalog,
             earlier: None,
+            object_lock: ObjectLock::Ignore,
         };
         let mut stored = observe::catalog::observe(&archive, &context).await;
         let mut catalog = match std::mem::replace(&mut stored.catalog, Knowledge::Absent) {
