@@ -24,7 +24,7 @@ use crate::{
         observed::Observed,
         reason::Reason,
         record::{Epitaph, KeepRecord},
-        semantics::{Goes, Records, Semantics},
+        semantics::{Goes, LockRule, Records, Semantics},
         time::Timestamp,
         timeline::TimelineId,
         wal::{SegmentName, SegmentSize},
@@ -382,7 +382,7 @@ fn locks(workshop: &Workshop<'_>, destination: &DestinationName) -> delete::Lock
     let locks = stored.and_then(|stored| stored.locks.known());
     // Objects that lie there already are not locked by locks that somebody switches on meanwhile.
     let none = locks.is_some_and(|locks| locks.retention.locking == Locking::Off);
-    if ignored || none {
+    if ignored || none || workshop.semantics.locks == LockRule::Asked {
         delete::LockCheck::Needless
     } else {
         delete::LockCheck::Heeded

@@ -17,6 +17,8 @@ pub struct Semantics {
     pub wal: WalRule,
     /// What goes with a backup.
     pub goes: Goes,
+    /// When locks are looked at.
+    pub locks: LockRule,
     /// Whether what is done is written down beside the catalog.
     pub records: Records,
 }
@@ -61,6 +63,15 @@ pub enum Goes {
     Directory,
 }
 
+/// When the locks of objects are looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LockRule {
+    /// Where a command line asks for it, of the archives, once.
+    Asked,
+    /// As the destination is configured, of all that goes, and again just before.
+    Configured,
+}
+
 /// Whether what is done is written down beside the catalog.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Records {
@@ -77,6 +88,7 @@ pub const BARMAN: Semantics = Semantics {
     counts: Counts::Done,
     wal: WalRule::WithBackups,
     goes: Goes::Archives,
+    locks: LockRule::Asked,
     records: Records::None,
 };
 
@@ -88,5 +100,6 @@ pub const SAFE: Semantics = Semantics {
     counts: Counts::Good,
     wal: WalRule::Unneeded,
     goes: Goes::Directory,
+    locks: LockRule::Configured,
     records: Records::Written,
 };

@@ -172,9 +172,13 @@ pub fn guard(
             observed,
             steps: &steps,
             kept: kept(&plan, &destination),
-            object_lock: server
-                .entry(&destination)
-                .map_or(ObjectLock::Respect, |entry| entry.object_lock),
+            object_lock: match asked {
+                // It looks itself, if it is asked to.
+                Asked::AsBarman => ObjectLock::Ignore,
+                Asked::ByPolicy | Asked::ByName => server
+                    .entry(&destination)
+                    .map_or(ObjectLock::Respect, |entry| entry.object_lock),
+            },
             minimum: usize::try_from(minimum).unwrap_or(usize::MAX),
             asked,
             now,

@@ -50,6 +50,12 @@ pub(super) struct Upload {
     pub(super) kms_key_name: Option<String>,
     pub(super) encryption_scope: Option<String>,
     pub(super) tags: Vec<Tag>,
+    /// Azure: from how many bytes on an object is sent in blocks.
+    pub(super) max_single_put_size: Option<u64>,
+    /// Azure: how many bytes a block has.
+    pub(super) max_block_size: Option<u64>,
+    /// Azure: how many blocks are sent at once.
+    pub(super) max_concurrency: Option<u64>,
 }
 
 /// How something is printed.
@@ -164,6 +170,9 @@ impl Taken {
             kms_key_name: self.text("kms_key_name"),
             encryption_scope: self.text("encryption_scope"),
             tags: self.tags(["tags_append", "tags_list"]),
+            max_single_put_size: self.count("max_single_put_size"),
+            max_block_size: self.count("max_block_size"),
+            max_concurrency: self.count("max_concurrency"),
         }
     }
 

@@ -2,7 +2,7 @@
 //!
 //! URLs follow Barman's grammar for each provider, which is never guessed from the URL. Opening contacts nobody; [`Connection::test`] does.
 
-use std::time::Duration;
+use std::{num::NonZeroUsize, time::Duration};
 
 use super::{
     arguments::{CloudProvider, Connection, Upload},
@@ -11,7 +11,10 @@ use super::{
 use crate::{
     failure::chain,
     model::{
-        desired::{Checksums, S3Encryption, S3Options},
+        desired::{
+            AzureCredential, AzureOptions, Checksums, Destination, ObjectLock, ProviderOptions,
+            S3Encryption, S3Options,
+        },
         location::Location,
         names::{DestinationName, ServerName},
     },
@@ -44,9 +47,20 @@ impl Connection {
     /// Opens the catalog that the command line names.
     pub(super) async fn open(&self, upload: &Upload) -> Result<Archive, Error> {
         let server = self.server_name()?;
-        let location = self.location()?;
-        let options = self.s3(upload)?;
-        let store = store::open_location(&location, &options).await?;
+        let destination = Destination {
+            name: self.destination(),
+            location: self.location()?,
+            provider: match self.provider {
+                CloudProvider::AzureBlobStorage => ProviderOptions::Azure(self.azure(upload)),
+                CloudProvider::AwsS3 | CloudProvider::GoogleCloudStorage => {
+                    ProviderOptions::S3(self.s3(upload)?)
+                }
+            },
+            max_bandwidth: None,
+            max_parallel: NonZeroUsize::MIN,
+            object_lock: ObjectLock::Ignore,
+        };
+        let store = store::open(&destination).await?;
         Ok(Archive::new(store, &server))
     }
 
@@ -124,6 +138,27 @@ impl Connection {
             Location::Azure { container, .. } => container,
             Location::Directory { path } => path.display().to_string(),
         })
+    }
+
+    fn azure(&self, upload: &Upload) -> AzureOptions {
+        let concurrency = upload
+            .max_concurrency
+            .and_then(|count| usize::try_from(count).ok());
+        AzureOptions {
+            credential: match self.azure_credential.as_deref() {
+                Some("azure-cli") => Some(AzureCredential::AzureCli),
+                Some("managed-identity") => Some(AzureCredential::ManagedIdentity),
+                Some(_) => Some(AzureCredential::Default),
+                None => None,
+            },
+            connection_string: None,
+            encryption_scope: upload.encryption_scope.clone(),
+            read_timeout: None,
+            max_single_put_bytes: upload.max_single_put_size,
+            max_block_bytes: upload.max_block_size,
+            max_concurrency: concurrency.and_then(NonZeroUsize::new),
+            tags: upload.tags.iter().cloned().collect(),
+        }
     }
 
     fn s3(&self, upload: &Upload) -> Result<S3Options, Error> {

@@ -219,10 +219,10 @@ fn known(rules: Vec<TablespaceRule>, backup: &Backup) -> Vec<TablespaceRule> {
 fn context() -> Context<'static> {
     Context {
         earlier: None,
-        object_lock: ObjectLock::Ignore,
         zone: zone(),
         clock: Clock::System,
         depth: Depth::Backups,
+        object_lock: ObjectLock::Ignore,
     }
 }
 

@@ -39,11 +39,6 @@ pub(super) struct WalArchive {
     pub(super) level: Option<Level>,
     /// Instead of the other tags, on timeline histories.
     pub(super) history_tags: Vec<Tag>,
-    /// Azure, in bytes.
-    pub(super) max_block_size: u64,
-    pub(super) max_concurrency: u64,
-    /// Azure, in bytes.
-    pub(super) max_single_put_size: u64,
 }
 
 impl From<Taken> for WalArchive {
@@ -55,9 +50,6 @@ impl From<Taken> for WalArchive {
             compression: taken.compression(),
             level: taken.level(),
             history_tags: taken.tags(["history_tags_append", "history_tags_list"]),
-            max_block_size: taken.counted("max_block_size"),
-            max_concurrency: taken.counted("max_concurrency"),
-            max_single_put_size: taken.counted("max_single_put_size"),
         }
     }
 }

@@ -264,7 +264,7 @@ mod tests {
             provider: ProviderOptions::S3(options),
             max_bandwidth: None,
             max_parallel: NonZeroUsize::MIN,
-            object_lock: ObjectLock::default(),
+            object_lock: ObjectLock::Respect,
         };
         document(role, &destination).expect("a document")
     }

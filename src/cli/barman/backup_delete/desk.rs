@@ -50,7 +50,6 @@ impl Desk {
             clock: Clock::System,
             depth: Depth::Catalog,
             earlier: None,
-            // Looked at only where the command line asks for it, and by this command itself.
             object_lock: ObjectLock::Ignore,
         };
         let mut stored = observe::catalog::observe(&archive, &context).await;
