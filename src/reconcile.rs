@@ -23,6 +23,7 @@ use crate::{
         observed::{Knowledge, Observed},
         progress::{Progress, Unwatched},
         record::Identity,
+        semantics::SAFE,
         time::Timestamp,
     },
     observe::{self, Depth, Surroundings, observe},
@@ -313,6 +314,7 @@ pub async fn apply(
         server,
         archives: &archives,
         observed,
+        semantics: SAFE,
         clock: ports.clock,
         cancel: &ports.cancel,
     };

@@ -153,7 +153,8 @@ async fn backups(archive: &Archive, context: &Context<'_>) -> Knowledge<Catalog>
     }
 }
 
-async fn read(archive: &Archive, context: &Context<'_>) -> Result<Catalog, ArchiveError> {
+/// Reads a whole catalog, or says why that cannot be done.
+pub async fn read(archive: &Archive, context: &Context<'_>) -> Result<Catalog, ArchiveError> {
     let directories = directories(archive, &archive.objects(keys::BASE).await?);
     let mut catalog = Catalog::default();
     let read = |(id, directory): (BackupId, Directory)| async move {
@@ -177,6 +178,27 @@ async fn read(archive: &Archive, context: &Context<'_>) -> Result<Catalog, Archi
         catalog.wal = super::wal::observe(archive, catalog.segment_size()).await?;
     }
     Ok(catalog)
+}
+
+/// Reads one backup, without looking at the others; `None` if it has no `backup.info`.
+pub async fn backup(
+    archive: &Archive,
+    context: &Context<'_>,
+    id: &BackupId,
+) -> Result<Option<Backup>, ArchiveError> {
+    let objects = archive.objects(&keys::backup_directory(id)).await?;
+    let directory = directories(archive, &objects).remove(id);
+    let Some(directory) = directory.filter(|directory| directory.info.is_some()) else {
+        return Ok(None);
+    };
+    let Some(stored) = archive.read_info(id).await? else {
+        return Ok(None);
+    };
+    let backup = (stored.info).to_backup(id.clone(), directory.archives, None, &context.zone);
+    backup.map(Some).map_err(|source| ArchiveError::Info {
+        key: ObjectKey::info(id).to_string(),
+        source,
+    })
 }
 
 /// The objects of one directory below `base/`.

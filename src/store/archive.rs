@@ -101,6 +101,15 @@ impl Archive {
         }
     }
 
+    /// The same store, with another spelling of the server's directory: that of another program.
+    #[must_use]
+    pub fn spelled(&self, server: &str) -> Self {
+        Self {
+            store: self.store.clone(),
+            server: Arc::from(server),
+        }
+    }
+
     /// The server's name, which is its directory in the store.
     pub fn server(&self) -> &str {
         &self.server

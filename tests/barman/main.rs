@@ -4,7 +4,6 @@
 mod support;
 
 mod codec;
-mod peer;
 #[cfg(any(feature = "aws", feature = "azure", feature = "gcp"))]
 mod place;
 #[cfg(any(feature = "aws", feature = "azure", feature = "gcp"))]

@@ -1,6 +1,7 @@
 //! What a backup leaves in the catalog while it runs: its attempt record and its `backup.info`.
 //!
-//! The record comes first and goes last, so a crash at any instant leaves nothing that looks like somebody else's: either only a
+//! Without records of barkeep's own, `backup.info` is all there is, and what is not DONE or FAILED in the end stays as it is, as
+//! Barman's does. With them, the record comes first and goes last, so a crash at any instant leaves nothing that looks like somebody else's: either only a
 //! record, or a `backup.info` with the record beside it. `backup.info` is rewritten on condition that it is still the version
 //! that was written last. An answer that got lost is told from a refusal by reading what is there.
 
@@ -22,6 +23,7 @@ use crate::{
         backup::BackupId,
         record::{Actor, Attempt, Stopped},
         schedule::Zone,
+        semantics::Records,
         time::Timestamp,
     },
     store::{Archive, ListRequest, Meaning, ObjectVersion, PutMode},
@@ -41,6 +43,7 @@ pub(super) struct Running<'a> {
     catalog: &'a Archive,
     clock: Clock,
     record: Attempt,
+    records: Records,
     /// The record of the backup as it was written last.
     info: Option<(BackupInfo, ObjectVersion)>,
 }
@@ -51,6 +54,7 @@ pub(super) struct Claim<'a> {
     pub(super) due: Option<Timestamp>,
     pub(super) zone: &'a Zone,
     pub(super) actor: &'a Actor,
+    pub(super) records: Records,
 }
 
 impl<'a> Running<'a> {
@@ -75,6 +79,7 @@ impl<'a> Running<'a> {
                 catalog,
                 clock,
                 record,
+                records: claim.records,
                 info: None,
             };
             if running.is_free().await? && running.create_record().await? {
@@ -98,11 +103,18 @@ impl<'a> Running<'a> {
             ..ListRequest::below(prefix)
         };
         let page = self.catalog.store().list(request).await;
-        let page = page.map_err(Error::catalog("look for a free backup id"))?;
-        Ok(page.objects.is_empty())
+        match page.map_err(Error::catalog("look for a free backup id")) {
+            Ok(page) => Ok(page.objects.is_empty()),
+            // Barman never lists before it writes.
+            Err(error) if self.records == Records::None && error.is_denied() => Ok(true),
+            Err(error) => Err(error),
+        }
     }
 
     async fn create_record(&self) -> Result<bool, Error> {
+        if self.records == Records::None {
+            return Ok(true);
+        }
         let object = ObjectKey::Own(OwnObject::Attempt(self.id().clone()));
         let text = records::render(&self.record);
         create(self.catalog, &object, text)
@@ -150,6 +162,9 @@ impl<'a> Running<'a> {
     }
 
     async fn write_record(&self, record: &Attempt) -> Result<(), Error> {
+        if self.records == Records::None {
+            return Ok(());
+        }
         let object = OwnObject::Attempt(record.backup.clone());
         let written = self
             .catalog
@@ -170,7 +185,17 @@ impl<'a> Running<'a> {
     /// Rewrites `backup.info`, if it is still what was written last.
     pub(super) async fn rewrite(&mut self, info: BackupInfo) -> Result<(), Error> {
         let (_, version) = self.info.as_ref().expect("what was begun is rewritten");
-        let version = replace(self.catalog, self.id(), &info, version.clone()).await?;
+        let version = match self.records {
+            Records::Written => replace(self.catalog, self.id(), &info, version.clone()).await?,
+            Records::None => {
+                let written = self
+                    .catalog
+                    .write_info(self.id(), &info, PutMode::Overwrite)
+                    .await;
+                let written = written.map_err(Error::catalog("rewrite the backup's record"));
+                written?.version
+            }
+        };
         self.info = Some((info, version));
         Ok(())
     }
@@ -195,6 +220,9 @@ impl<'a> Running<'a> {
 
     /// Forgets the attempt.
     pub(super) async fn remove_record(&self) -> Result<(), Error> {
+        if self.records == Records::None {
+            return Ok(());
+        }
         let object = ObjectKey::Own(OwnObject::Attempt(self.id().clone()));
         let removed = self.catalog.remove(&object).await;
         removed.map_err(Error::catalog("forget the attempt"))

@@ -11,6 +11,7 @@ use super::{
     attempt::replace,
 };
 use crate::{
+    failure::chain,
     format::{
         backup_info::BackupInfo,
         keys::{ArchiveName, ObjectKey, OwnObject, backup_directory},
@@ -177,6 +178,18 @@ async fn check_archive(
     }
 }
 
+/// Barman's users need not be allowed to read what they write: for them reading back is a proof where it is permitted.
+pub(super) fn where_permitted(read_back: Result<(), Error>) -> Result<(), Error> {
+    match read_back {
+        Err(error) if error.is_denied() => {
+            let error = chain(&error);
+            tracing::info!(error, "what was written cannot be read back");
+            Ok(())
+        }
+        read_back => read_back,
+    }
+}
+
 /// Reads back a `backup.info`.
 pub(super) async fn check_info(
     catalog: &Archive,
@@ -199,7 +212,7 @@ pub(super) fn parse(id: &BackupId, text: &[u8]) -> Result<BackupInfo, Error> {
     BackupInfo::parse(text).map_err(|source| broken(id, source))
 }
 
-fn broken(id: &BackupId, source: crate::format::backup_info::Error) -> Error {
+pub(super) fn broken(id: &BackupId, source: crate::format::backup_info::Error) -> Error {
     Error::Catalog {
         doing: "understand the backup's record",
         source: ArchiveError::Info {

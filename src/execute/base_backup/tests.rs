@@ -20,9 +20,11 @@ use crate::{
         wal::Lsn, wal::SegmentSize,
     },
     pipeline::{compress::Decoder, untar},
-    postgres::{Archiver, Archiving, WalSwitch, locality},
+    postgres::{Archiver, ArchiverWait, Archiving, WalSwitch, locality},
     store::{self, Store as _, StoreExt as _, memory::Memory},
 };
+
+mod as_barman;
 
 const CONTROL: &str = include_str!("../../postgres/control_file_18.hex");
 const ID: &str = "20261120T030000";
@@ -86,7 +88,10 @@ impl Bed {
     }
 
     fn catalog(&self) -> Archive {
-        Archive::new(Arc::new(self.memory.clone()), &self.request.server)
+        Archive::new(
+            Arc::new(self.memory.clone()),
+            &"orders".parse().expect("a name"),
+        )
     }
 
     async fn take(&self) -> Result<Taken, Error> {
@@ -94,7 +99,11 @@ impl Bed {
     }
 
     async fn take_waiting_for(&self, wal: Arrives) -> Result<Taken, Error> {
-        let mut ports = Ports {
+        take_backup(&self.request, &mut self.ports(wal)).await
+    }
+
+    fn ports(&self, wal: Arrives) -> Ports {
+        Ports {
             catalog: self.catalog(),
             postgres: Box::new(self.postgres.clone()),
             wal: Arc::new(wal),
@@ -102,8 +111,7 @@ impl Bed {
             progress: Arc::new(Unwatched),
             clock: Clock::Fixed(instant("2026-11-20T03:00:00Z")),
             cancel: self.cancel.clone(),
-        };
-        take_backup(&self.request, &mut ports).await
+        }
     }
 
     /// What the catalog holds, without the server's name.
@@ -158,7 +166,6 @@ fn entries(name: ArchiveName, content: &[u8]) -> Vec<String> {
 
 fn request() -> BackupRequest {
     BackupRequest {
-        server: ServerName::parse("orders").expect("a name"),
         destination: DestinationName::parse("primary").expect("a name"),
         above: None,
         due: None,
@@ -175,7 +182,8 @@ fn request() -> BackupRequest {
         },
         pgdata: None,
         pinned: None,
-        wal_patience: Duration::from_secs(1),
+        wal: WalProof::Destination(Duration::from_secs(1)),
+        records: Records::Written,
         restore_point: RestorePoint::None,
         actor: crate::actor::current(),
     }
@@ -291,8 +299,12 @@ impl Postgres for Fake {
         }
     }
 
-    async fn stop(&mut self) -> Result<BackupStop, postgres::Error> {
-        self.step(At::Stop, "stop")?;
+    async fn stop(&mut self, wait: ArchiverWait) -> Result<BackupStop, postgres::Error> {
+        let name = match wait {
+            ArchiverWait::No => "stop",
+            ArchiverWait::Yes => "stop, waiting",
+        };
+        self.step(At::Stop, name)?;
         Ok(BackupStop {
             lsn: Lsn(0x0300_0100),
             timeline: TimelineId::FIRST,
