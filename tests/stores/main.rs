@@ -1,10 +1,10 @@
 //! The conformance suite against servers that speak a cloud's language, and what only they can show.
+#![cfg(any(feature = "aws", feature = "azure"))]
 
 use barkeep::store::{Key, Meaning};
 
 #[cfg(feature = "azure")]
 mod azure;
-#[cfg(any(feature = "aws", feature = "azure"))]
 mod faults;
 #[cfg(feature = "aws")]
 mod s3;
