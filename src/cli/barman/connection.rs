@@ -39,9 +39,12 @@ impl Connection {
     }
 
     fn ends_with_slash(&self) -> bool {
-        let rest = self.url.split_once("://").map_or("", |(_, rest)| rest);
-        let path = rest.split_once('/').map_or("", |(_, path)| path);
-        path.len() > 1 && path.ends_with('/')
+        let below = match self.named() {
+            Ok(Location::S3 { prefix, .. } | Location::Azure { prefix, .. }) => !prefix.is_empty(),
+            // On Google Cloud Barman strips it.
+            Ok(Location::Gcs { .. } | Location::Directory { .. }) | Err(_) => false,
+        };
+        below && self.url.ends_with('/')
     }
 
     /// Opens the catalog that the command line names.
