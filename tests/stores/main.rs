@@ -5,7 +5,10 @@ use barkeep::store::{Key, Meaning};
 
 #[cfg(feature = "azure")]
 mod azure;
+#[cfg(any(feature = "aws", feature = "azure", feature = "gcp"))]
 mod faults;
+#[cfg(feature = "gcp")]
+mod gcs;
 #[cfg(feature = "aws")]
 mod s3;
 #[path = "../support/mod.rs"]

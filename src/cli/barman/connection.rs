@@ -12,8 +12,8 @@ use crate::{
     failure::chain,
     model::{
         desired::{
-            AzureCredential, AzureOptions, Checksums, Destination, ObjectLock, ProviderOptions,
-            S3Encryption, S3Options,
+            AzureCredential, AzureOptions, Checksums, Destination, GcsOptions, ObjectLock,
+            ProviderOptions, S3Encryption, S3Options,
         },
         location::Location,
         names::{DestinationName, ServerName},
@@ -55,9 +55,12 @@ impl Connection {
             location: self.location()?,
             provider: match self.provider {
                 CloudProvider::AzureBlobStorage => ProviderOptions::Azure(self.azure(upload)),
-                CloudProvider::AwsS3 | CloudProvider::GoogleCloudStorage => {
-                    ProviderOptions::S3(self.s3(upload)?)
-                }
+                CloudProvider::GoogleCloudStorage => ProviderOptions::Gcs(GcsOptions {
+                    kms_key: upload.kms_key_name.clone(),
+                    tags: upload.tags.iter().cloned().collect(),
+                    ..GcsOptions::default()
+                }),
+                CloudProvider::AwsS3 => ProviderOptions::S3(self.s3(upload)?),
             },
             max_bandwidth: None,
             max_parallel: NonZeroUsize::MIN,
