@@ -4,12 +4,8 @@
 use std::{collections::BTreeMap, fmt::Write as _, process::Command};
 
 use barkeep::{
-    model::{desired::S3Options, time::Timestamp},
-    secret::Secret,
-    store::{
-        Key, PutOptions, Store as _, StoreExt as _,
-        s3::{AccessKeys, S3},
-    },
+    model::time::Timestamp,
+    store::{Key, PutOptions, SharedStore, StoreExt as _},
 };
 use bytes::Bytes;
 use futures_util::{StreamExt as _, TryStreamExt as _};
@@ -18,6 +14,7 @@ use serde_json::json;
 use crate::{
     PEER,
     case::{Case, Filled, cases},
+    place::Place,
     state::{State, states},
     support::{
         peer::{Peer, ZONE},
@@ -55,29 +52,28 @@ struct End {
 }
 
 struct Bench {
-    server: Server,
+    place: Place,
     peer: Peer,
     states: BTreeMap<String, State>,
     /// Each side's bucket, and the one that is missing.
-    stores: [[S3; 2]; 2],
+    stores: [[SharedStore; 2]; 2],
     /// What lies in each side's bucket, as far as it is known: tags by key.
     present: [BTreeMap<String, String>; 2],
 }
 
 impl Bench {
     /// With buckets that are created with these headers.
-    async fn new(headers: &str) -> Option<Self> {
-        let server = Server::moto()?;
+    async fn new(place: Place, headers: &str) -> Option<Self> {
         let peer = Peer::start(PEER)?;
         let mut stores = Vec::new();
         for side in [Side::Barman, Side::Barkeep] {
             let bucket = side.bucket();
-            server.send("PUT", &format!("/{bucket}"), headers, "");
-            let missing = Self::store(&server, &format!("{bucket}-x")).await;
-            stores.push([Self::store(&server, bucket).await, missing]);
+            place.create(bucket, headers).await;
+            let missing = place.store(&format!("{bucket}-x")).await;
+            stores.push([place.store(bucket).await, missing]);
         }
         Some(Self {
-            server,
+            place,
             peer,
             states: states(include_str!("states.txt"), now()),
             stores: stores.try_into().expect("two sides"),
@@ -85,28 +81,16 @@ impl Bench {
         })
     }
 
-    async fn store(server: &Server, bucket: &str) -> S3 {
-        let options = S3Options {
-            endpoint_url: Some(server.url()),
-            region: Some("us-east-1".to_owned()),
-            ..S3Options::default()
-        };
-        let keys = AccessKeys {
-            id: "testkey".to_owned(),
-            secret: Secret::new("testsecret1".to_owned()),
-        };
-        S3::with_keys(bucket, "", &options, Some(keys)).await
-    }
-
     /// Makes a bucket hold exactly what the state says.
     async fn reset(&mut self, side: Side, state: &State) {
+        let place = &self.place;
         let [store, _] = &self.stores[side as usize];
         let present = &mut self.present[side as usize];
         let wanted = |key: &String, tag: &String| {
             state
                 .objects
                 .get(key)
-                .is_some_and(|text| *tag == tag_of(text))
+                .is_some_and(|text| *tag == place.tag_of(text))
         };
         let odd = present.iter().filter(|(key, tag)| !wanted(key, tag));
         let odd: Vec<Key> = odd.map(|(key, _)| Key::verbatim(key.clone())).collect();
@@ -133,21 +117,20 @@ impl Bench {
             .collect::<()>()
             .await;
         for (key, text) in &state.objects {
-            let new = present.insert(key.clone(), tag_of(text)).is_none();
+            let new = present.insert(key.clone(), place.tag_of(text)).is_none();
             if let Some(lock) = state.locks.get(key).filter(|_| new) {
-                let path = format!("/{}/{key}?{}", side.bucket(), lock.path);
-                self.server.send("PUT", &path, "", &lock.body);
+                place.lock(side.bucket(), key, lock);
             }
         }
     }
 
-    async fn objects(store: &S3) -> Option<BTreeMap<String, String>> {
+    async fn objects(&self, store: &SharedStore) -> Option<BTreeMap<String, String>> {
         let metas: Vec<_> = store.list_all("").try_collect().await.ok()?;
-        let each = metas.into_iter();
-        Some(
-            each.map(|meta| (meta.key.to_string(), meta.version.0))
-                .collect(),
-        )
+        let object = |meta| {
+            let tag = self.place.tag(&meta);
+            (meta.key.to_string(), tag)
+        };
+        Some(metas.into_iter().map(object).collect())
     }
 
     async fn run(&mut self, side: Side, case: &Case) -> End {
@@ -156,10 +139,7 @@ impl Bench {
         let bucket = side.bucket();
         let fill = |word: &str| {
             let mut word = word
-                .replace(
-                    "{url}",
-                    format!("s3://{bucket}/{}", state.prefix).trim_end_matches('/'),
-                )
+                .replace("{url}", &self.place.url(bucket, &state.prefix))
                 .replace("{bucket}", bucket)
                 .replace("{missing}", &format!("{bucket}-x"));
             for (label, id) in &state.ids {
@@ -167,16 +147,22 @@ impl Bench {
             }
             word
         };
-        let filled = case.filled(&fill);
+        let mut filled = case.filled(&fill);
+        let options = self.place.options().iter();
+        filled.words.splice(0..0, options.map(ToString::to_string));
+        for (name, value) in self.place.environment() {
+            let variable = filled.variables.entry(name.to_owned());
+            variable.or_insert(value);
+        }
         let (code, stdout, stderr) = match side {
-            Side::Barman => theirs(&mut self.peer, &self.server.url(), &filled),
-            Side::Barkeep => ours(&self.server.url(), &filled),
+            Side::Barman => theirs(&mut self.peer, &filled),
+            Side::Barkeep => ours(&filled),
         };
         let [store, missing] = &self.stores[side as usize];
-        let objects = Self::objects(store).await.expect("the bucket is there");
-        let created = Self::objects(missing).await.is_some();
+        let objects = self.objects(store).await.expect("the bucket is there");
+        let created = self.objects(missing).await.is_some();
         if created {
-            self.server.send("DELETE", &format!("/{bucket}-x"), "", "");
+            self.place.remove(&format!("{bucket}-x"));
         }
         self.present[side as usize].clone_from(&objects);
         End {
@@ -195,49 +181,26 @@ fn now() -> Timestamp {
     Timestamp::from_unix_seconds(now - now % 60).expect("an instant")
 }
 
-/// What moto answers for a text.
-fn tag_of(text: &str) -> String {
-    use md5::{Digest as _, Md5};
-    let mut tag = String::from("\"");
-    for byte in Md5::digest(text.as_bytes()) {
-        write!(tag, "{byte:02x}").expect("a string grows");
-    }
-    tag.push('"');
-    tag
-}
-
-/// What either side finds in its environment.
-fn environment(url: &str, filled: &Filled) -> BTreeMap<String, String> {
-    let fixed = [
-        ("AWS_ACCESS_KEY_ID", "testkey"),
-        ("AWS_SECRET_ACCESS_KEY", "testsecret1"),
-        ("AWS_DEFAULT_REGION", "us-east-1"),
-        ("AWS_EC2_METADATA_DISABLED", "true"),
-        ("AWS_ENDPOINT_URL", url),
-        ("TZ", ZONE),
-    ];
-    let fixed = fixed.map(|(name, value)| (name.to_owned(), value.to_owned()));
-    fixed.into_iter().chain(filled.variables.clone()).collect()
-}
-
-fn theirs(peer: &mut Peer, url: &str, filled: &Filled) -> (i64, String, String) {
+fn theirs(peer: &mut Peer, filled: &Filled) -> (i64, String, String) {
     let answer = peer.ask(&json!({
         "ask": "run",
         "program": filled.program,
         "argv": filled.words,
-        "environment": environment(url, filled),
+        "environment": filled.variables,
+        "zone": ZONE,
     }));
     let text = |name: &str| answer[name].as_str().expect("a text").to_owned();
     let code = answer["code"].as_i64().expect("a code");
     (code, text("stdout"), text("stderr"))
 }
 
-fn ours(url: &str, filled: &Filled) -> (i64, String, String) {
+fn ours(filled: &Filled) -> (i64, String, String) {
     let output = Command::new(env!("CARGO_BIN_EXE_barkeep"))
         .arg(&filled.program)
         .args(&filled.words)
         .env_clear()
-        .envs(environment(url, filled))
+        .env("TZ", ZONE)
+        .envs(&filled.variables)
         .output()
         .expect("barkeep starts");
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("UTF-8");
@@ -281,13 +244,16 @@ fn told(case: &Case, theirs: &End, ours: &End) -> String {
 }
 
 /// Runs the command lines of a table on both sides, in buckets that are created with these headers.
-pub(crate) async fn compare(table: &str, headers: &str) {
-    let Some(mut bench) = Bench::new(headers).await else {
+async fn compare(table: &str, place: Option<Place>, headers: &str) {
+    let Some(place) = place else { return };
+    let Some(mut bench) = Bench::new(place, headers).await else {
         return;
     };
     let rows = include_str!("../../docs/quirks.md");
     let mut wrong = String::new();
-    for case in cases(table) {
+    let cases = cases(table).into_iter();
+    let cases: Vec<_> = cases.filter(|case| bench.place.takes(&case.line)).collect();
+    for case in cases {
         let theirs = bench.run(Side::Barman, &case).await;
         let ours = bench.run(Side::Barkeep, &case).await;
         if let Some(row) = case.row {
@@ -300,37 +266,56 @@ pub(crate) async fn compare(table: &str, headers: &str) {
         // Of one WAL file all copies go, which is row 33.
         let left = |key: &&String| !ours.objects.contains_key(*key);
         let bolder = theirs.objects.keys().find(left).is_some() && case.row != Some(33);
-        if differences(&theirs, &ours) != case.differs || bolder {
+        let expected = bench.place.expected(&case.differs);
+        if differences(&theirs, &ours) != expected || bolder {
             wrong.push_str(&told(&case, &theirs, &ours));
         }
     }
     assert!(wrong.is_empty(), "{wrong}");
 }
 
+fn s3() -> Option<Place> {
+    Server::moto().map(Place::S3)
+}
+
+#[cfg(feature = "azure")]
+#[tokio::test]
+async fn on_azure_it_is_the_same() {
+    for table in [
+        include_str!("cases/reading.txt"),
+        include_str!("cases/keep.txt"),
+        include_str!("cases/delete.txt"),
+        include_str!("cases/check.txt"),
+    ] {
+        let azurite = crate::support::azurite::Azurite::start();
+        compare(table, azurite.map(Place::Azure), "").await;
+    }
+}
+
 #[tokio::test]
 async fn backups_are_listed_and_shown_alike() {
-    compare(include_str!("cases/reading.txt"), "").await;
+    compare(include_str!("cases/reading.txt"), s3(), "").await;
 }
 
 #[tokio::test]
 async fn keeps_are_set_and_released_alike() {
-    compare(include_str!("cases/keep.txt"), "").await;
+    compare(include_str!("cases/keep.txt"), s3(), "").await;
 }
 
 #[tokio::test]
 async fn backups_are_deleted_alike() {
-    compare(include_str!("cases/delete.txt"), "").await;
+    compare(include_str!("cases/delete.txt"), s3(), "").await;
 }
 
 #[tokio::test]
 async fn locks_are_heeded_alike() {
     let locking = "x-amz-bucket-object-lock-enabled: true\r\n";
-    compare(include_str!("cases/locks.txt"), locking).await;
+    compare(include_str!("cases/locks.txt"), s3(), locking).await;
 }
 
 #[tokio::test]
 async fn wal_archives_are_checked_alike() {
-    compare(include_str!("cases/check.txt"), "").await;
+    compare(include_str!("cases/check.txt"), s3(), "").await;
 }
 
 #[test]

@@ -12,6 +12,8 @@ mod differential;
 #[cfg(feature = "aws")]
 mod pair;
 #[cfg(feature = "aws")]
+mod place;
+#[cfg(feature = "aws")]
 mod state;
 mod typed;
 #[cfg(feature = "aws")]

@@ -6,7 +6,7 @@ do in `ask`:
 - `grammar`: `program`. Answers with the `arguments` and the exclusive `groups` of its parser.
 - `parse`: `program`, `argv`. Answers with the `values` as Python writes them, or with how it ended: its
   `code`, and what it complained of; code -1 where it broke down.
-- `run`: `program`, `argv`, `environment`. Runs it in a child of this process. Answers with `code`,
+- `run`: `program`, `argv`, `environment`, `zone`. Runs it in a child of this process. Answers with `code`,
   `stdout` and `stderr`.
 """
 
@@ -21,6 +21,7 @@ import os
 import re
 import sys
 import tempfile
+import time
 import traceback
 
 MODULES = {
@@ -129,6 +130,9 @@ def warm():
 
     botocore.session.botocore.loaders.create_loader = botocore.loaders.create_loader
     boto3.session.Session(region_name="us-east-1").resource("s3")
+    with contextlib.suppress(ImportError):
+        import azure.identity
+        import azure.storage.blob
     for program in MODULES:
         module(program)
 
@@ -144,6 +148,8 @@ def run(request):
                 os.dup2(err.fileno(), 2)
                 sys.stdout, sys.stderr = open(1, "w"), open(2, "w")
                 os.environ.update(request["environment"])
+                os.environ["TZ"] = request["zone"]
+                time.tzset()
                 code = call(client, request["argv"])
                 sys.stdout.flush()
                 sys.stderr.flush()

@@ -12,8 +12,8 @@ use crate::{
     failure::chain,
     model::{
         desired::{
-            AzureCredential, AzureOptions, Checksums, Destination, ObjectLock, ProviderOptions,
-            S3Encryption, S3Options,
+            AzureCredential, AzureOptions, Checksums, Destination, GcsOptions, ObjectLock,
+            ProviderOptions, S3Encryption, S3Options,
         },
         location::Location,
         names::{DestinationName, ServerName},
@@ -39,9 +39,12 @@ impl Connection {
     }
 
     fn ends_with_slash(&self) -> bool {
-        let rest = self.url.split_once("://").map_or("", |(_, rest)| rest);
-        let path = rest.split_once('/').map_or("", |(_, path)| path);
-        path.len() > 1 && path.ends_with('/')
+        let below = match self.named() {
+            Ok(Location::S3 { prefix, .. } | Location::Azure { prefix, .. }) => !prefix.is_empty(),
+            // On Google Cloud Barman strips it.
+            Ok(Location::Gcs { .. } | Location::Directory { .. }) | Err(_) => false,
+        };
+        below && self.url.ends_with('/')
     }
 
     /// Opens the catalog that the command line names.
@@ -52,9 +55,12 @@ impl Connection {
             location: self.location()?,
             provider: match self.provider {
                 CloudProvider::AzureBlobStorage => ProviderOptions::Azure(self.azure(upload)),
-                CloudProvider::AwsS3 | CloudProvider::GoogleCloudStorage => {
-                    ProviderOptions::S3(self.s3(upload)?)
-                }
+                CloudProvider::GoogleCloudStorage => ProviderOptions::Gcs(GcsOptions {
+                    kms_key: upload.kms_key_name.clone(),
+                    tags: upload.tags.iter().cloned().collect(),
+                    ..GcsOptions::default()
+                }),
+                CloudProvider::AwsS3 => ProviderOptions::S3(self.s3(upload)?),
             },
             max_bandwidth: None,
             max_parallel: NonZeroUsize::MIN,
