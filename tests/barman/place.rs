@@ -6,7 +6,7 @@ use barkeep::store::{Archive, SharedStore};
 use serde_json::Value;
 
 #[cfg(feature = "azure")]
-use crate::support::azurite::{Azurite, account_url};
+use crate::support::azurite::{Azurite, account_url, connection_string};
 #[cfg(feature = "gcp")]
 use crate::support::gcs::Gcs;
 use crate::support::{
@@ -103,7 +103,7 @@ impl Place {
             }
             #[cfg(feature = "azure")]
             Kind::Azure(server) => {
-                let string = server.connection_string(&server.url());
+                let string = connection_string(&server.url());
                 command
                     .args(["--cloud-provider", "azure-blob-storage"])
                     .env("AZURE_STORAGE_CONNECTION_STRING", string);

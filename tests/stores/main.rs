@@ -1,4 +1,5 @@
 //! The conformance suite against servers that speak a cloud's language, and what only they can show.
+#![cfg(any(feature = "aws", feature = "azure"))]
 
 use barkeep::store::{Key, Meaning};
 

@@ -124,9 +124,9 @@ fn azure(operation: Operation) -> &'static [&'static str] {
         | Operation::Head
         | Operation::List
         | Operation::ListUploads
-        | Operation::Locks
         | Operation::CheckReachable
         | Operation::Time => &[AZURE_READ],
+        Operation::Locks => &[AZURE_CONTAINER, AZURE_READ],
         Operation::Retention => &[AZURE_CONTAINER, AZURE_SERVICE],
         Operation::Delete => &[AZURE_DELETE],
         // Blocks of an upload that is given up vanish by themselves.
