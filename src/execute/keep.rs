@@ -8,6 +8,7 @@ use crate::{
     format::keys::{ObjectKey, OwnObject},
     model::{
         backup::{BackupId, BackupStatus},
+        desired::Overwriting,
         record::KeepRecord,
     },
     store::{Archive, PutMode},
@@ -16,6 +17,9 @@ use crate::{
 /// Keeps a backup, which must be complete.
 pub(super) async fn set(archive: &Archive, record: &KeepRecord) -> Result<(), Error> {
     let id = &record.backup;
+    if archive.overwriting() == Overwriting::Forbidden {
+        return Err(Error::WrittenOnce(id.clone()));
+    }
     let failed = |source| Error::Keep {
         backup: id.clone(),
         source,

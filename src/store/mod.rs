@@ -26,6 +26,7 @@ use crate::model::{
 mod archive;
 pub mod checksum;
 pub mod conformance;
+pub mod control;
 pub mod directory;
 mod error;
 mod ext;
