@@ -163,6 +163,7 @@ async fn dispatch(command: Command, session: &Session) -> ExitCode {
         Command::Delete(arguments) => commands::delete::run(arguments, session).await,
         Command::Restore(arguments) => commands::restore::run(arguments, session).await,
         Command::Check(arguments) => commands::check::run(arguments, session).await,
+        Command::Permissions(arguments) => commands::permissions::run(&arguments, session),
     };
     match result {
         Ok(exit) => exit.into(),

@@ -24,6 +24,8 @@ use crate::model::{
 };
 
 mod archive;
+#[cfg(feature = "azure")]
+pub mod azure;
 pub mod checksum;
 pub mod conformance;
 pub mod control;
@@ -38,7 +40,10 @@ pub mod meter;
 mod object;
 mod open;
 pub mod permission;
+pub mod probe;
 pub mod read_only;
+#[cfg(any(feature = "aws", feature = "azure"))]
+mod reading;
 mod request;
 #[cfg(feature = "aws")]
 pub mod s3;

@@ -1,11 +1,13 @@
 //! `check`: can servers and destinations be reached and used? Each line says what was looked at, and what mends it.
 
-use std::fmt;
+use std::{collections::BTreeSet, fmt};
 
 use serde::Serialize;
 
 use crate::{
-    cli::{Session, args, error::Error, exit::Exit, selection, table::Table},
+    cli::{
+        Session, args, commands::capabilities, error::Error, exit::Exit, selection, table::Table,
+    },
     failure::{Failure, Kind},
     model::{
         desired::{ObjectLock, Server},
@@ -31,11 +33,17 @@ struct Check {
     result: Found,
 }
 
+/// What was found.
 #[derive(Serialize)]
 #[serde(rename_all = "kebab-case", tag = "result")]
-enum Found {
+pub(super) enum Found {
     Good {
         detail: String,
+    },
+    /// It works, but not all of it.
+    Limited {
+        why: String,
+        mend: String,
     },
     Bad {
         why: String,
@@ -44,15 +52,30 @@ enum Found {
     },
 }
 
-pub(in crate::cli) async fn run(arguments: args::Select, session: &Session) -> Result<Exit, Error> {
-    let ports = session.ports(arguments.now).await?;
-    let servers = selection::servers(&ports.desired, &arguments)?;
+pub(in crate::cli) async fn run(arguments: args::Check, session: &Session) -> Result<Exit, Error> {
+    let ports = session.ports(arguments.select.now).await?;
+    let servers = selection::servers(&ports.desired, &arguments.select)?;
     let mut checks = Vec::new();
+    let mut probed = BTreeSet::new();
     for server in servers {
         checks.extend(of_server(&ports, server).await);
+        for (destination, archive) in ports.archives(server) {
+            // Once for all servers that have it.
+            if arguments.probe
+                && let Ok(archive) = archive
+                && probed.insert(destination.clone())
+            {
+                let rows = capabilities::probe(&ports.desired.destinations[&destination], &archive);
+                checks.extend(rows.await.into_iter().map(|(what, result)| Check {
+                    server: server.name.to_string(),
+                    what: format!("{what} in {destination}"),
+                    result,
+                }));
+            }
+        }
     }
     let worst = checks.iter().map(|check| match &check.result {
-        Found::Good { .. } => Exit::Done,
+        Found::Good { .. } | Found::Limited { .. } => Exit::Done,
         Found::Bad { kind, .. } => Exit::from(*kind),
     });
     let exit = worst.fold(Exit::Done, Exit::worst);
@@ -221,7 +244,7 @@ fn known<T>(knowledge: &Knowledge<T>, good: &str, mend: &str) -> Found {
     }
 }
 
-fn bad(failure: &Failure, mend: &str) -> Found {
+pub(super) fn bad(failure: &Failure, mend: &str) -> Found {
     Found::Bad {
         why: failure.to_string(),
         mend: mend.to_owned(),
@@ -235,6 +258,7 @@ impl fmt::Display for Checks {
         for check in &self.checks {
             let (result, found, notes) = match &check.result {
                 Found::Good { detail } => ("ok", detail, Vec::new()),
+                Found::Limited { why, mend } => ("limited", why, vec![format!("hint: {mend}")]),
                 Found::Bad { why, mend, .. } => ("FAIL", why, vec![format!("hint: {mend}")]),
             };
             let cells = [

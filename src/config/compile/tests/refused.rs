@@ -168,6 +168,36 @@ tags = { "aws:x" = "1" }
 }
 
 #[test]
+fn what_azure_would_not_take_is_refused() {
+    let azure = r#"
+version = 1
+[destinations.a]
+url = "https://acc.blob.core.windows.net/c/p"
+[destinations.a.azure]
+credential = "default"
+connection_string = { env = "AZURE" }
+max_block_size = "1KiB"
+max_concurrency = 0
+read_timeout = "0s"
+tags = { team = "a@b" }
+[destinations.b]
+url = "https://acc.blob.core.windows.net/c/p/q"
+"#;
+    assert_snapshot!(messages_of(azure), @r#"
+    barkeep.toml:7:21 `credential` and `connection_string` exclude one another
+    barkeep.toml:8:18 Azure takes no such size
+    barkeep.toml:9:19 zero would mean that nothing is ever done
+    barkeep.toml:10:16 no store answers in no time
+    barkeep.toml:11:17 tag `team` cannot be set: tags have letters, digits, spaces and `_.:/=+-` only
+    barkeep.toml:13:7 one destination lies inside another
+    "#);
+    let inline = "version = 1\n[destinations.a]\nurl = \"https://acc.blob.core.windows.net/c\"\n\
+        azure.connection_string = \"AccountKey=c2VjcmV0\"\n";
+    assert_snapshot!(messages_of(inline), @"barkeep.toml:4:7 a password is written in the configuration");
+    assert!(!said(inline).contains("c2VjcmV0"));
+}
+
+#[test]
 fn what_does_not_exist_yet_is_refused_and_never_ignored() {
     let keys = "method = \"snapshot\"\nverify.every = \"7d\"\ndeletes.grace = \"24h\"\n\
         retire_after = \"90d\"\nmanage_keeps = \"exact\"\nincremental.full_every = \"7d\"\n\

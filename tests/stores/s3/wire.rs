@@ -7,7 +7,10 @@ use std::{
 };
 
 use barkeep::{
-    model::desired::{Checksums, S3Encryption, S3Options},
+    model::{
+        desired::{Checksums, S3Encryption, S3Options},
+        lock::{Lock, LockMode},
+    },
     store::{
         GetOptions, Key, Meaning, ObjectVersion, PutMode, PutOptions, Store, StoreExt, Tags,
         UploadOptions, s3::S3,
@@ -16,8 +19,9 @@ use barkeep::{
 use bytes::Bytes;
 use futures_util::TryStreamExt;
 
+use super::{keys, options};
 use crate::{
-    key, keys, meaning, options,
+    key, meaning,
     support::http::{Answer, Reply, Request, Standin},
 };
 
@@ -249,21 +253,34 @@ async fn what_is_not_what_was_stored_is_an_error_at_the_end() {
 
 #[tokio::test]
 async fn a_completion_whose_answer_was_lost_is_recognised() {
-    // MD5 of "x", and of that digest.
+    // MD5 of "x", and of that digest; the same of CRC-32.
     let (part, whole) = (
         "9dd4e461268c8034f5c8564e155c67a6",
         "9affad555af89da9b0bfcd5e45bc93da",
     );
-    for (found, expected) in [(whole, true), ("another", false)] {
+    let (part_crc, whole_crc) = ("x-amz-checksum-crc32: jNwWgw==", "anF9hg==-1");
+    let cases = [
+        (format!("ETag: \"{whole}-1\""), true),
+        ("ETag: \"another-1\"".to_owned(), false),
+        (
+            format!("ETag: \"encrypted\"\r\nx-amz-checksum-crc32: {whole_crc}"),
+            true,
+        ),
+        (
+            format!("ETag: \"encrypted\"\r\nx-amz-checksum-crc32: AAAAAA==-1"),
+            false,
+        ),
+    ];
+    for (found, expected) in cases {
         let script = Script::new(vec![
             answer(
                 "200 OK",
                 "",
                 "<InitiateMultipartUploadResult><UploadId>u</UploadId></InitiateMultipartUploadResult>",
             ),
-            answer("200 OK", &format!("ETag: \"{part}\"\r\n"), ""),
+            answer("200 OK", &format!("ETag: \"{part}\"\r\n{part_crc}"), ""),
             error("404 Not Found", "NoSuchUpload"),
-            answer("200 OK", &format!("ETag: \"{found}-1\"\r\n"), "x"),
+            answer("200 OK", &found, "x"),
         ]);
         let store = script.store(Checksums::WhenSupported).await;
         let upload = store
@@ -285,6 +302,7 @@ async fn an_answer_that_is_no_answer_is_not_an_absence() {
     // A proxy's page; the SDK repeats what may pass.
     for (status, expected, answers) in [
         ("403 Forbidden", Meaning::PermissionDenied, 1),
+        ("404 Not Found", Meaning::Unreachable, 1),
         ("502 Bad Gateway", Meaning::Unreachable, 5),
     ] {
         let page = answer(status, "", "<html>sorry</html>");
@@ -387,4 +405,56 @@ async fn a_store_that_does_not_answer_in_time_is_unreachable() {
     let store = script.with(&options).await;
     let read = store.get_text(&key("a")).await;
     assert_eq!(meaning(read), Some(Meaning::Unreachable));
+}
+
+#[tokio::test]
+async fn locks_are_believed_only_where_the_store_shows_them() {
+    let keys = [key("a"), key("b")];
+    let none = "ObjectLockConfigurationNotFoundError";
+    let script = Script::new(vec![error("404 Not Found", none)]);
+    let store = script.store(Checksums::WhenSupported).await;
+    assert_eq!(store.locks(&keys).await, [Lock::Free, Lock::Free]);
+    assert_eq!(
+        script.asked().len(),
+        1,
+        "without locks, one question answers all"
+    );
+
+    let enabled = "<ObjectLockConfiguration><ObjectLockEnabled>Enabled</ObjectLockEnabled>\
+                   </ObjectLockConfiguration>";
+    let denied = || error("403 Forbidden", "AccessDenied");
+    let script = Script::new(vec![answer("200 OK", "", enabled), denied()]);
+    let locks = script
+        .store(Checksums::WhenSupported)
+        .await
+        .locks(&keys)
+        .await;
+    let is_unknown = |lock: &Lock| matches!(lock, Lock::Unknown(_));
+    assert!(locks.iter().all(is_unknown), "{locks:?}");
+
+    let unlocked = || error("404 Not Found", "NoSuchObjectLockConfiguration");
+    let until = "x-amz-object-lock-mode: GOVERNANCE\r\n\
+                 x-amz-object-lock-retain-until-date: 2099-01-01T00:00:00Z\r\n";
+    let script = Script::new(vec![
+        answer("200 OK", "", enabled),
+        unlocked(),
+        unlocked(),
+        answer("200 OK", until, ""),
+    ]);
+    let store = script.store(Checksums::WhenSupported).await;
+    let until = "2099-01-01T00:00:00Z".parse().expect("an instant");
+    let locked = Lock::until(until, LockMode::Governance);
+    assert_eq!(store.locks(&keys[..1]).await, [locked]);
+
+    let script = Script::new(vec![denied(), error("400 Bad Request", "InvalidRequest")]);
+    let locks = script
+        .store(Checksums::WhenSupported)
+        .await
+        .locks(&keys)
+        .await;
+    assert_eq!(
+        locks,
+        [Lock::Free, Lock::Free],
+        "the bucket has no Object Lock"
+    );
 }
