@@ -173,6 +173,8 @@ proptest! {
         if catalog(&world.observed).is_none() {
             return Ok(());
         }
+        // Once somebody has looked at everything.
+        world.fact("locked 999d held");
         let free = destroyed(&world.plan());
         world.fact(&format!("locked {age}d held"));
         let locked = destroyed(&world.plan());
