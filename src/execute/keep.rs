@@ -8,6 +8,7 @@ use crate::{
     format::keys::{ObjectKey, OwnObject},
     model::{
         backup::{BackupId, BackupStatus},
+        desired::Overwriting,
         record::KeepRecord,
         semantics::Records,
     },
@@ -21,6 +22,9 @@ pub(super) async fn set(
     records: Records,
 ) -> Result<(), Error> {
     let id = &record.backup;
+    if archive.overwriting() == Overwriting::Forbidden {
+        return Err(Error::WrittenOnce(id.clone()));
+    }
     let failed = |source| Error::Keep {
         backup: id.clone(),
         source,

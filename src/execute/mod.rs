@@ -76,6 +76,9 @@ pub enum Error {
     /// Only complete backups can be kept.
     #[error("backup {0} is not complete, so it cannot be kept")]
     NotDone(BackupId),
+    /// A keep would have to change one day, and nothing changes there.
+    #[error("backup {0} cannot be kept where nothing is written twice")]
+    WrittenOnce(BackupId),
     /// Somebody has kept it since it was judged.
     #[error("backup {0} is kept since the plan was made; it stays")]
     Kept(BackupId),
@@ -157,6 +160,7 @@ impl Error {
         match self {
             Self::NoSuchBackup(_) => Kind::NotFound,
             Self::NotDone(_)
+            | Self::WrittenOnce(_)
             | Self::Kept(_)
             | Self::Locked { .. }
             | Self::Changed(_)

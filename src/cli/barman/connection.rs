@@ -65,6 +65,7 @@ impl Connection {
             max_bandwidth: None,
             max_parallel: NonZeroUsize::MIN,
             object_lock: ObjectLock::Ignore,
+            control: None,
         };
         let store = store::open(&destination).await?;
         Ok(Archive::new(store, &server))

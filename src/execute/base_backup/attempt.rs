@@ -20,7 +20,8 @@ use crate::{
         records,
     },
     model::{
-        backup::BackupId,
+        backup::{BackupId, BackupStatus},
+        desired::Overwriting,
         record::{Actor, Attempt, Stopped},
         schedule::Zone,
         semantics::Records,
@@ -124,6 +125,11 @@ impl<'a> Running<'a> {
 
     /// Makes the backup visible. `false` if somebody else has just made one with the same id.
     pub(super) async fn begin(&mut self, info: BackupInfo) -> Result<bool, Error> {
+        if self.catalog.overwriting() == Overwriting::Forbidden {
+            // The claimed record stands for it until the end.
+            self.info = Some((info, ObjectVersion(String::new())));
+            return Ok(true);
+        }
         let object = ObjectKey::info(self.id());
         let version = create(self.catalog, &object, info.render()).await?;
         let is_ours = version.is_some();
@@ -182,8 +188,14 @@ impl<'a> Running<'a> {
         self.write_record(&self.record).await
     }
 
-    /// Rewrites `backup.info`, if it is still what was written last.
+    /// Rewrites `backup.info`, if it is still what was written last. Where nothing is written twice, only what is final is written.
     pub(super) async fn rewrite(&mut self, info: BackupInfo) -> Result<(), Error> {
+        if self.catalog.overwriting() == Overwriting::Forbidden {
+            if is_final(&info) {
+                write_once(self.catalog, self.id(), &info).await?;
+            }
+            return Ok(());
+        }
         let (_, version) = self.info.as_ref().expect("what was begun is rewritten");
         let version = match self.records {
             Records::Written => replace(self.catalog, self.id(), &info, version.clone()).await?,
@@ -255,6 +267,23 @@ async fn create(
             Ok(Some(stored.version))
         }
         Err(error) => Err(Error::catalog(DOING)(error)),
+    }
+}
+
+fn is_final(info: &BackupInfo) -> bool {
+    let status = info.status();
+    status.is_ok_and(|status| matches!(status, BackupStatus::Done | BackupStatus::Failed))
+}
+
+/// Writes a backup's `backup.info`, which nobody has written yet.
+pub(super) async fn write_once(
+    catalog: &Archive,
+    id: &BackupId,
+    info: &BackupInfo,
+) -> Result<(), Error> {
+    match create(catalog, &ObjectKey::info(id), info.render()).await? {
+        Some(_) => Ok(()),
+        None => Err(Error::Changed(id.clone())),
     }
 }
 
