@@ -72,6 +72,8 @@ pub enum ProviderOptions {
     Directory,
     /// S3 and compatible stores.
     S3(S3Options),
+    /// Google Cloud Storage.
+    Gcs(GcsOptions),
     /// Azure Blob Storage.
     Azure(AzureOptions),
 }
@@ -130,6 +132,23 @@ pub struct S3Options {
     /// How objects are encrypted by the store.
     pub encryption: Option<S3Encryption>,
     /// Tags on every object of a backup.
+    pub tags: BTreeMap<String, String>,
+}
+
+/// What Google Cloud Storage needs beyond bucket and prefix. What is unset comes from where Google's own clients look.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct GcsOptions {
+    /// Where the file with the credentials is.
+    pub credentials: Option<SecretRef>,
+    /// The URL of the service, if not the usual one.
+    pub endpoint_url: Option<String>,
+    /// The project in which a missing bucket is created.
+    pub project: Option<String>,
+    /// How long a response may take.
+    pub read_timeout: Option<Duration>,
+    /// The key that encrypts what is written.
+    pub kms_key: Option<String>,
+    /// Metadata on every object of a backup.
     pub tags: BTreeMap<String, String>,
 }
 

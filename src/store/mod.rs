@@ -32,6 +32,8 @@ pub mod directory;
 mod error;
 mod ext;
 pub mod fault;
+#[cfg(feature = "gcp")]
+pub mod gcs;
 pub mod lease;
 mod listing;
 pub mod memory;
@@ -41,7 +43,7 @@ mod open;
 pub mod permission;
 pub mod probe;
 pub mod read_only;
-#[cfg(any(feature = "aws", feature = "azure"))]
+#[cfg(any(feature = "aws", feature = "azure", feature = "gcp"))]
 mod reading;
 mod request;
 #[cfg(feature = "aws")]

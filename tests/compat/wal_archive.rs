@@ -149,5 +149,8 @@ async fn other_content_is_overwritten_only_by_barman_or_if_asked() {
     let line = format!("barman-cloud-wal-archive -z {{url}} srv {{wal}}/{name}");
     pair.run(&cases(&line)[0]);
     let count = async |whose| pair.objects(whose, "").await.len();
-    assert_eq!((count(Whose::Theirs).await, count(Whose::Ours).await), (2, 1));
+    assert_eq!(
+        (count(Whose::Theirs).await, count(Whose::Ours).await),
+        (2, 1)
+    );
 }

@@ -12,6 +12,7 @@ pub(crate) mod bed;
 pub(crate) mod certificates;
 pub(crate) mod cluster;
 pub(crate) mod dice;
+pub(crate) mod gcs;
 pub(crate) mod http;
 pub(crate) mod peer;
 pub(crate) mod s3;

@@ -10,6 +10,7 @@ mod checks;
 mod copies;
 mod destination;
 mod entry;
+mod gcs;
 mod server;
 pub(super) mod unsupported;
 

@@ -24,7 +24,7 @@ pub(in crate::config) const DESTINATION: [&str; 5] = [
     "control",
     "single_writer",
     "azure.history_tags",
-    "gcs",
+    "gcs.history_tags",
     "s3.history_tags",
 ];
 

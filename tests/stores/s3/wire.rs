@@ -264,7 +264,7 @@ async fn a_completion_whose_answer_was_lost_is_recognised() {
             true,
         ),
         (
-            format!("ETag: \"encrypted\"\r\nx-amz-checksum-crc32: AAAAAA==-1"),
+            "ETag: \"encrypted\"\r\nx-amz-checksum-crc32: AAAAAA==-1".to_owned(),
             false,
         ),
     ];

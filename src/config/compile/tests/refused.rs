@@ -148,8 +148,20 @@ fn keys_of_another_provider_are_refused() {
     "#);
     let gcs = "version = 1\n[destinations.g]\nurl = \"gs://b\"\ns3.region = \"x\"\n";
     assert_snapshot!(messages_of(gcs), @r#"
-    barkeep.toml:3:7 `gs://` destinations are not supported yet
     barkeep.toml:4:1 `s3` does not belong to this destination
+    "#);
+    let gcs = r#"
+version = 1
+[destinations.g]
+url = "gs://b"
+[destinations.g.gcs]
+endpoint_url = "http://10.0.0.1:4443"
+tags = { "the team" = "1", zone = "ü" }
+"#;
+    assert_snapshot!(messages_of(gcs), @r#"
+    barkeep.toml:6:16 `http://10.0.0.1:4443` is no URL of the service
+    barkeep.toml:7:23 metadata `the team` cannot be set: a name has ASCII letters, digits and `-_.` only
+    barkeep.toml:7:35 metadata `zone` cannot be set: a text has printable ASCII characters only
     "#);
     let s3 = r#"
 version = 1
