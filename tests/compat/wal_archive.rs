@@ -118,11 +118,13 @@ async fn every_codec_stores_every_kind_of_file() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_other_line_ends_alike_and_leaves_the_same() {
-    let Some(pair) = pair().await else {
+    let Some(mut pair) = pair().await else {
         return;
     };
-    for case in cases(include_str!("cases/wal-archive.txt")) {
-        check(&pair, &case).await;
+    let all = cases(include_str!("cases/wal-archive.txt"));
+    for (number, case) in all.iter().enumerate() {
+        pair.words.insert("{srv}", format!("srv{number}"));
+        check(&pair, case).await;
     }
 }
 
@@ -143,4 +145,12 @@ async fn other_content_is_overwritten_only_by_barman_or_if_asked() {
     assert_eq!(ours.len(), 1, "nothing is put aside");
     let line = format!("BARKEEP_WAL_CONFLICT=overwrite {line}");
     check(&pair, &cases(&line)[0]).await;
+    // The same content under another extension is enough; Barman stores it once more.
+    let line = format!("barman-cloud-wal-archive -z {{url}} srv {{wal}}/{name}");
+    pair.run(&cases(&line)[0]);
+    let count = async |whose| pair.objects(whose, "").await.len();
+    assert_eq!(
+        (count(Whose::Theirs).await, count(Whose::Ours).await),
+        (2, 1)
+    );
 }
