@@ -21,7 +21,9 @@ use crate::{
     },
     pipeline::{compress::Decoder, untar},
     postgres::{Archiver, ArchiverWait, Archiving, WalSwitch, locality},
-    store::{self, Store as _, StoreExt as _, control::Controlled, memory::Memory},
+    store::{
+        self, Store as _, StoreExt as _, Tags, UploadOptions, control::Controlled, memory::Memory,
+    },
 };
 
 mod as_barman;
@@ -550,10 +552,25 @@ async fn without_its_wal_a_backup_waits_and_is_finished_later() {
     let (catalog, id) = (bed.catalog(), BackupId::new(ID));
     let still = finish_backup(&catalog, &id, &Arrives::Never).await;
     assert_eq!(still.expect("an answer"), Finished::Waiting(missing));
+    // Whoever tried to finish it before died while it sent the record.
+    begin_upload(&bed, &ObjectKey::info(&id)).await;
     let done = finish_backup(&catalog, &id, &Arrives::Always).await;
     assert_eq!(done.expect("an answer"), Finished::Done);
     assert_eq!(bed.status().await, "DONE");
+    let left = bed.memory.list_uploads("").await.expect("memory");
+    assert_eq!(left, []);
     assert!(!bed.keys().iter().any(|key| key.starts_with("barkeep/")));
+}
+
+async fn begin_upload(bed: &Bed, object: &ObjectKey) {
+    let options = UploadOptions {
+        part_bytes: 5 << 20,
+        mode: PutMode::Overwrite,
+        tags: Tags::Configured,
+    };
+    let key = bed.catalog().key(object);
+    let begun = bed.memory.begin_upload(&key, options).await;
+    drop(begun.expect("memory"));
 }
 
 #[tokio::test(start_paused = true)]
