@@ -101,6 +101,19 @@ pub enum ProviderOptions {
     Azure(AzureOptions),
 }
 
+impl ProviderOptions {
+    /// The tags of timeline histories, if they are not those of everything.
+    pub fn history_tags(&self) -> Option<&BTreeMap<String, String>> {
+        let tags = match self {
+            Self::Directory => return None,
+            Self::S3(options) => &options.history_tags,
+            Self::Gcs(options) => &options.history_tags,
+            Self::Azure(options) => &options.history_tags,
+        };
+        (!tags.is_empty()).then_some(tags)
+    }
+}
+
 /// What Azure needs beyond the URL. `None` leaves the choice to the environment, as Barman does, or to the defaults.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct AzureOptions {
@@ -120,6 +133,8 @@ pub struct AzureOptions {
     pub max_concurrency: Option<NonZeroUsize>,
     /// Tags on every object of a backup.
     pub tags: BTreeMap<String, String>,
+    /// Tags on timeline histories instead; the same if there are none.
+    pub history_tags: BTreeMap<String, String>,
 }
 
 /// Whose identity is used on Azure.
@@ -156,6 +171,8 @@ pub struct S3Options {
     pub encryption: Option<S3Encryption>,
     /// Tags on every object of a backup.
     pub tags: BTreeMap<String, String>,
+    /// Tags on timeline histories instead; the same if there are none.
+    pub history_tags: BTreeMap<String, String>,
 }
 
 /// What Google Cloud Storage needs beyond bucket and prefix. What is unset comes from where Google's own clients look.
@@ -173,6 +190,8 @@ pub struct GcsOptions {
     pub kms_key: Option<String>,
     /// Metadata on every object of a backup.
     pub tags: BTreeMap<String, String>,
+    /// Metadata on timeline histories instead; the same if there is none.
+    pub history_tags: BTreeMap<String, String>,
 }
 
 /// How a bucket appears in requests.

@@ -20,12 +20,7 @@ pub(in crate::config) const SETTINGS: [&str; 6] = [
 ];
 
 /// Keys of a destination.
-pub(in crate::config) const DESTINATION: [&str; 4] = [
-    "single_writer",
-    "azure.history_tags",
-    "gcs.history_tags",
-    "s3.history_tags",
-];
+pub(in crate::config) const DESTINATION: [&str; 1] = ["single_writer"];
 
 /// Reports every key that is not supported yet.
 pub(super) fn refuse(root: &Node, diagnostics: &mut Vec<Diagnostic>) {
