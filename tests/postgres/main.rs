@@ -5,6 +5,7 @@ mod support;
 
 mod base_backup;
 mod connect;
+mod replication;
 mod sql;
 mod tls;
 mod wal;
