@@ -98,6 +98,7 @@ pub async fn run(step: &Step, bench: Bench<'_>) -> Ended {
         due: *due,
         name: name.clone(),
         zone: entry.zone.clone(),
+        method: entry.method,
         files: entry.files.clone(),
         pgdata: bench.server.pgdata.clone(),
         pinned: identity.map(|identity| identity.system_id),

@@ -243,7 +243,9 @@ pub struct Entry {
     pub minimum_redundancy: u32,
     /// Which backups are kept by the calendar.
     pub keep_rules: Vec<KeepRule>,
-    /// How base backups are made.
+    /// How the files of base backups come here.
+    pub method: Method,
+    /// How their archives are made.
     pub files: FilesOptions,
     /// How WAL is archived and checked.
     pub wal: WalOptions,
@@ -265,6 +267,26 @@ pub enum CatchUp {
     Once,
     /// Not at all: the next instant counts.
     Skip,
+}
+
+/// How the files of a server come to whoever backs them up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Method {
+    /// They are read where barkeep runs.
+    #[default]
+    Files,
+    /// The server sends them, over the replication protocol.
+    Stream,
+}
+
+impl fmt::Display for Method {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.pad(match self {
+            Self::Files => "files",
+            Self::Stream => "stream",
+        })
+    }
 }
 
 /// How the files of a server are backed up.

@@ -350,6 +350,8 @@ mod tests {
         assert_eq!(steps(text), "");
         assert_eq!(waits(text), "PGDATA is not on this host: another host");
         assert_eq!(stands(text), "converged: nothing to do");
+        let sent = text.replace("schedule", "method=stream schedule");
+        assert!(steps(&sent).starts_with("backup: due"), "it is sent");
         let text = "schedule=@hourly | done 9d | lose server";
         assert_eq!(steps(text), "");
         assert!(

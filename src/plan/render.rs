@@ -28,7 +28,7 @@ impl fmt::Display for Text<'_> {
                 .iter()
                 .filter(|step| step.destination == *destination);
             let rows: Vec<Row> = steps
-                .map(|step| Row::new(step, plan.now, target.compression))
+                .map(|step| Row::new(step, plan.now, Some(target)))
                 .collect();
             let title = format!("{} -> {destination}   {}", plan.server, target.location);
             let columns = Columns::of(&rows, &title);
@@ -44,9 +44,7 @@ impl fmt::Display for Text<'_> {
         // A plan that somebody asked for has steps and no standing.
         if plan.targets.is_empty() {
             let rows = plan.steps.iter();
-            let rows: Vec<Row> = rows
-                .map(|step| Row::new(step, plan.now, Compression::None))
-                .collect();
+            let rows: Vec<Row> = rows.map(|step| Row::new(step, plan.now, None)).collect();
             let columns = Columns::of(&rows, "");
             for row in &rows {
                 row.write(formatter, &columns)?;
@@ -65,7 +63,7 @@ struct Row {
 }
 
 impl Row {
-    fn new(step: &Step, now: Timestamp, compression: Compression) -> Self {
+    fn new(step: &Step, now: Timestamp, target: Option<&Target>) -> Self {
         let sign = match (&step.action, step.action.effect()) {
             (Action::SetKeep { .. } | Action::ReleaseKeep { .. }, _) => '~',
             (_, Effect::Additive) => '+',
@@ -78,7 +76,7 @@ impl Row {
                 Action::DeleteOrphan { .. } | Action::DeleteWal { .. } => "delete",
                 other => other.verb(),
             },
-            object: object(&step.action, step.weight, compression),
+            object: object(&step.action, step.weight, target),
             reasons: reasons.collect::<Vec<_>>().join("; "),
         }
     }
@@ -141,16 +139,17 @@ fn aged(reason: &Reason, now: Timestamp) -> String {
 }
 
 /// What an action is about: the id, and how much.
-fn object(action: &Action, weight: Weight, compression: Compression) -> String {
+fn object(action: &Action, weight: Weight, target: Option<&Target>) -> String {
     match action {
         Action::TakeBackup { name, .. } => {
-            let codec = match compression {
-                Compression::None => String::new(),
-                codec => format!(", {codec}"),
+            let method = target.map(|target| target.method).unwrap_or_default();
+            let codec = match target.map(|target| target.compression) {
+                None | Some(Compression::None) => String::new(),
+                Some(codec) => format!(", {codec}"),
             };
             match name {
-                Some(name) => format!("files{codec}, named {name}"),
-                None => format!("files{codec}"),
+                Some(name) => format!("{method}{codec}, named {name}"),
+                None => format!("{method}{codec}"),
             }
         }
         Action::SetKeep {

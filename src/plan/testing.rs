@@ -17,7 +17,7 @@ use barkeep::{
         compression::Compression,
         desired::{
             CalendarSpan, CatchUp, Checkpoint, DeclaredKeep, DeleteBudget, Entry, FilesOptions,
-            KeepRule, Mode, Period, Server, ServerState, WalCheck, WalOptions,
+            KeepRule, Method, Mode, Period, Server, ServerState, WalCheck, WalOptions,
         },
         names::DestinationName,
         observed::{
@@ -135,6 +135,7 @@ impl World {
                 self.entry().window = Some(window);
             }
             "splay" => self.entry().splay = span(value),
+            "method" => self.entry().method = Method::Stream,
             "catchup" => self.entry().catch_up = CatchUp::Skip,
             "retention" => self.entry().retention = Some(retention(value)),
             "min" => self.entry().minimum_redundancy = number(value),
@@ -457,6 +458,7 @@ fn server() -> Server {
         retention: None,
         minimum_redundancy: 1,
         keep_rules: Vec::new(),
+        method: Method::Files,
         files: FilesOptions {
             compression: Compression::None,
             level: None,

@@ -7,7 +7,7 @@ use barkeep::{
     model::{
         backup::{BackupId, BackupStatus},
         compression::Compression,
-        desired::S3Options,
+        desired::{Method, S3Options},
         recovery::RecoveryTarget,
     },
     secret::Secret,
@@ -118,34 +118,42 @@ async fn barman_restores_what_barkeep_wrote(major: u32) {
     let (Some(bed), Some(cluster)) = (S3Bed::start().await, cluster(major)) else {
         return;
     };
-    let catalog = bed.catalog().await;
     for compression in EVERY {
-        let mut request = request(compression);
-        request.files.max_archive_bytes = 12 << 20;
-        // S3 takes no smaller parts.
-        request.files.part_bytes = 5 << 20;
-        request.name = Some(format!("with-{compression}"));
-        let newest = bed.listed().pop();
-        let newest = newest.and_then(|backup| Some(BackupId::new(backup["backup_id"].as_str()?)));
-        request.above = newest;
-        let taken = take_of(&cluster, None, &catalog, &request).await;
-        let taken = taken.expect("a backup");
-        assert_eq!(taken.state, TakenState::Done);
-        let names = archives(&catalog, &taken.backup).await;
-        let is_split = names.iter().any(|name| name.starts_with("data_0001"));
-        assert!(is_split || compression != Compression::None, "{names:?}");
-        let listed = bed.listed().pop().expect("a backup");
-        assert_eq!(listed["backup_id"], taken.backup.as_str());
-        assert_eq!(listed["status"], "DONE");
-        let name = format!("with-{compression}");
-        let show = ["--format", "json"];
-        let shown = bed.barman("barman-cloud-backup-show", &show, &[&name]);
-        let shown: Value = serde_json::from_str(&shown).expect("JSON");
-        assert_eq!(shown["cloud"]["status"], "DONE");
-        let copy = restored_by_barman(&bed, &cluster, &name);
-        assert_eq!(copy.sql(DIGEST), cluster.sql(DIGEST), "{compression}");
-        assert_eq!(copy.sql("SELECT sum(id) FROM in_space"), "500500");
+        barman_restores(&bed, &cluster, Method::Files, compression).await;
     }
+    for compression in [Compression::None, Compression::Lz4] {
+        barman_restores(&bed, &cluster, Method::Stream, compression).await;
+    }
+}
+
+async fn barman_restores(bed: &S3Bed, cluster: &Cluster, method: Method, compression: Compression) {
+    let catalog = bed.catalog().await;
+    let mut request = request(compression);
+    request.method = method;
+    request.files.max_archive_bytes = 12 << 20;
+    // S3 takes no smaller parts.
+    request.files.part_bytes = 5 << 20;
+    let name = format!("{method}-with-{compression}");
+    request.name = Some(name.clone());
+    let newest = bed.listed().pop();
+    let newest = newest.and_then(|backup| Some(BackupId::new(backup["backup_id"].as_str()?)));
+    request.above = newest;
+    let taken = take_of(cluster, None, &catalog, &request).await;
+    let taken = taken.expect("a backup");
+    assert_eq!(taken.state, TakenState::Done);
+    let names = archives(&catalog, &taken.backup).await;
+    let is_split = names.iter().any(|name| name.starts_with("data_0001"));
+    assert!(is_split || compression != Compression::None, "{names:?}");
+    let listed = bed.listed().pop().expect("a backup");
+    assert_eq!(listed["backup_id"], taken.backup.as_str());
+    assert_eq!(listed["status"], "DONE");
+    let show = ["--format", "json"];
+    let shown = bed.barman("barman-cloud-backup-show", &show, &[&name]);
+    let shown: Value = serde_json::from_str(&shown).expect("JSON");
+    assert_eq!(shown["cloud"]["status"], "DONE");
+    let copy = restored_by_barman(bed, cluster, &name);
+    assert_eq!(copy.sql(DIGEST), cluster.sql(DIGEST), "{name}");
+    assert_eq!(copy.sql("SELECT sum(id) FROM in_space"), "500500");
 }
 
 /// As a user of Barman restores: files, then the settings by hand.

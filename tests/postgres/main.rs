@@ -7,5 +7,6 @@ mod base_backup;
 mod connect;
 mod replication;
 mod sql;
+mod streamed;
 mod tls;
 mod wal;

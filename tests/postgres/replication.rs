@@ -8,7 +8,7 @@ use barkeep::{
     postgres::{
         Checkpoint, Connector, Environment, Error,
         replication::{
-            Finished, Location, ManifestText, Piece, Position, Replication, Reserve, Slot,
+            Farewell, Location, ManifestText, Piece, Position, Replication, Reserve, Slot,
             SlotKind, StreamRequest, Variant, WalMessage, WalProgress, WalStream,
         },
     },
@@ -36,7 +36,7 @@ struct Received {
     manifest: String,
     start: Position,
     end: Position,
-    finished: Finished,
+    finished: Farewell,
 }
 
 async fn receive(cluster: &Cluster, manifest: Option<&str>) -> Result<Received, Error> {
@@ -92,7 +92,9 @@ fn names(archive: &[u8]) -> Vec<String> {
     let mut archive = tar::Archive::new(archive);
     let entries = archive.entries().expect("an archive");
     let path = |entry: tar::Entry<'_, &[u8]>| entry.path().expect("a name").display().to_string();
-    entries.map(|entry| path(entry.expect("an entry"))).collect()
+    entries
+        .map(|entry| path(entry.expect("an entry")))
+        .collect()
 }
 
 macro_rules! on_majors {
@@ -123,7 +125,7 @@ async fn a_server_sends_all_its_files_and_a_manifest(major: u32) {
     let oid = cluster.sql("SELECT oid FROM pg_tablespace WHERE spcname = 'space'");
     let received = receive(&cluster, None).await.expect("a backup");
     assert!(received.start.lsn < received.end.lsn);
-    assert_eq!(received.finished, Finished::default());
+    assert_eq!(received.finished, Farewell::default());
     let archives: Vec<_> = received.archives.keys().collect();
     assert_eq!(archives, [&oid, "data"]);
     let data = names(&received.archives["data"]);
@@ -265,7 +267,10 @@ async fn sessions_go_to_the_kind_of_server_that_is_wanted() {
             let conninfo = format!("{both} target_session_attrs={wanted}");
             let session = connector(&conninfo).replicate().await.expect("a session");
             let endpoint = session.endpoint().to_owned();
-            assert!(endpoint.starts_with(&expected.display().to_string()), "{wanted}");
+            assert!(
+                endpoint.starts_with(&expected.display().to_string()),
+                "{wanted}"
+            );
             let sql = connector(&conninfo).connect().await.expect("a session");
             let beside = connector(&both).beside(&sql);
             let beside = beside.replicate().await.expect("a session");
@@ -313,10 +318,14 @@ async fn wal_is_streamed_as_it_is_on_disk_and_over_a_change_of_timeline() {
     let mut stream = stream.expect("a stream");
     primary.sql("CREATE TABLE t AS SELECT 1; SELECT pg_switch_wal()");
     let wal = wal_up_to(&mut stream, from.lsn, Lsn(from.lsn.0 + size)).await;
-    let name = from.lsn.segment(from.timeline, size.try_into().expect("a size"));
+    let name = from
+        .lsn
+        .segment(from.timeline, size.try_into().expect("a size"));
     let path = primary.archive().join(name.to_string());
     let archived = crate::support::wait::until("the archiver", async || {
-        std::fs::read(&path).ok().filter(|content| content.len() == wal.len())
+        std::fs::read(&path)
+            .ok()
+            .filter(|content| content.len() == wal.len())
     })
     .await;
     assert!(archived == wal, "the same bytes");
@@ -339,7 +348,10 @@ async fn wal_is_streamed_as_it_is_on_disk_and_over_a_change_of_timeline() {
         }
     };
     assert_eq!(next.timeline.number(), 2);
-    let stream = stream.into_session().stream_wal(Some("receiver"), next).await;
+    let stream = stream
+        .into_session()
+        .stream_wal(Some("receiver"), next)
+        .await;
     let session = stream.expect("the new timeline").stop().await;
     session.expect("a session again").close().await;
 }

@@ -252,7 +252,10 @@ async fn what_a_mode_leaves_open_the_server_decides() {
         return;
     };
     cluster.listen();
-    cluster.let_in(&format!("{TRUST}\n{}", TRUST.replace(" all ", " replication ")));
+    cluster.let_in(&format!(
+        "{TRUST}\n{}",
+        TRUST.replace(" all ", " replication ")
+    ));
     cluster.start();
     cluster.sql("CREATE ROLE me LOGIN REPLICATION");
     check(

@@ -13,14 +13,14 @@ use barkeep::{
     model::{
         backup::{Backup, BackupId},
         compression::Compression,
-        desired::{Checkpoint, FilesOptions},
+        desired::{Checkpoint, FilesOptions, Method},
         names::{DestinationName, ServerName},
         progress::Unwatched,
         recovery::{RecoveryTarget, TargetTimeline},
         schedule::Zone,
         wal::SegmentName,
     },
-    pipeline::untar::Durability,
+    pipeline::{throttle::Throttle, untar::Durability},
     postgres::{Connector, Environment},
     recover::base::{
         ArchiveMode, Becomes, Inclusive, Recovery, RestorePorts, RestoreRequest, RestoredCluster,
@@ -123,6 +123,7 @@ pub(crate) fn request(compression: Compression) -> BackupRequest {
         due: None,
         name: None,
         zone: Zone::utc(),
+        method: Method::Files,
         files: FilesOptions {
             compression,
             level: (compression == Compression::Gzip).then_some(1),
@@ -158,6 +159,27 @@ pub(crate) async fn take_of(
         postgres: Box::new(Server::new(connector(cluster), primary.map(connector))),
         wal: Arc::new(InDirectory(archive)),
         throttle: None,
+        progress: Arc::new(Unwatched),
+        clock: Clock::System,
+        cancel: CancellationToken::new(),
+    };
+    take_backup(request, &mut ports).await
+}
+
+/// Takes a backup that is sent no faster than this, and waits for no WAL.
+pub(crate) async fn take_slowly(
+    conninfo: &str,
+    catalog: &Archive,
+    request: &BackupRequest,
+    throttle: Throttle,
+) -> Result<Taken, Error> {
+    let connector = Connector::new(conninfo, None, &Environment::default());
+    let connector = connector.expect("a connection string");
+    let mut ports = Ports {
+        catalog: catalog.clone(),
+        postgres: Box::new(Server::new(connector, None)),
+        wal: Arc::new(catalog.clone()),
+        throttle: Some(throttle),
         progress: Arc::new(Unwatched),
         clock: Clock::System,
         cancel: CancellationToken::new(),

@@ -4,7 +4,7 @@ use crate::{
     cli::{Session, args, error::Error, exit::Exit, output, selection},
     execute::base_backup::TakenState,
     failure::{Failure, Kind},
-    model::{action::Action, observed::Locality, reason::Waiting},
+    model::{action::Action, desired::Method, observed::Locality, reason::Waiting},
     observe::Depth,
     plan::{Plan, due},
     reconcile,
@@ -19,7 +19,9 @@ pub(in crate::cli) async fn run(arguments: args::Backup, session: &Session) -> R
     if let Some(failure) = observed.postgres.unknown() {
         return Err(Error::failed(doing(), failure.clone()));
     }
-    if let Locality::NotLocal { why } = &observed.locality {
+    if entry.method == Method::Files
+        && let Locality::NotLocal { why } = &observed.locality
+    {
         let waiting = Waiting::NotLocal { why: why.clone() };
         return Err(Error::failed(
             doing(),

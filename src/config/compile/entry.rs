@@ -9,14 +9,17 @@ use crate::{
         document::{
             EntryTable, Written,
             settings::{
-                CompressionTable, ExpiryTable, IntervalTable, KeepTable, RetentionTable, WalTable,
+                self, CompressionTable, ExpiryTable, IntervalTable, KeepTable, RetentionTable,
+                WalTable,
             },
         },
         quantity::{Bytes, Cron, OrNone, Text, TextOr},
     },
     model::{
         compression::{Codec, Compression},
-        desired::{Checkpoint, DeleteBudget, Entry, FilesOptions, KeepRule, WalCheck, WalOptions},
+        desired::{
+            Checkpoint, DeleteBudget, Entry, FilesOptions, KeepRule, Method, WalCheck, WalOptions,
+        },
         names::{DestinationName, PolicyName},
         retention::RetentionPolicy,
         schedule::{Schedule, Zone},
@@ -72,6 +75,7 @@ pub(super) fn settings(
             .flatten()
             .filter_map(|rule| keep_rule(rule, context))
             .collect(),
+        method: method(table),
         files: files(table, context),
         wal: wal(table, context),
         failed_after: expiry(table.failed_backups.as_ref()),
@@ -233,6 +237,14 @@ pub(super) fn missing_keys(
             ),
     );
     None
+}
+
+fn method(table: &EntryTable) -> Method {
+    match table.method.as_ref().map(Written::get) {
+        Some(settings::Method::Stream) => Method::Stream,
+        // Snapshots are refused elsewhere.
+        _ => Method::Files,
+    }
 }
 
 fn files(table: &EntryTable, context: &mut Context<'_>) -> FilesOptions {

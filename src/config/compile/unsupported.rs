@@ -63,14 +63,11 @@ fn named<'a>(root: &'a Node, section: &str) -> impl Iterator<Item = &'a Node> + 
 fn settings(node: &Node, diagnostics: &mut Vec<Diagnostic>) {
     keys(node, &SETTINGS, diagnostics);
     let method = node.get("method").map(|item| &item.node);
-    if let Some(method) =
-        method.filter(|method| matches!(method.text(), Some("stream" | "snapshot")))
-    {
-        let word = method.text().unwrap_or_default();
+    if let Some(method) = method.filter(|method| method.text() == Some("snapshot")) {
         diagnostics.push(
-            Diagnostic::error(format!("method `{word}` is not supported yet"))
+            Diagnostic::error("method `snapshot` is not supported yet")
                 .label(&method.span, "not supported yet")
-                .help("`files` is"),
+                .help("`files` and `stream` are"),
         );
     }
 }

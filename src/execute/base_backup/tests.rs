@@ -12,17 +12,27 @@ use std::{
 
 use async_trait::async_trait;
 
+use self::stream::Sends;
 use super::*;
 use crate::{
     format::keys::{ArchiveName, BaseObject, ObjectKey},
     model::{
-        backup::Tablespace, compression::Compression, progress::Unwatched, timeline::TimelineId,
-        wal::Lsn, wal::SegmentSize,
+        backup::{ArchiveRoot, Tablespace},
+        compression::Compression,
+        progress::Unwatched,
+        timeline::TimelineId,
+        wal::Lsn,
+        wal::SegmentSize,
     },
     pipeline::{compress::Decoder, untar},
-    postgres::{Archiver, Archiving, WalSwitch, locality},
+    postgres::{
+        self, Archiver, Archiving, WalSwitch, locality,
+        replication::{Farewell, ManifestText, Piece, Position, StreamRequest},
+    },
     store::{self, Store as _, StoreExt as _, memory::Memory},
 };
+
+mod stream;
 
 const CONTROL: &str = include_str!("../../postgres/control_file_18.hex");
 const ID: &str = "20261120T030000";
@@ -164,6 +174,7 @@ fn request() -> BackupRequest {
         due: None,
         name: Some("before".to_owned()),
         zone: Zone::utc(),
+        method: Method::Files,
         files: FilesOptions {
             compression: Compression::None,
             level: None,
@@ -206,6 +217,7 @@ struct Fake {
     fails: Option<At>,
     cancels: Option<(At, CancellationToken)>,
     lost: bool,
+    sends: stream::Sending,
     /// What was asked, in order.
     asked: Arc<Mutex<Vec<&'static str>>>,
 }
@@ -248,6 +260,7 @@ impl Fake {
             fails: None,
             cancels: None,
             lost: false,
+            sends: stream::Sending::default(),
             asked: Arc::default(),
         }
     }
@@ -299,6 +312,46 @@ impl Postgres for Fake {
             time: self.facts.now,
             backup_label: "START WAL LOCATION: 0/3000028\n".to_owned(),
             tablespace_map: Some("16399 /ts\n".to_owned()),
+        })
+    }
+
+    async fn stream(
+        &mut self,
+        system: SystemId,
+        _: &StreamRequest,
+        _: Option<ManifestText>,
+    ) -> Result<StreamStart, postgres::Error> {
+        self.step(At::Start, "stream")?;
+        assert_eq!(system, self.facts.system_id);
+        Ok(StreamStart {
+            start: BackupStart {
+                lsn: self.facts.position,
+                timeline: self.facts.timeline,
+                time: self.facts.now,
+            },
+            archives: Vec::new(),
+            has_end_marks: self.sends.has_end_marks,
+        })
+    }
+
+    async fn receive(&mut self) -> Result<Option<Piece>, postgres::Error> {
+        match self.sends.pieces.pop_front() {
+            Some(Sends::Piece(piece)) => Ok(Some(piece)),
+            Some(Sends::Silence) => std::future::pending().await,
+            Some(Sends::Failure) => Err(postgres::Error::OtherSession),
+            None => Ok(None),
+        }
+    }
+
+    async fn end_stream(&mut self) -> Result<StreamEnd, postgres::Error> {
+        self.step(At::Stop, "end")?;
+        Ok(StreamEnd {
+            position: Position {
+                lsn: Lsn(self.facts.position.0 + 256),
+                timeline: self.facts.timeline,
+            },
+            time: self.facts.now,
+            farewell: Farewell::default(),
         })
     }
 

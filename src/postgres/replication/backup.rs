@@ -240,7 +240,7 @@ impl ServerBackup {
     }
 
     /// Where the backup ended, after its last piece.
-    pub async fn finish(mut self) -> Result<(Position, Finished), Error> {
+    pub async fn finish(mut self) -> Result<(Position, Farewell), Error> {
         let limit = self.session.deadlines.stop;
         let end = async {
             let position = position(&only(DOING, self.session.rows(DOING).await?)?)?;
@@ -258,18 +258,13 @@ impl ServerBackup {
         let (position, damaged) = within(limit, DOING, end).await?;
         let warnings = self.session.take_warnings();
         self.session.close().await;
-        Ok((position, Finished { damaged, warnings }))
-    }
-
-    /// Gives the backup up, by ending its session.
-    pub async fn abort(self) {
-        drop(self);
+        Ok((position, Farewell { damaged, warnings }))
     }
 }
 
 /// What a server has to say at the end of a backup.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Finished {
+pub struct Farewell {
     /// Whether it has met pages whose checksums are wrong.
     pub damaged: bool,
     /// What it warned of, such pages first among them.

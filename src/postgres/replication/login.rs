@@ -16,8 +16,8 @@ use postgres_protocol::{
         frontend,
     },
 };
-use rustls::pki_types::ServerName;
 use rustix::net::sockopt;
+use rustls::pki_types::ServerName;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpStream, UnixStream},
@@ -26,8 +26,7 @@ use tokio_rustls::TlsConnector;
 
 use super::wire::{Incoming, Transport, Wire};
 use crate::postgres::{
-    Cause,
-    certificate,
+    Cause, certificate,
     connector::{Attempt, Call, Place, Tls},
     conninfo::{ChannelBinding, Keepalives, SslNegotiation},
     error::PASSWORD_MISSING,
@@ -164,7 +163,11 @@ async fn prove(wire: &mut Wire, call: &Call<'_>, end_point: Option<Vec<u8>>) -> 
                 };
                 bound = scram.run(wire, &body).await?;
             }
-            _ => return Err(Cause::LogIn("the server asks for a proof that is not known")),
+            _ => {
+                return Err(Cause::LogIn(
+                    "the server asks for a proof that is not known",
+                ));
+            }
         }
     }
 }
@@ -231,9 +234,19 @@ impl Scram<'_> {
                 Err(Cause::LogIn("the server does not offer channel binding"))
             }
             // To say that it could have been bound makes a man in the middle who took the offer away noticed.
-            Some(_) if plain => Ok((SCRAM_SHA_256, sasl::ChannelBinding::unrequested(), Bound::No)),
-            None if plain => Ok((SCRAM_SHA_256, sasl::ChannelBinding::unsupported(), Bound::No)),
-            _ => Err(Cause::LogIn("the server asks for a proof that is not known")),
+            Some(_) if plain => Ok((
+                SCRAM_SHA_256,
+                sasl::ChannelBinding::unrequested(),
+                Bound::No,
+            )),
+            None if plain => Ok((
+                SCRAM_SHA_256,
+                sasl::ChannelBinding::unsupported(),
+                Bound::No,
+            )),
+            _ => Err(Cause::LogIn(
+                "the server asks for a proof that is not known",
+            )),
         }
     }
 }

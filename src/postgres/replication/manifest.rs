@@ -37,7 +37,9 @@ impl Replication {
             // The server may refuse it half way through; then it has said why.
             if let Err(error) = sent.await {
                 let told = within(limit, DOING, self.message(DOING)).await;
-                return Err(told.err().unwrap_or(self.failed(DOING, Cause::Broken(error))));
+                return Err(told
+                    .err()
+                    .unwrap_or(self.failed(DOING, Cause::Broken(error))));
             }
         }
         let end = async {
@@ -52,4 +54,3 @@ impl Replication {
         within(10 * limit, DOING, end).await
     }
 }
-

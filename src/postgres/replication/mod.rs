@@ -23,14 +23,16 @@ use postgres_protocol::message::{
 };
 use tokio::time::timeout;
 
+use self::wire::{Incoming, Wire};
 pub use self::{
-    backup::{Finished, Location, Piece, Position, SentTablespace, ServerBackup, StreamRequest, Variant},
+    backup::{
+        Farewell, Location, Piece, Position, SentTablespace, ServerBackup, StreamRequest, Variant,
+    },
     manifest::ManifestText,
     slot::{Reserve, Slot, SlotKind},
     timeline::SystemIdentity,
     wal::{WalMessage, WalProgress, WalStream},
 };
-use self::wire::{Incoming, Wire};
 use super::{Cause, Error, session::Deadlines};
 
 /// How many of the server's warnings are kept.
@@ -208,9 +210,8 @@ async fn within<T>(
 }
 
 fn row(body: &DataRowBody) -> io::Result<Row> {
-    let text = |range: Option<std::ops::Range<usize>>| {
-        Ok(range.map(|range| lossy(&body.buffer()[range])))
-    };
+    let text =
+        |range: Option<std::ops::Range<usize>>| Ok(range.map(|range| lossy(&body.buffer()[range])));
     body.ranges().map(text).collect()
 }
 

@@ -43,7 +43,9 @@ impl Opened for Replication {
                 column(DOING, &row, 0, |text| Some(text == "on"))?
             }
         };
-        let in_recovery = self.told("in_hot_standby").map_or(read_only, |is| is == "on");
+        let in_recovery = self
+            .told("in_hot_standby")
+            .map_or(read_only, |is| is == "on");
         match unsuited(wanted, in_recovery, read_only || in_recovery) {
             None => Ok(self),
             Some((is, wanted)) => Err(Error::Unsuited {

@@ -33,7 +33,10 @@ impl Replication {
     }
 
     /// The text of a timeline's history file; `None` for one that has none, as the first.
-    pub async fn timeline_history(&mut self, timeline: TimelineId) -> Result<Option<String>, Error> {
+    pub async fn timeline_history(
+        &mut self,
+        timeline: TimelineId,
+    ) -> Result<Option<String>, Error> {
         const DOING: &str = "tell where the timeline comes from";
         // The first has no history, and asking for it is an error.
         if timeline.number() == 1 {

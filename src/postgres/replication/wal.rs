@@ -107,7 +107,8 @@ impl WalStream {
             CopyData::new(status.freeze())?.write(buffer);
             Ok(())
         });
-        sent.await.map_err(|error| self.session.broken(DOING, error))
+        sent.await
+            .map_err(|error| self.session.broken(DOING, error))
     }
 
     /// Ends the stream from this side; the session can be used again.
@@ -138,7 +139,8 @@ impl WalStream {
             frontend::copy_done(buffer);
             Ok(())
         });
-        done.await.map_err(|error| self.session.broken(DOING, error))
+        done.await
+            .map_err(|error| self.session.broken(DOING, error))
     }
 
     /// The server has ended the timeline: one row tells the next one.

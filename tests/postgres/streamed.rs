@@ -1,0 +1,175 @@
+//! Base backups that real servers send, and what is restored of them.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+};
+
+use barkeep::{
+    execute::base_backup::{BackupRequest, TakenState},
+    format::keys::{ObjectKey, OwnObject},
+    model::{compression::Compression, desired::Method, recovery::RecoveryTarget},
+    store::{Archive, StoreExt as _},
+};
+
+use crate::support::{
+    backup::{DIGEST, catalog, fill, fill_tablespace, request, start_restored, take_of},
+    cluster::{Cluster, Stop},
+    wait::until,
+};
+
+fn store() -> Archive {
+    let now = barkeep::clock::Clock::System.now();
+    catalog(Arc::new(barkeep::store::memory::Memory::new(now)))
+}
+
+fn streamed(compression: Compression) -> BackupRequest {
+    BackupRequest {
+        method: Method::Stream,
+        ..request(compression)
+    }
+}
+
+macro_rules! on_majors {
+    ($($name:ident: $major:literal),* $(,)?) => {$(
+        #[tokio::test(flavor = "multi_thread")]
+        async fn $name() {
+            a_backup_under_load_restores($major).await;
+        }
+    )*};
+}
+
+on_majors! {
+    a_backup_of_version_13_restores: 13,
+    a_backup_of_version_15_restores: 15,
+    a_backup_of_version_17_restores: 17,
+    a_backup_of_version_18_restores: 18,
+}
+
+async fn a_backup_under_load_restores(major: u32) {
+    let Some(mut cluster) = Cluster::create_with(major, &["-k"]) else {
+        return;
+    };
+    cluster.start();
+    fill_tablespace(&cluster);
+    fill(&cluster);
+    for compression in [Compression::None, Compression::Lz4] {
+        let catalog = store();
+        let taken = under_load(&cluster, async {
+            take_of(&cluster, None, &catalog, &streamed(compression)).await
+        })
+        .await;
+        let taken = taken.expect("a backup");
+        assert_eq!(taken.state, TakenState::Done);
+        assert_eq!(taken.damaged_files, 0, "{:?}", taken.damaged);
+        assert_eq!(taken.warnings, []);
+        let manifest = ObjectKey::Own(OwnObject::Manifest(taken.backup.clone()));
+        let manifest = catalog.store().get_bytes(&catalog.key(&manifest)).await;
+        assert!(manifest.expect("a manifest").ends_with(b"\"}\n"));
+        let expected = cluster.sql(DIGEST);
+        let last = cluster.sql("SELECT pg_walfile_name(pg_switch_wal())");
+        until("the archiver", async || {
+            cluster.archive().join(&last).exists().then_some(())
+        })
+        .await;
+        let latest = RecoveryTarget::Latest;
+        let (copy, _) = start_restored(&cluster, &catalog, &taken.backup, latest).await;
+        assert_eq!(copy.sql(DIGEST), expected, "{compression}");
+        assert_eq!(copy.sql("SELECT sum(id) FROM in_space"), "500500");
+    }
+}
+
+/// Does some work while rows come and go.
+async fn under_load<T>(cluster: &Cluster, work: impl Future<Output = T>) -> T {
+    let stop = AtomicBool::new(false);
+    let load = || {
+        while !stop.load(Ordering::Relaxed) {
+            cluster.sql(
+                "INSERT INTO t SELECT i, 'more' FROM generate_series(1, 200) i; \
+                 DELETE FROM t WHERE id % 7 = 3 AND filler = 'more'",
+            );
+        }
+    };
+    thread::scope(|scope| {
+        let loading = scope.spawn(load);
+        let done = tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(work));
+        stop.store(true, Ordering::Relaxed);
+        loading.join().expect("no panic");
+        done
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_standby_sends_a_backup_and_its_primary_switches_wal() {
+    let Some(mut primary) = Cluster::create(17) else {
+        return;
+    };
+    primary.start();
+    fill(&primary);
+    let mut standby = primary.standby();
+    standby.start();
+    let catalog = store();
+    let request = streamed(Compression::Lz4);
+    let taken = take_of(&standby, Some(&primary), &catalog, &request).await;
+    let taken = taken.expect("a backup");
+    assert_eq!(taken.state, TakenState::Done);
+    let immediate = RecoveryTarget::Immediate;
+    let (copy, _) = start_restored(&primary, &catalog, &taken.backup, immediate).await;
+    assert_eq!(copy.sql(DIGEST), primary.sql(DIGEST));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn damaged_pages_are_found_by_the_server_and_named() {
+    let Some(mut cluster) = Cluster::create_with(17, &["-k"]) else {
+        return;
+    };
+    cluster.start();
+    fill(&cluster);
+    let path = cluster.sql("CHECKPOINT; SELECT pg_relation_filepath('t')");
+    cluster.stop(Stop::Fast);
+    let path = cluster.pgdata().join(path);
+    let mut content = std::fs::read(&path).expect("the table");
+    content[3 * 8192 + 5000] ^= 0xff;
+    std::fs::write(&path, content).expect("written");
+    cluster.start();
+    let taken = take_of(&cluster, None, &store(), &streamed(Compression::None)).await;
+    let taken = taken.expect("a backup");
+    assert_eq!((taken.damaged_files, &taken.damaged[0].path), (1, &path));
+    assert_eq!(taken.damaged[0].blocks, [3]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_stops_fails_its_backup() {
+    let Some(mut cluster) = Cluster::create(17) else {
+        return;
+    };
+    cluster.start();
+    fill(&cluster);
+    // More than the sockets and the queue between server and store hold.
+    cluster.sql(
+        "CREATE TABLE large AS SELECT repeat(md5(i::text), 50) FROM generate_series(1, 40000) i",
+    );
+    let catalog = store();
+    let conninfo = cluster.conninfo("postgres");
+    let mut request = streamed(Compression::None);
+    request.files.part_bytes = 1 << 20;
+    let throttle = barkeep::pipeline::throttle::Throttle::new(4_000_000.try_into().expect("not 0"));
+    let taking = crate::support::backup::take_slowly(&conninfo, &catalog, &request, throttle);
+    let stopping = async {
+        until("the backup to be sent", async || {
+            let sql = "SELECT count(*) FROM pg_stat_progress_basebackup \
+                WHERE phase = 'streaming database files'";
+            (cluster.sql(sql) == "1").then_some(())
+        })
+        .await;
+        cluster.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_progress_basebackup");
+    };
+    let (taken, ()) = futures_util::join!(taking, stopping);
+    let error = barkeep::failure::chain(&taken.expect_err("it was ended"));
+    assert!(error.starts_with("cannot receive the backup"), "{error}");
+    let uploads = catalog.store().list_uploads("orders/").await;
+    assert_eq!(uploads.expect("a list").len(), 0);
+}
