@@ -323,6 +323,9 @@ pub struct Restore {
     /// How many archives are fetched at once
     #[arg(long, value_name = "N")]
     pub jobs: Option<std::num::NonZeroUsize>,
+    /// Where PostgreSQL's programs are, for an incremental backup; looked for if unset
+    #[arg(long, value_name = "DIRECTORY")]
+    pub pg_bin: Option<PathBuf>,
     /// The `restore_command` to write; barkeep's own if unset, none if empty
     #[arg(long, value_name = "COMMAND")]
     pub restore_command: Option<String>,

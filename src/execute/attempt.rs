@@ -82,7 +82,13 @@ pub fn throttle(destination: &Destination) -> Option<Throttle> {
 
 /// Runs an attempt to its end.
 pub async fn run(step: &Step, bench: Bench<'_>) -> Ended {
-    let Action::TakeBackup { above, due, name } = &step.action else {
+    let Action::TakeBackup {
+        above,
+        due,
+        name,
+        parent,
+    } = &step.action
+    else {
         let failure = Failure::new(Kind::Failed, format!("`{}` is no attempt", step.describe()));
         return Ended::failed(step, failure);
     };
@@ -99,6 +105,7 @@ pub async fn run(step: &Step, bench: Bench<'_>) -> Ended {
         name: name.clone(),
         zone: entry.zone.clone(),
         method: entry.method,
+        parent: parent.clone(),
         files: entry.files.clone(),
         pgdata: bench.server.pgdata.clone(),
         pinned: identity.map(|identity| identity.system_id),

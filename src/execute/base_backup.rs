@@ -12,6 +12,7 @@
 mod archive;
 mod arrival;
 mod attempt;
+mod chain;
 mod copy;
 mod describe;
 mod dimensions;
@@ -35,6 +36,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
+pub(super) use self::chain::unlink;
 pub use self::{
     arrival::WalArrival,
     dimensions::Memory,
@@ -48,6 +50,7 @@ use self::{
     arrival::{Needed, Patience},
     attempt::{Claim, Running},
     findings::Findings,
+    stream::Sending,
 };
 use crate::{
     clock::Clock,
@@ -86,6 +89,8 @@ pub struct BackupRequest {
     pub zone: Zone,
     /// How the files come here.
     pub method: Method,
+    /// The backup that it builds on, if it is an incremental one.
+    pub parent: Option<BackupId>,
     /// How its archives are made.
     pub files: FilesOptions,
     /// Where the server's files are on this host; where the server says, if unset.
@@ -304,9 +309,7 @@ impl Backup<'_> {
         let start = begun.start();
         self.times.start = began.elapsed();
         let mut info = BackupInfo::started(&self.started(&start));
-        while !running.begin(info.clone()).await? {
-            running.move_on(&claim(self.request)).await?;
-        }
+        self.make_visible(running, &begun, &mut info).await?;
         let copied = alive(running, self.copy_all(running.id(), &begun)).await?;
         let CopiedFiles {
             stop,
@@ -343,14 +346,38 @@ impl Backup<'_> {
     async fn begin(&mut self, id: &BackupId) -> Result<Begun, Error> {
         match self.request.method {
             Method::Files => self.start(id).await.map(Begun::Files),
-            Method::Stream => self.start_stream(id, None).await.map(Begun::Stream),
+            Method::Stream => self.start_sending(id).await.map(Begun::Stream),
         }
+    }
+
+    /// Writes the record of the backup. Whatever it builds on says so before.
+    async fn make_visible(
+        &self,
+        running: &mut Running<'_>,
+        begun: &Begun,
+        info: &mut BackupInfo,
+    ) -> Result<(), Error> {
+        let catalog = &self.ports.catalog;
+        let parent = begun.parent();
+        if let Some(parent) = parent {
+            info.set_parent(parent);
+            chain::link(catalog, parent, running.id()).await?;
+        }
+        while !running.begin(info.clone()).await? {
+            let taken = running.id().clone();
+            running.move_on(&claim(self.request)).await?;
+            if let Some(parent) = parent {
+                chain::link(catalog, parent, running.id()).await?;
+                chain::unlink(catalog, parent, &taken).await?;
+            }
+        }
+        Ok(())
     }
 
     async fn copy_all(&mut self, id: &BackupId, begun: &Begun) -> Result<CopiedFiles, Error> {
         match begun {
             Begun::Files(start) => self.copy_and_stop(id, start).await,
-            Begun::Stream(start) => self.receive_and_stop(id, start).await,
+            Begun::Stream(sending) => self.receive_and_stop(id, sending).await,
         }
     }
 
@@ -455,14 +482,21 @@ impl Backup<'_> {
 /// A backup that PostgreSQL has begun, in one way or the other.
 enum Begun {
     Files(BackupStart),
-    Stream(StreamStart),
+    Stream(Sending),
 }
 
 impl Begun {
     fn start(&self) -> BackupStart {
         match self {
             Self::Files(start) => *start,
-            Self::Stream(stream) => stream.start,
+            Self::Stream(sending) => sending.stream.start,
+        }
+    }
+
+    fn parent(&self) -> Option<&BackupId> {
+        match self {
+            Self::Files(_) => None,
+            Self::Stream(sending) => sending.parent.as_ref(),
         }
     }
 }

@@ -245,6 +245,8 @@ pub struct Entry {
     pub keep_rules: Vec<KeepRule>,
     /// How the files of base backups come here.
     pub method: Method,
+    /// What is backed up between full backups; nothing but full ones if unset.
+    pub incremental: Option<Incremental>,
     /// How their archives are made.
     pub files: FilesOptions,
     /// How WAL is archived and checked.
@@ -287,6 +289,15 @@ impl fmt::Display for Method {
             Self::Stream => "stream",
         })
     }
+}
+
+/// Backups of what has changed, between full ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Incremental {
+    /// A chain begins anew with a full backup when its first one is this old.
+    pub full_every: Duration,
+    /// How many backups a chain may have, its full one included.
+    pub max_chain: u32,
 }
 
 /// How the files of a server are backed up.

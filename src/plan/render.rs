@@ -141,15 +141,19 @@ fn aged(reason: &Reason, now: Timestamp) -> String {
 /// What an action is about: the id, and how much.
 fn object(action: &Action, weight: Weight, target: Option<&Target>) -> String {
     match action {
-        Action::TakeBackup { name, .. } => {
+        Action::TakeBackup { name, parent, .. } => {
             let method = target.map(|target| target.method).unwrap_or_default();
             let codec = match target.map(|target| target.compression) {
                 None | Some(Compression::None) => String::new(),
                 Some(codec) => format!(", {codec}"),
             };
+            let kind = match parent {
+                Some(_) => ", incremental",
+                None => "",
+            };
             match name {
-                Some(name) => format!("{method}{codec}, named {name}"),
-                None => format!("{method}{codec}"),
+                Some(name) => format!("{method}{codec}{kind}, named {name}"),
+                None => format!("{method}{codec}{kind}"),
             }
         }
         Action::SetKeep {

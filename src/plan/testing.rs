@@ -17,7 +17,7 @@ use barkeep::{
         compression::Compression,
         desired::{
             CalendarSpan, CatchUp, Checkpoint, DeclaredKeep, DeleteBudget, Entry, FilesOptions,
-            KeepRule, Method, Mode, Period, Server, ServerState, WalCheck, WalOptions,
+            Incremental, KeepRule, Method, Mode, Period, Server, ServerState, WalCheck, WalOptions,
         },
         names::DestinationName,
         observed::{
@@ -135,6 +135,13 @@ impl World {
                 self.entry().window = Some(window);
             }
             "splay" => self.entry().splay = span(value),
+            "incremental" => {
+                let (every, chain) = value.split_once('/').expect("7d/4");
+                self.entry().incremental = Some(Incremental {
+                    full_every: span(every),
+                    max_chain: number(chain),
+                });
+            }
             "method" => self.entry().method = Method::Stream,
             "catchup" => self.entry().catch_up = CatchUp::Skip,
             "retention" => self.entry().retention = Some(retention(value)),
@@ -169,6 +176,10 @@ impl World {
             "declare" => self.declare(&words),
             "orphan" => self.orphan(&words),
             "upload" => self.upload(&words),
+            "manifest" => {
+                let id = self.id(words[0]);
+                self.catalog().manifests.insert(id);
+            }
             "postgres" => words.iter().for_each(|word| self.postgres(word)),
             "store" => self.stored().store_time = Knowledge::Known(instant(words[0])),
             "identity" => {
@@ -325,6 +336,7 @@ impl World {
             }
             ("off", _) => archiver.mode = ArchiveMode::Off,
             ("clock", age) => facts.clock = instant(age),
+            ("summarized", _) => facts.summarized_from = Some(Lsn(1)),
             _ => panic!("unknown word `{word}`"),
         }
     }
@@ -366,13 +378,14 @@ fn stopped_as(backup: &Backup) -> Option<Stopped> {
 }
 
 /// The first words of what is no backup.
-const WORDS: [&str; 11] = [
+const WORDS: [&str; 12] = [
     "attempt",
     "tombstone",
     "record",
     "declare",
     "orphan",
     "upload",
+    "manifest",
     "postgres",
     "store",
     "identity",
@@ -459,6 +472,7 @@ fn server() -> Server {
         minimum_redundancy: 1,
         keep_rules: Vec::new(),
         method: Method::Files,
+        incremental: None,
         files: FilesOptions {
             compression: Compression::None,
             level: None,
@@ -510,6 +524,7 @@ fn observed(mut catalog: Catalog) -> Observed {
         history: None,
         data_directory: PathBuf::from("pgdata"),
         position: Lsn(0),
+        summarized_from: None,
         archiver: Archiver {
             mode: ArchiveMode::On,
             last_archived: Some(SegmentNumber(1010).name(TimelineId::FIRST, SegmentSize::DEFAULT)),

@@ -256,6 +256,17 @@ impl Error {
         }
     }
 
+    /// Whether the server has understood a request and does not do it.
+    pub fn is_refusal(&self) -> bool {
+        matches!(
+            self,
+            Self::Request {
+                source: Cause::Server { .. },
+                ..
+            }
+        )
+    }
+
     pub(super) fn is_insufficient_privilege(&self) -> bool {
         match self {
             Self::Request { source, .. } => source.is(&SqlState::INSUFFICIENT_PRIVILEGE),

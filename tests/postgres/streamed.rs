@@ -9,7 +9,7 @@ use std::{
 };
 
 use barkeep::{
-    execute::base_backup::{BackupRequest, TakenState},
+    execute::base_backup::{BackupRequest, TakenState, Warning},
     format::keys::{ObjectKey, OwnObject},
     model::{compression::Compression, desired::Method, recovery::RecoveryTarget},
     store::{Archive, StoreExt as _},
@@ -172,4 +172,107 @@ async fn a_server_that_stops_fails_its_backup() {
     assert!(error.starts_with("cannot receive the backup"), "{error}");
     let uploads = catalog.store().list_uploads("orders/").await;
     assert_eq!(uploads.expect("a list").len(), 0);
+}
+
+/// What a table holds after each backup of a chain.
+struct Members {
+    catalog: Archive,
+    /// Each with what the table held when it was taken.
+    members: Vec<(barkeep::model::backup::BackupId, String)>,
+}
+
+/// A full backup and incrementals on one another, with changes before each, a tablespace that comes and one that goes.
+async fn members(cluster: &Cluster, catalog: Archive, wanted: usize) -> Members {
+    fill_tablespace(cluster);
+    fill(cluster);
+    let mut members: Vec<(barkeep::model::backup::BackupId, String)> = Vec::new();
+    while members.len() < wanted {
+        let number = members.len();
+        cluster.sql(&format!(
+            "INSERT INTO t SELECT i, 'in {number}' FROM generate_series(1, 50) i; \
+             UPDATE t SET filler = 'changed' WHERE id = {number}; CHECKPOINT"
+        ));
+        if number == 1 {
+            let space = cluster.new_directory("later");
+            cluster.sql(&format!(
+                "CREATE TABLESPACE later LOCATION '{}'; CREATE TABLE l (id int) TABLESPACE later",
+                space.display()
+            ));
+        }
+        let mut request = streamed(Compression::Lz4);
+        request.parent = members.last().map(|(id, _)| id.clone());
+        request.above.clone_from(&request.parent);
+        let taken = take_of(cluster, None, &catalog, &request).await;
+        let taken = taken.expect("a backup");
+        assert_eq!(taken.state, TakenState::Done);
+        assert_eq!(taken.warnings, [], "it is as incremental as was asked");
+        members.push((taken.backup, cluster.sql(DIGEST)));
+    }
+    Members { catalog, members }
+}
+
+async fn every_member_of_a_chain_restores(major: u32) {
+    let Some(mut cluster) = Cluster::create(major) else {
+        return;
+    };
+    cluster.configure(&[("summarize_wal", "on")]);
+    cluster.start();
+    let Members { catalog, members } = members(&cluster, store(), 4).await;
+    for (at, (id, expected)) in members.iter().enumerate() {
+        let backup = crate::support::backup::read(&catalog, id).await;
+        assert_eq!(backup.parent.as_ref(), at.checked_sub(1).map(|at| &members[at].0));
+        let child = members.get(at + 1).map(|(id, _)| id.clone());
+        assert_eq!(backup.children, Vec::from_iter(child));
+        if at > 0 {
+            let first = crate::support::backup::read(&catalog, &members[0].0).await;
+            assert!(backup.stored_bytes() < first.stored_bytes() / 2, "{at}");
+        }
+        let immediate = RecoveryTarget::Immediate;
+        let (copy, restored) = start_restored(&cluster, &catalog, id, immediate).await;
+        assert_eq!(copy.sql(DIGEST), *expected, "member {at}");
+        assert_eq!(copy.sql("SELECT sum(id) FROM in_space"), "500500");
+        assert_eq!(restored.tablespaces.len(), 1 + usize::from(at > 0));
+        let left = std::fs::read_dir(copy.pgdata()).expect("a directory");
+        let left = left.map(|entry| entry.expect("an entry").file_name());
+        let ours: Vec<_> = left
+            .filter(|name| name.to_string_lossy().starts_with("barkeep"))
+            .collect();
+        assert!(ours.is_empty(), "{ours:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_member_of_a_chain_of_version_17_restores() {
+    every_member_of_a_chain_restores(17).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_member_of_a_chain_of_version_18_restores() {
+    every_member_of_a_chain_restores(18).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_without_summaries_sends_a_full_backup_instead() {
+    let Some(mut cluster) = Cluster::create(17) else {
+        return;
+    };
+    cluster.start();
+    fill(&cluster);
+    let catalog = store();
+    let full = take_of(&cluster, None, &catalog, &streamed(Compression::Lz4)).await;
+    let full = full.expect("a backup").backup;
+    let mut request = streamed(Compression::Lz4);
+    request.parent = Some(full.clone());
+    request.above = Some(full.clone());
+    let taken = take_of(&cluster, None, &catalog, &request).await;
+    let taken = taken.expect("a backup");
+    assert!(
+        matches!(&taken.warnings[..], [Warning::NotIncremental { .. }]),
+        "{:?}",
+        taken.warnings
+    );
+    let backup = crate::support::backup::read(&catalog, &taken.backup).await;
+    assert_eq!(backup.parent, None);
+    let parent = crate::support::backup::read(&catalog, &full).await;
+    assert!(parent.children.is_empty(), "it has no children");
 }

@@ -30,7 +30,7 @@ use barkeep::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{cluster::Cluster, wait::until};
+use super::{bed::bed, cluster::Cluster, wait::until};
 
 /// Every compression from which Barman restores base backups.
 pub(crate) const EVERY: [Compression; 5] = [
@@ -124,6 +124,7 @@ pub(crate) fn request(compression: Compression) -> BackupRequest {
         name: None,
         zone: Zone::utc(),
         method: Method::Files,
+        parent: None,
         files: FilesOptions {
             compression,
             level: (compression == Compression::Gzip).then_some(1),
@@ -199,6 +200,15 @@ fn recovery(from: &Cluster, target: RecoveryTarget) -> Recovery {
     }
 }
 
+/// A backup and before it all that it builds on.
+async fn chain(catalog: &Archive, id: &BackupId) -> Vec<Backup> {
+    let mut chain = vec![read(catalog, id).await];
+    while let Some(parent) = chain[0].parent.clone() {
+        chain.insert(0, read(catalog, &parent).await);
+    }
+    chain
+}
+
 /// Restores into the directory of a new cluster and starts it.
 pub(crate) async fn start_restored(
     from: &Cluster,
@@ -207,7 +217,8 @@ pub(crate) async fn start_restored(
     target: RecoveryTarget,
 ) -> (Cluster, RestoredCluster) {
     let mut copy = Cluster::empty(from.major()).expect("this version is here");
-    let backup = read(catalog, id).await;
+    let mut chain = chain(catalog, id).await;
+    let backup = chain.pop().expect("the backup itself");
     let rules = backup.tablespaces.iter().map(|space| TablespaceRule {
         name: space.name.clone(),
         location: copy.archive().parent().expect("a parent").join(&space.name),
@@ -217,6 +228,8 @@ pub(crate) async fn start_restored(
         destination: destination_name(),
         tablespaces: rules.collect(),
         backup,
+        chain,
+        programs: bed().postgresql(from.major()).into_iter().collect(),
         directory: copy.pgdata(),
         recovery: Some(recovery(from, target)),
         durability: Durability::Leave,

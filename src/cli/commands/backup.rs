@@ -38,6 +38,7 @@ pub(in crate::cli) async fn run(arguments: args::Backup, session: &Session) -> R
         above,
         due: None,
         name,
+        parent: None,
     }];
     let plan = Plan::requested(&server.name, &entry.destination, actions, ports.clock.now());
     let ended = reconcile::take(&ports, server, &plan.steps[0], &observed).await;

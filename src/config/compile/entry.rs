@@ -18,7 +18,8 @@ use crate::{
     model::{
         compression::{Codec, Compression},
         desired::{
-            Checkpoint, DeleteBudget, Entry, FilesOptions, KeepRule, Method, WalCheck, WalOptions,
+            Checkpoint, DeleteBudget, Entry, FilesOptions, Incremental, KeepRule, Method, WalCheck,
+            WalOptions,
         },
         names::{DestinationName, PolicyName},
         retention::RetentionPolicy,
@@ -76,6 +77,7 @@ pub(super) fn settings(
             .filter_map(|rule| keep_rule(rule, context))
             .collect(),
         method: method(table),
+        incremental: incremental(table, context),
         files: files(table, context),
         wal: wal(table, context),
         failed_after: expiry(table.failed_backups.as_ref()),
@@ -245,6 +247,37 @@ fn method(table: &EntryTable) -> Method {
         // Snapshots are refused elsewhere.
         _ => Method::Files,
     }
+}
+
+/// How long a chain may become unless the configuration says so: a restore reads all of it.
+const CHAIN_MAX: u32 = 14;
+
+fn incremental(table: &EntryTable, context: &mut Context<'_>) -> Option<Incremental> {
+    let written = table.incremental.as_ref()?;
+    if method(table) != Method::Stream {
+        context.report(
+            Diagnostic::error("incremental backups are sent by the server")
+                .label(&written.span(), "needs `method = \"stream\"`"),
+        );
+        return None;
+    }
+    let Some(full_every) = &written.get().full_every else {
+        context.report(
+            Diagnostic::error("incremental backups need `full_every`")
+                .label(&written.span(), "should have `full_every`")
+                .help("such as `{ full_every = \"7d\" }`"),
+        );
+        return None;
+    };
+    let max_chain = written.get().max_chain.as_ref();
+    if let Some(short) = max_chain.filter(|max| *max.get() < 2) {
+        let error = Diagnostic::error("a chain of fewer than two has no incremental backup");
+        context.report(error.label(&short.span(), "should be 2 or more"));
+    }
+    Some(Incremental {
+        full_every: full_every.get().0,
+        max_chain: max_chain.map_or(CHAIN_MAX, |max| *max.get()),
+    })
 }
 
 fn files(table: &EntryTable, context: &mut Context<'_>) -> FilesOptions {

@@ -10,8 +10,7 @@ use crate::config::{
 };
 
 /// Settings, wherever settings stand.
-pub(in crate::config) const SETTINGS: [&str; 8] = [
-    "incremental",
+pub(in crate::config) const SETTINGS: [&str; 7] = [
     "manage_keeps",
     "retire_after",
     "verify",

@@ -125,6 +125,9 @@ pub enum Error {
     /// Somebody else changed the backup's record meanwhile.
     #[error("the record of the backup `{0}` was changed by somebody else")]
     Changed(BackupId),
+    /// The backup that this one was to build on is not there, or not complete.
+    #[error("the backup `{0}` is not one to build on")]
+    NoParent(BackupId),
     /// There is no attempt of ours with this id.
     #[error("no attempt of barkeep's made the backup `{0}`")]
     NotOurs(BackupId),
@@ -166,6 +169,7 @@ impl Error {
             | Self::Build { .. }
             | Self::Threads(_)
             | Self::Changed(_)
+            | Self::NoParent(_)
             | Self::NeverStopped(_) => Kind::Failed,
         }
     }

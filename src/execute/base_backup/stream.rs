@@ -26,7 +26,7 @@ use std::{
 use tokio::{sync::mpsc, task::JoinSet};
 
 use super::{
-    Backup, CopiedFiles, Error,
+    Backup, CopiedFiles, Error, chain,
     copy::CopyPorts,
     dimensions::{Dimensions, Wanted},
     findings::{Findings, Warning},
@@ -50,9 +50,48 @@ const REPORT_EVERY: Duration = Duration::from_millis(200);
 /// How many archives are open at once: that of the data directory, and one of a tablespace.
 const OPEN: usize = 2;
 
+/// A backup that the server has begun to send.
+pub(super) struct Sending {
+    pub(super) stream: StreamStart,
+    /// The backup that it builds on.
+    pub(super) parent: Option<BackupId>,
+    /// Why it builds on none although it should.
+    refused: Option<Warning>,
+}
+
 impl Backup<'_> {
+    /// Has the server begin. Where it refuses an incremental backup, which it alone can know, it sends a full one.
+    pub(super) async fn start_sending(&mut self, id: &BackupId) -> Result<Sending, Error> {
+        let mut refused = None;
+        if let Some(parent) = &self.request.parent {
+            let manifest = chain::manifest(&self.ports.catalog, parent).await?;
+            match self.start_stream(id, Some(manifest)).await {
+                Ok(stream) => {
+                    let parent = Some(parent.clone());
+                    return Ok(Sending {
+                        stream,
+                        parent,
+                        refused,
+                    });
+                }
+                Err(Error::Server { source, .. }) if source.is_refusal() => {
+                    let why = crate::failure::chain(&source);
+                    tracing::warn!(backup = %id, "no incremental backup, but a full one: {why}");
+                    refused = Some(Warning::NotIncremental { why });
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        let stream = self.start_stream(id, None).await?;
+        Ok(Sending {
+            stream,
+            parent: None,
+            refused,
+        })
+    }
+
     /// Has the server begin; it answers when its checkpoint is made.
-    pub(super) async fn start_stream(
+    async fn start_stream(
         &mut self,
         id: &BackupId,
         parent: Option<ManifestText>,
@@ -78,7 +117,7 @@ impl Backup<'_> {
     pub(super) async fn receive_and_stop(
         &mut self,
         id: &BackupId,
-        start: &StreamStart,
+        sending: &Sending,
     ) -> Result<CopiedFiles, Error> {
         let cancel = self.ports.cancel.child_token();
         let ports = CopyPorts {
@@ -95,12 +134,8 @@ impl Backup<'_> {
             max_archive_bytes: files.max_archive_bytes,
         };
         let dimensions = Dimensions::of(&wanted, ports.catalog.store().limits());
-        let receiving = Receiving::begin(
-            id,
-            start,
-            Outgoing::new(id, self.codec, dimensions, &ports)?,
-            &ports,
-        );
+        let outgoing = Outgoing::new(id, self.codec, dimensions, &ports)?;
+        let receiving = Receiving::begin(id, &sending.stream, outgoing, &ports);
         let (end, received) = receiving.run(&mut *self.ports.postgres).await?;
         let mut findings = Findings {
             files: received.unpacked.files,
@@ -109,6 +144,7 @@ impl Backup<'_> {
         let damaged = received::damaged(&end.farewell, &self.facts.data_directory);
         damaged.into_iter().for_each(|file| findings.damage(file));
         findings.warnings = received.unpacked.warnings;
+        findings.warnings.extend(sending.refused.clone());
         findings.warnings.extend(self.unstored_settings());
         findings.warnings.extend(self.unsent_settings());
         Ok(CopiedFiles {

@@ -175,6 +175,7 @@ fn request() -> BackupRequest {
         name: Some("before".to_owned()),
         zone: Zone::utc(),
         method: Method::Files,
+        parent: None,
         files: FilesOptions {
             compression: Compression::None,
             level: None,
@@ -245,6 +246,7 @@ impl Fake {
             }],
             data_checksums: false,
             summarize_wal: Some(false),
+            summarized_from: None,
             cluster_size: Some(30_000),
             archiving: Archiving {
                 mode: "on".to_owned(),

@@ -115,6 +115,8 @@ impl Bed {
             server: ServerName::parse("orders").expect("a name"),
             destination: DestinationName::parse("primary").expect("a name"),
             backup: backup.expect("a backup"),
+            chain: Vec::new(),
+            programs: Vec::new(),
             directory: self.path("data"),
             tablespaces: Vec::new(),
             recovery: Some(Recovery {
