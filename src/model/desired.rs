@@ -55,6 +55,42 @@ pub enum ProviderOptions {
     Directory,
     /// S3 and compatible stores.
     S3(S3Options),
+    /// Azure Blob Storage.
+    Azure(AzureOptions),
+}
+
+/// What Azure needs beyond the URL. `None` leaves the choice to the environment, as Barman does, or to the defaults.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct AzureOptions {
+    /// Whose identity is used; unset, whatever the environment has.
+    pub credential: Option<AzureCredential>,
+    /// Where a connection string is.
+    pub connection_string: Option<SecretRef>,
+    /// The encryption scope of what is written.
+    pub encryption_scope: Option<String>,
+    /// How long a response may take.
+    pub read_timeout: Option<Duration>,
+    /// Up to how many bytes an object is sent in one request.
+    pub max_single_put_bytes: Option<u64>,
+    /// The length of the blocks of what is longer.
+    pub max_block_bytes: Option<u64>,
+    /// How many of these are sent at once.
+    pub max_concurrency: Option<NonZeroUsize>,
+    /// Tags on every object of a backup.
+    pub tags: BTreeMap<String, String>,
+}
+
+/// Whose identity is used on Azure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[derive(schemars::JsonSchema)]
+pub enum AzureCredential {
+    /// The account that the `az` command is signed in with.
+    AzureCli,
+    /// The machine's, or the one that `AZURE_CLIENT_ID` names.
+    ManagedIdentity,
+    /// Whatever is found first: a client secret or a workload identity of the environment, the machine's identity, `az`.
+    Default,
 }
 
 /// What an S3 store needs beyond bucket and prefix. `None` leaves the choice to the SDK's own chain.

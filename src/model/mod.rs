@@ -13,6 +13,7 @@ pub mod desired;
 pub mod health;
 pub mod judge;
 pub mod location;
+pub mod lock;
 pub mod names;
 pub mod observed;
 pub mod progress;

@@ -153,6 +153,9 @@ impl Scene {
                 ("noend", _) => backup.end_time = None,
                 ("nowal", _) => backup.begin_wal = None,
                 ("later", field) => backup.unknown_fields.push(field.to_owned()),
+                ("pages", _) => {
+                    self.catalog.page_damage.insert(backup.id.clone());
+                }
                 ("protected", _) => {
                     self.facts
                         .protected

@@ -311,6 +311,18 @@ mod tests {
     }
 
     #[test]
+    fn the_newest_without_a_damaged_page_stays() {
+        let text = "retention=1x | done 1d pages: | done 8d pages: | done 15d | done 22d";
+        assert_eq!(
+            steps(text).lines().take(2).collect::<Vec<_>>(),
+            [
+                "delete 22d: outside REDUNDANCY 1; 1 newer is good",
+                "delete 8d: outside REDUNDANCY 1; 1 newer is good"
+            ]
+        );
+    }
+
+    #[test]
     fn the_budget_trims_the_newest() {
         let text = "retention=1x budget=2/100 | done 1d | done 8d | done 9d | done 10d";
         assert_eq!(

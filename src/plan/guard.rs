@@ -77,6 +77,9 @@ pub enum Violation {
     /// The newest good backup.
     #[error("backup {0} is the newest good one of its cluster")]
     NewestGood(BackupId),
+    /// The newest good backup without a damaged page.
+    #[error("backup {0} is the newest without a damaged page")]
+    NewestClean(BackupId),
     /// Fewer good backups than the minimum would be left.
     #[error("{left} good backups would be left, the minimum is {minimum}")]
     MinimumRedundancy {
@@ -356,14 +359,13 @@ impl Inspection<'_> {
                 minimum: self.minimum,
             });
         }
-        let newest = before
-            .iter()
-            .max_by_key(|backup| (backup.end_time, &backup.id));
-        if self.asked == Asked::ByPolicy
-            && let Some(newest) = newest
-            && deleted.contains(&newest.id)
-        {
-            violations.push(Violation::NewestGood(newest.id.clone()));
+        if self.asked == Asked::ByPolicy {
+            let good = newest(before.iter().copied());
+            let clean = |backup: &&Backup| !catalog.page_damage.contains(&backup.id);
+            let clean = newest(before.iter().copied().filter(clean)).filter(|id| good != Some(*id));
+            let goes = |id: &&BackupId| deleted.contains(*id);
+            violations.extend(good.filter(goes).cloned().map(Violation::NewestGood));
+            violations.extend(clean.filter(goes).cloned().map(Violation::NewestClean));
         }
         violations
     }
@@ -398,6 +400,12 @@ impl Inspection<'_> {
         );
         violations
     }
+}
+
+/// The backup that ended last.
+fn newest<'a>(backups: impl Iterator<Item = &'a Backup>) -> Option<&'a BackupId> {
+    let last = backups.max_by_key(|backup| (backup.end_time, &backup.id));
+    last.map(|backup| &backup.id)
 }
 
 /// Whether what is deleted as an orphan is one: unnamed, unkept, and nothing younger than what was judged.

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::time::Timestamp;
+use crate::model::{lock::Lock, time::Timestamp};
 
 /// The longest key that every store takes, in bytes.
 const KEY_BYTES_MAX: usize = 1024;
@@ -99,6 +99,16 @@ impl AsRef<str> for Key {
 pub struct ObjectVersion(pub String);
 
 impl ObjectVersion {
+    /// An entity tag, which comes with quotes or without, from one store in one answer or another.
+    pub fn from_entity_tag(tag: Option<&str>) -> Self {
+        Self(tag.unwrap_or_default().trim_matches('"').to_owned())
+    }
+
+    /// The version as an entity tag, with quotes.
+    pub fn entity_tag(&self) -> String {
+        format!("\"{}\"", self.0.trim_matches('"'))
+    }
+
     /// Whether the store has told it.
     pub fn is_told(&self) -> bool {
         !self.0.is_empty()
@@ -139,25 +149,6 @@ pub struct Checksum {
     pub value: String,
 }
 
-/// What forbids destroying an object, as far as the caller may see it.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ObjectLock {
-    /// Until when it is retained, and how firmly.
-    pub retained: Option<(Timestamp, LockMode)>,
-    /// Whether somebody holds it until further notice.
-    pub legal_hold: bool,
-}
-
-/// Who may shorten a retention.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum LockMode {
-    /// Those with a special right.
-    Governance,
-    /// Nobody.
-    Compliance,
-}
-
 /// What a store says about an object.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ObjectMeta {
@@ -171,8 +162,9 @@ pub struct ObjectMeta {
     pub version: ObjectVersion,
     /// Its checksum, if the store keeps one; never in a listing.
     pub checksum: Option<Checksum>,
-    /// Its lock. Only [`head`](super::Store::head) tells; `None` is "not told", which is not "free".
-    pub lock: Option<ObjectLock>,
+    /// Whether it may be destroyed, where this very answer tells. `None` is "not told", which is not "free": ask
+    /// [`locks`](super::Store::locks).
+    pub lock: Option<Lock>,
 }
 
 #[cfg(test)]
@@ -195,6 +187,13 @@ mod tests {
         for text in ["", "/", "a/../b", "./a", "a\0b", &"x".repeat(1025)] {
             assert!(Key::new(text).is_err(), "{text:?}");
         }
+    }
+
+    #[test]
+    fn a_version_is_the_same_with_quotes_and_without() {
+        let [quoted, bare] = ["\"a\"", "a"].map(|tag| ObjectVersion::from_entity_tag(Some(tag)));
+        assert_eq!(quoted, bare);
+        assert_eq!(bare.entity_tag(), "\"a\"");
     }
 
     #[test]

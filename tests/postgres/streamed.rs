@@ -220,7 +220,10 @@ async fn every_member_of_a_chain_restores(major: u32) {
     let Members { catalog, members } = members(&cluster, store(), 4).await;
     for (at, (id, expected)) in members.iter().enumerate() {
         let backup = crate::support::backup::read(&catalog, id).await;
-        assert_eq!(backup.parent.as_ref(), at.checked_sub(1).map(|at| &members[at].0));
+        assert_eq!(
+            backup.parent.as_ref(),
+            at.checked_sub(1).map(|at| &members[at].0)
+        );
         let child = members.get(at + 1).map(|(id, _)| id.clone());
         assert_eq!(backup.children, Vec::from_iter(child));
         if at > 0 {

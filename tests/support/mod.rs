@@ -5,9 +5,12 @@
 // Each test binary compiles this module and uses a part of it.
 #![allow(dead_code, reason = "no test binary uses all of it")]
 
+#[cfg(feature = "azure")]
+pub(crate) mod azurite;
 pub(crate) mod backup;
 pub(crate) mod bed;
 pub(crate) mod certificates;
 pub(crate) mod cluster;
+pub(crate) mod http;
 pub(crate) mod s3;
 pub(crate) mod wait;

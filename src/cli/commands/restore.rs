@@ -132,7 +132,10 @@ fn programs(given: Option<&Path>, backup: &Backup) -> Vec<PathBuf> {
         PathBuf::from(format!("/usr/pgsql-{major}/bin")),
     ];
     let path = env::var_os("PATH").unwrap_or_default();
-    packaged.into_iter().chain(env::split_paths(&path)).collect()
+    packaged
+        .into_iter()
+        .chain(env::split_paths(&path))
+        .collect()
 }
 
 /// The backup that is named, or the best one for the target.

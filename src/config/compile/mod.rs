@@ -5,6 +5,7 @@
 //! yet is refused: no key is accepted and ignored. Nothing here reads, contacts or resolves
 //! anything.
 
+mod azure;
 mod checks;
 mod destination;
 mod entry;

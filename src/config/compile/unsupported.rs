@@ -25,7 +25,7 @@ pub(in crate::config) const DESTINATION: [&str; 6] = [
     "object_lock",
     "control",
     "single_writer",
-    "azure",
+    "azure.history_tags",
     "gcs",
     "s3.history_tags",
 ];

@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{Written, provider::AzureCredential};
+use super::Written;
 use crate::{
     config::quantity::{FromText, LevelText, OrNone, Text, TextOr, Until},
     model::{
         backup::KeepTarget,
         compression::Compression,
-        desired::{CalendarSpan, Period},
+        desired::{AzureCredential, CalendarSpan, Period},
         retention::Window,
     },
 };

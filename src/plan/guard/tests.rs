@@ -191,6 +191,11 @@ fn what_must_stay_is_not_deleted() {
             "backup 1d is the newest good one of its cluster",
         ),
         (
+            "| done 1d pages: | done 2d pages: | done 3d | done 4d",
+            "delete 2d, delete 3d",
+            "backup 3d is the newest without a damaged page",
+        ),
+        (
             "min=2 | done 1d | done 2d",
             "delete 2d",
             "1 good backups would be left, the minimum is 2",

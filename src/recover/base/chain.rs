@@ -82,7 +82,14 @@ pub(super) async fn restore(
     }
     let last = extraction.expect("a chain has a member");
     let program = program(request)?;
-    combine(&program, layout, &beside(layout, &request.backup), &directories, ports).await?;
+    combine(
+        &program,
+        layout,
+        &beside(layout, &request.backup),
+        &directories,
+        ports,
+    )
+    .await?;
     settle(layout)?;
     Ok(Extraction {
         destinations: extract::open(layout)?,
@@ -112,7 +119,10 @@ fn check(request: &RestoreRequest) -> Result<(), Error> {
 fn beside(layout: &Layout, member: &Backup) -> Layout {
     let id = member.id.as_str();
     let place = |space: &Tablespace| {
-        let known = layout.tablespaces.iter().find(|known| known.oid == space.oid);
+        let known = layout
+            .tablespaces
+            .iter()
+            .find(|known| known.oid == space.oid);
         Tablespace {
             location: match known {
                 Some(known) => known.location.join(CHAIN).join(id),
@@ -153,7 +163,10 @@ fn complete(place: &Layout, extraction: &Extraction) -> Result<(), Error> {
 
 /// Where the program is: with the others of the cluster's version.
 fn program(request: &RestoreRequest) -> Result<PathBuf, Error> {
-    let mut candidates = request.programs.iter().map(|directory| directory.join(PROGRAM));
+    let mut candidates = request
+        .programs
+        .iter()
+        .map(|directory| directory.join(PROGRAM));
     let found = candidates.find(|path| path.is_file());
     found.ok_or_else(|| Error::NoProgram {
         name: PROGRAM,
@@ -177,11 +190,17 @@ async fn combine(
     command.arg("--no-sync").arg("--no-manifest");
     command.arg("--output").arg(layout.data.join(COMBINED));
     for space in &newest.tablespaces {
-        let to = layout.directory(ArchiveRoot::Tablespace(space.oid)).join(COMBINED);
-        command.arg("--tablespace-mapping").arg(mapping(&space.location, &to));
+        let to = layout
+            .directory(ArchiveRoot::Tablespace(space.oid))
+            .join(COMBINED);
+        command
+            .arg("--tablespace-mapping")
+            .arg(mapping(&space.location, &to));
     }
     command.args(directories).current_dir("/");
-    command.stdin(std::process::Stdio::null()).kill_on_drop(true);
+    command
+        .stdin(std::process::Stdio::null())
+        .kill_on_drop(true);
     let output = tokio::select! {
         () = ports.cancel.cancelled() => return Err(Error::Interrupted),
         output = command.output() => output.map_err(|error| failed(error.to_string()))?,
@@ -248,7 +267,10 @@ fn give(layout: &Layout, combined: &Path) -> Result<(), Error> {
     let Some(owner) = version else {
         return Ok(());
     };
-    let spaces = layout.tablespaces.iter().map(|space| space.location.join(COMBINED));
+    let spaces = layout
+        .tablespaces
+        .iter()
+        .map(|space| space.location.join(COMBINED));
     let mut left: Vec<PathBuf> = spaces.chain([combined.to_owned()]).collect();
     while let Some(path) = left.pop() {
         layout::give(&path, &owner).map_err(unwritten(&path))?;
@@ -289,10 +311,20 @@ mod tests {
 
     #[test]
     fn a_chain_without_a_link_is_refused() {
-        let missing = |link| format!("the backup `new` cannot be restored: `{link}`, a link of its chain, is missing or not complete");
+        let missing = |link| {
+            format!(
+                "the backup `new` cannot be restored: `{link}`, a link of its chain, is missing or not complete"
+            )
+        };
         assert_eq!(told("done 1d id:new parent:a"), missing("a"));
-        assert_eq!(told("done 1d id:new parent:a | failed 2d id:a"), missing("a"));
-        assert_eq!(told("done 1d id:new parent:a | done 2d id:a empty:"), missing("a"));
+        assert_eq!(
+            told("done 1d id:new parent:a | failed 2d id:a"),
+            missing("a")
+        );
+        assert_eq!(
+            told("done 1d id:new parent:a | done 2d id:a empty:"),
+            missing("a")
+        );
         let circle = "done 1d id:new parent:a | done 2d id:a parent:new";
         assert_eq!(told(circle), missing("new"));
     }

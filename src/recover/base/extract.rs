@@ -58,10 +58,7 @@ pub(super) struct Stored {
 }
 
 /// Looks at every archive, so that all are read in one version; the largest first.
-pub(super) async fn sources(
-    backup: &Backup,
-    ports: &RestorePorts,
-) -> Result<Vec<Stored>, Error> {
+pub(super) async fn sources(backup: &Backup, ports: &RestorePorts) -> Result<Vec<Stored>, Error> {
     let look = |archive| async move {
         let name = ArchiveName::from(archive);
         let object = ObjectKey::archive(&backup.id, name);

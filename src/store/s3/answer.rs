@@ -1,13 +1,11 @@
 //! What the SDK's answers say, in the words of the port.
 
-use aws_sdk_s3::{
-    operation::head_object::HeadObjectOutput,
-    types::{Object, ObjectLockLegalHoldStatus, ObjectLockMode},
-};
+use aws_sdk_s3::{operation::head_object::HeadObjectOutput, types::Object};
 use aws_smithy_types::DateTime;
 
-use super::super::{
-    Checksum, ChecksumAlgorithm, Key, LockMode, ObjectLock, ObjectMeta, ObjectVersion,
+use super::{
+    super::{Checksum, ChecksumAlgorithm, Key, ObjectMeta, ObjectVersion},
+    lock::told,
 };
 use crate::model::time::Timestamp;
 
@@ -39,27 +37,8 @@ pub(super) fn headed(key: &Key, output: &HeadObjectOutput) -> ObjectMeta {
             (ChecksumAlgorithm::Sha1, output.checksum_sha1()),
             (ChecksumAlgorithm::Sha256, output.checksum_sha256()),
         ]),
-        lock: lock(output),
+        lock: told(output),
     }
-}
-
-/// The headers are also absent where the caller may not see them, so absence is "not told".
-pub(super) fn lock(output: &HeadObjectOutput) -> Option<ObjectLock> {
-    let hold = output.object_lock_legal_hold_status();
-    let mode = output.object_lock_mode().map(|mode| match mode {
-        ObjectLockMode::Governance => LockMode::Governance,
-        // What is not known is the firmer.
-        _ => LockMode::Compliance,
-    });
-    let until = output.object_lock_retain_until_date();
-    let retained = until.map(|until| {
-        let mode = mode.unwrap_or(LockMode::Compliance);
-        (instant(Some(until)), mode)
-    });
-    (hold.is_some() || retained.is_some()).then(|| ObjectLock {
-        retained,
-        legal_hold: hold == Some(&ObjectLockLegalHoldStatus::On),
-    })
 }
 
 pub(super) fn stored_checksum(told: &[(ChecksumAlgorithm, Option<&str>)]) -> Option<Checksum> {
@@ -71,13 +50,12 @@ pub(super) fn stored_checksum(told: &[(ChecksumAlgorithm, Option<&str>)]) -> Opt
     })
 }
 
-/// Entity tags come with quotes or without, from one store in one answer or another.
 pub(super) fn version(entity_tag: Option<&str>) -> ObjectVersion {
-    ObjectVersion(entity_tag.unwrap_or_default().trim_matches('"').to_owned())
+    ObjectVersion::from_entity_tag(entity_tag)
 }
 
 pub(super) fn entity_tag(version: &ObjectVersion) -> String {
-    format!("\"{}\"", version.0.trim_matches('"'))
+    version.entity_tag()
 }
 
 pub(super) fn instant(date: Option<&DateTime>) -> Timestamp {
@@ -85,15 +63,4 @@ pub(super) fn instant(date: Option<&DateTime>) -> Timestamp {
     let (seconds, nanoseconds) = date.unwrap_or_default();
     let instant = chrono::DateTime::from_timestamp(seconds, nanoseconds);
     instant.unwrap_or_default().into()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_version_is_the_same_with_quotes_and_without() {
-        assert_eq!(version(Some("\"a\"")), version(Some("a")));
-        assert_eq!(entity_tag(&version(Some("a"))), "\"a\"");
-    }
 }
