@@ -248,6 +248,9 @@ pub struct Backup {
     /// Give the backup a name
     #[arg(long)]
     pub name: Option<String>,
+    /// Back up only what has changed since the newest good backup; fails where that cannot be done
+    #[arg(long)]
+    pub incremental: bool,
     /// To this destination, if the server has several
     #[arg(long, value_name = "NAME")]
     pub destination: Option<DestinationName>,

@@ -20,6 +20,8 @@ use super::{
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "why")]
 pub enum WhyFull {
+    /// Nothing in the configuration asks for incremental ones.
+    NotConfigured,
     /// There is no good backup of this cluster to build on.
     NoParent,
     /// The chain began long ago.
@@ -409,6 +411,7 @@ impl fmt::Display for Reason {
 impl fmt::Display for WhyFull {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::NotConfigured => formatter.write_str("`incremental` is not configured"),
             Self::NoParent => formatter.write_str("no good backup to build on"),
             Self::Age { since } => write!(formatter, "the chain began {since}"),
             Self::Length { chain } => write!(formatter, "the chain has {chain}"),

@@ -8,8 +8,10 @@ use super::{Scene, trust};
 use crate::model::{
     backup::{Backup, BackupId, BackupStatus},
     catalog::Catalog,
-    desired::Method,
+    desired::{Entry, Method, Server},
+    observed::Observed,
     reason::{Reason, WhyFull},
+    time::Timestamp,
 };
 
 /// What the next backup is, where incremental ones are wanted.
@@ -49,6 +51,30 @@ pub(super) fn next(scene: &Scene<'_>, catalog: &Catalog) -> Option<Next> {
         Ok((parent, chain)) => Next::On { parent, chain },
         Err(why) => Next::Full(why),
     })
+}
+
+/// What a backup that is asked for now builds on, or why that cannot be.
+pub fn parent_now(
+    server: &Server,
+    entry: &Entry,
+    observed: &Observed,
+    now: Timestamp,
+) -> Result<BackupId, WhyFull> {
+    let stored = observed.destinations.get(&entry.destination);
+    let stored = stored.ok_or(WhyFull::NoParent)?;
+    let catalog = stored.catalog.known().ok_or(WhyFull::NoParent)?;
+    let scene = Scene {
+        server,
+        entry,
+        postgres: &observed.postgres,
+        locality: &observed.locality,
+        stored,
+        now,
+    };
+    if entry.method != Method::Stream || entry.incremental.is_none() {
+        return Err(WhyFull::NotConfigured);
+    }
+    parent(&scene, catalog).map(|(parent, _)| parent)
 }
 
 fn parent(scene: &Scene<'_>, catalog: &Catalog) -> Result<(BackupId, usize), WhyFull> {
@@ -141,7 +167,10 @@ mod tests {
             "full",
             "nobody wants it"
         );
-        let chain = good.replace("done 26h", "done 50h id:a | done 26h parent:a");
+        let chain = good.replace(
+            "done 26h",
+            "done 50h id:20261117T0 | done 26h parent:20261117T0",
+        );
         assert_eq!(next(&chain), "builds on 26h, 2 in the chain");
     }
 

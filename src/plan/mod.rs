@@ -38,7 +38,7 @@ mod trust;
 pub(crate) mod testing;
 
 pub mod after;
-mod chain;
+pub mod chain;
 pub mod due;
 pub mod explain;
 pub mod guard;

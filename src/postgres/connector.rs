@@ -25,6 +25,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 use super::{
     Cause, Error,
     conninfo::{Address, Endpoint, Environment, HostOrder, SessionAttributes, SslMode, Target},
+    grants,
     replication::Replication,
     session::{Deadlines, Session},
     tls,
@@ -218,6 +219,10 @@ impl Connector {
             _ if cause.is_missing_password() => {
                 let password = "the server asks for a password and none was found";
                 Some(passed_over.unwrap_or_else(|| password.to_owned()))
+            }
+            // The only privilege that logging in may lack.
+            Cause::Server { .. } if cause.is(&SqlState::INSUFFICIENT_PRIVILEGE) => {
+                Some(grants::replication(&self.target.user))
             }
             Cause::Server { .. } => passed_over,
             _ => None,

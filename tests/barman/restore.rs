@@ -111,7 +111,7 @@ async fn barman_restores(
 }
 
 /// As a user of Barman restores: files, then the settings by hand.
-fn restored_by_barman(place: &Place, from: &Cluster, backup: &str) -> Cluster {
+pub(crate) fn restored_by_barman(place: &Place, from: &Cluster, backup: &str) -> Cluster {
     let mut copy = Cluster::empty(from.major()).expect("this version is here");
     let home = copy.archive().parent().expect("a parent").to_owned();
     let rule = format!("space:{}", home.join("space").display());

@@ -73,7 +73,7 @@ async fn receive(cluster: &Cluster, manifest: Option<&str>) -> Result<Received, 
                 };
                 archives.insert(name.clone(), Vec::new());
             }
-            Piece::Manifest => name = "manifest".to_owned(),
+            Piece::Manifest => "manifest".clone_into(&mut name),
             Piece::Data(bytes) => archives.entry(name.clone()).or_default().extend(bytes),
         }
     }

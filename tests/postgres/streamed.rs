@@ -58,10 +58,8 @@ async fn a_backup_under_load_restores(major: u32) {
     fill(&cluster);
     for compression in [Compression::None, Compression::Lz4] {
         let catalog = store();
-        let taken = under_load(&cluster, async {
-            take_of(&cluster, None, &catalog, &streamed(compression)).await
-        })
-        .await;
+        let request = streamed(compression);
+        let taken = under_load(&cluster, take_of(&cluster, None, &catalog, &request));
         let taken = taken.expect("a backup");
         assert_eq!(taken.state, TakenState::Done);
         assert_eq!(taken.damaged_files, 0, "{:?}", taken.damaged);
@@ -83,7 +81,7 @@ async fn a_backup_under_load_restores(major: u32) {
 }
 
 /// Does some work while rows come and go.
-async fn under_load<T>(cluster: &Cluster, work: impl Future<Output = T>) -> T {
+fn under_load<T>(cluster: &Cluster, work: impl Future<Output = T>) -> T {
     let stop = AtomicBool::new(false);
     let load = || {
         while !stop.load(Ordering::Relaxed) {

@@ -4,9 +4,14 @@ use crate::{
     cli::{Session, args, error::Error, exit::Exit, output, selection},
     execute::base_backup::TakenState,
     failure::{Failure, Kind},
-    model::{action::Action, desired::Method, observed::Locality, reason::Waiting},
+    model::{
+        action::Action,
+        desired::Method,
+        observed::Locality,
+        reason::{Waiting, WhyFull},
+    },
     observe::Depth,
-    plan::{Plan, due},
+    plan::{Plan, chain, due},
     reconcile,
 };
 
@@ -33,12 +38,22 @@ pub(in crate::cli) async fn run(arguments: args::Backup, session: &Session) -> R
         return Err(Error::failed(doing(), failure.clone()));
     }
     let above = stored.catalog.known().and_then(due::newest_id);
+    let parent = if arguments.incremental {
+        let parent = chain::parent_now(server, entry, &observed, ports.clock.now());
+        let refused = |why: WhyFull| {
+            let doing = format!("cannot take an incremental backup of `{}`", server.name);
+            Error::failed(doing, Failure::new(Kind::Failed, why.to_string()))
+        };
+        Some(parent.map_err(refused)?)
+    } else {
+        None
+    };
     let name = arguments.name.or_else(|| entry.files.name.clone());
     let actions = vec![Action::TakeBackup {
         above,
         due: None,
         name,
-        parent: None,
+        parent,
     }];
     let plan = Plan::requested(&server.name, &entry.destination, actions, ports.clock.now());
     let ended = reconcile::take(&ports, server, &plan.steps[0], &observed).await;

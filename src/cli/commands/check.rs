@@ -121,7 +121,7 @@ async fn of_replication(ports: &Ports, server: &Server) -> Option<Found> {
         }
         Err(error) => bad(
             &Failure::of(error.kind(), &error),
-            "ALTER ROLE ... REPLICATION, and a line for `replication` in pg_hba.conf",
+            "ALTER ROLE ... REPLICATION; a line for `replication` in pg_hba.conf",
         ),
     })
 }

@@ -18,6 +18,7 @@ use crate::{
     model::{
         backup::Backup,
         catalog::Catalog,
+        desired::Server,
         names::DestinationName,
         recovery::{self, RecoveryTarget, TargetTimeline},
         timeline::TimelineId,
@@ -26,10 +27,12 @@ use crate::{
     observe::Depth,
     pipeline::untar::Durability,
     plan::render::Bytes,
+    reconcile::Ports,
     recover::base::{
         self, ArchiveMode, Becomes, Inclusive, Recovery, RestorePorts, RestoreRequest,
         RestoredCluster, TablespaceRule, TargetAction,
     },
+    store::Archive,
 };
 
 pub(in crate::cli) async fn run(
@@ -47,11 +50,7 @@ pub(in crate::cli) async fn run(
     let mut chain = chain(catalog, backup)?;
     let backup = chain.pop().expect("a chain ends in the backup itself");
     let programs = programs(arguments.pg_bin.as_deref(), &backup);
-    let archive = match ports.archives(server).remove(&entry.destination) {
-        Some(Ok(archive)) => archive,
-        Some(Err(failure)) => return Err(Error::failed("cannot open the destination", failure)),
-        None => return Err(Error::Usage("the destination is not configured".to_owned())),
-    };
+    let archive = open(&ports, server, &entry.destination)?;
     let doing = format!(
         "cannot restore {} into `{}`",
         backup.id,
@@ -109,6 +108,14 @@ pub(in crate::cli) async fn run(
     let summary = Summary(&request.backup, &restored);
     session.output.result(&summary, &json)?;
     Ok(Exit::Done)
+}
+
+fn open(ports: &Ports, server: &Server, destination: &DestinationName) -> Result<Archive, Error> {
+    match ports.archives(server).remove(destination) {
+        Some(Ok(archive)) => Ok(archive),
+        Some(Err(failure)) => Err(Error::failed("cannot open the destination", failure)),
+        None => Err(Error::Usage("the destination is not configured".to_owned())),
+    }
 }
 
 /// A backup and before it all that it builds on.

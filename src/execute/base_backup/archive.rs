@@ -175,13 +175,13 @@ impl<S: Write> OpenArchive<S> {
     pub(super) fn add_received<R: Read>(
         &mut self,
         relative: &Path,
-        received: Received<'_, R>,
+        Received { entry, content }: Received<'_, R>,
     ) -> Result<(), ArchiveError> {
-        let size = received.entry.size;
+        let size = entry.size;
         let kind = EntryKind::File { size };
         let name = self.entry_name(relative, kind);
-        let entry = foreign(&name, kind, received.entry);
-        let written = self.writer.append_file(&entry, received.content);
+        let entry = foreign(&name, kind, entry);
+        let written = self.writer.append_file(&entry, content);
         self.files += 1;
         written.map(|_| ()).map_err(self.failed(relative))
     }

@@ -356,7 +356,7 @@ impl Shared {
             return Ok(());
         }
         lock(&self.findings).files += archive.files();
-        self.outgoing.close(archive)
+        Outgoing::close(archive)
     }
 }
 

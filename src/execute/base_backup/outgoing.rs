@@ -149,7 +149,7 @@ impl Outgoing {
     }
 
     /// Ends an archive without waiting for its arrival.
-    pub(super) fn close(&self, archive: OpenArchive<Sink>) -> Result<(), CopyError> {
+    pub(super) fn close(archive: OpenArchive<Sink>) -> Result<(), CopyError> {
         let name = archive.name();
         let sink = archive.finish()?;
         sink.finish().map_err(|source| ArchiveError::Write {

@@ -142,7 +142,9 @@ impl Backup<'_> {
             ..Findings::default()
         };
         let damaged = received::damaged(&end.farewell, &self.facts.data_directory);
-        damaged.into_iter().for_each(|file| findings.damage(file));
+        for file in damaged {
+            findings.damage(file);
+        }
         findings.warnings = received.unpacked.warnings;
         findings.warnings.extend(sending.refused.clone());
         findings.warnings.extend(self.unstored_settings());

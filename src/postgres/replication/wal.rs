@@ -84,12 +84,10 @@ impl Replication {
 impl WalStream {
     /// The next message. Waits as long as the server has nothing to say; it may be given up and asked again.
     pub async fn next(&mut self) -> Result<WalMessage, Error> {
-        loop {
-            match self.session.message(DOING).await? {
-                Message::CopyData(body) => return understand(body.into_bytes()),
-                Message::CopyDone => return self.end().await,
-                other => return Err(unexpected(DOING, &other)),
-            }
+        match self.session.message(DOING).await? {
+            Message::CopyData(body) => understand(body.into_bytes()),
+            Message::CopyDone => self.end().await,
+            other => Err(unexpected(DOING, &other)),
         }
     }
 
@@ -118,8 +116,7 @@ impl WalStream {
             self.done().await?;
             loop {
                 match self.session.message(DOING).await? {
-                    Message::CopyData(_) | Message::CopyDone => {}
-                    Message::CommandComplete(_) => {}
+                    Message::CopyData(_) | Message::CopyDone | Message::CommandComplete(_) => {}
                     Message::ReadyForQuery(_) => return Ok(()),
                     other => return Err(unexpected(DOING, &other)),
                 }

@@ -107,28 +107,35 @@ mod tests {
     async fn understood(bytes: &'static [u8], piece: usize) -> Vec<String> {
         let (mut server, client) = duplex(8);
         let mut wire = Wire::new(Box::new(client));
-        let sending = tokio::spawn(async move {
+        let sending = async move {
             for piece in bytes.chunks(piece) {
                 server.write_all(piece).await.expect("a reader");
             }
-        });
-        let mut seen = Vec::new();
-        loop {
-            seen.push(match wire.receive().await {
-                Ok(Incoming::CopyBoth) => "both".to_owned(),
-                Ok(Incoming::Message(Message::CopyData(body))) => {
-                    String::from_utf8_lossy(body.data()).into_owned()
+        };
+        let reading = async {
+            let mut seen = Vec::new();
+            loop {
+                match wire.receive().await {
+                    Ok(message) => seen.push(words(message)),
+                    Err(error) => {
+                        seen.push(error.kind().to_string());
+                        return seen;
+                    }
                 }
-                Ok(Incoming::Message(Message::CopyDone)) => "done".to_owned(),
-                Ok(Incoming::Message(_)) => "another".to_owned(),
-                Err(error) => {
-                    seen.push(error.kind().to_string());
-                    break;
-                }
-            });
+            }
+        };
+        futures_util::join!(sending, reading).1
+    }
+
+    fn words(message: Incoming) -> String {
+        match message {
+            Incoming::CopyBoth => "both".to_owned(),
+            Incoming::Message(Message::CopyData(body)) => {
+                String::from_utf8_lossy(body.data()).into_owned()
+            }
+            Incoming::Message(Message::CopyDone) => "done".to_owned(),
+            Incoming::Message(_) => "another".to_owned(),
         }
-        sending.await.expect("no panic");
-        seen
     }
 
     #[tokio::test]

@@ -119,9 +119,8 @@ impl Error {
             Self::MissingArchive { .. } | Self::MissingFile { .. } | Self::MissingLink { .. } => {
                 Kind::NotFound
             }
-            Self::NoProgram { .. } => Kind::Usage,
             Self::NotEmpty(_) | Self::Unfinished(_) | Self::Overlap { .. } => Kind::Refused,
-            Self::UnknownTablespace(_) => Kind::Usage,
+            Self::UnknownTablespace(_) | Self::NoProgram { .. } => Kind::Usage,
             Self::Fetch { source, .. } => source.kind(),
             Self::Extract { source, .. } | Self::Finish { source, .. } => source.kind(),
             Self::Write { .. } | Self::Combine { .. } => Kind::Failed,

@@ -14,8 +14,14 @@ const WAITING: usize = 64;
 pub(super) struct Pieces {
     receiver: mpsc::Receiver<Option<Piece>>,
     chunk: Bytes,
-    /// What comes after the bytes of what is being read: `None` is the end of all.
-    following: Option<Option<Piece>>,
+    /// What comes after the bytes of what is being read, once that is known.
+    following: Option<Following>,
+}
+
+enum Following {
+    Piece(Piece),
+    /// That was all.
+    End,
 }
 
 /// Makes the two ends. `None` ends everything; an end without it was broken off.
@@ -41,13 +47,17 @@ impl Pieces {
                 ));
             }
         }
-        Ok(self.following.take().expect("it was waited for"))
+        match self.following.take() {
+            Some(Following::Piece(piece)) => Ok(Some(piece)),
+            Some(Following::End) | None => Ok(None),
+        }
     }
 
     fn fill(&mut self) -> io::Result<()> {
         match self.receiver.blocking_recv() {
             Some(Some(Piece::Data(bytes))) => self.chunk = bytes,
-            Some(other) => self.following = Some(other),
+            Some(Some(piece)) => self.following = Some(Following::Piece(piece)),
+            Some(None) => self.following = Some(Following::End),
             None => return Err(io::ErrorKind::ConnectionAborted.into()),
         }
         Ok(())

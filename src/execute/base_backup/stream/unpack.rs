@@ -256,7 +256,7 @@ impl Unpack {
 
     fn close(&mut self, archive: OpenArchive<Sink>) -> Result<(), UnpackError> {
         self.files += archive.files();
-        Ok(self.outgoing.close(archive)?)
+        Ok(Outgoing::close(archive)?)
     }
 
     fn manifest(&mut self, pieces: &mut Pieces) -> Result<(), UnpackError> {
