@@ -105,6 +105,7 @@ pub async fn run(step: &Step, bench: Bench<'_>) -> Ended {
         name: name.clone(),
         zone: entry.zone.clone(),
         method: entry.method,
+        server_compression: entry.server_compression,
         parent: parent.clone(),
         files: entry.files.clone(),
         pgdata: bench.server.pgdata.clone(),

@@ -58,7 +58,7 @@ use crate::{
     format::{backup_info::BackupInfo, keys::OwnObject},
     model::{
         backup::{BackupId, BackupStatus},
-        compression::{Codec, Level},
+        compression::{Codec, Compression, Level},
         desired::{self, FilesOptions, Method},
         names::{DestinationName, ServerName},
         progress::{Event, Progress},
@@ -89,6 +89,8 @@ pub struct BackupRequest {
     pub zone: Zone,
     /// How the files come here.
     pub method: Method,
+    /// How the server compresses what it sends.
+    pub server_compression: Compression,
     /// The backup that it builds on, if it is an incremental one.
     pub parent: Option<BackupId>,
     /// How its archives are made.

@@ -281,6 +281,8 @@ pub struct Entry {
     pub keep_rules: Vec<KeepRule>,
     /// How the files of base backups come here.
     pub method: Method,
+    /// How a server compresses what it sends.
+    pub server_compression: Compression,
     /// What is backed up between full backups; nothing but full ones if unset.
     pub incremental: Option<Incremental>,
     /// How their archives are made.

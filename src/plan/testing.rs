@@ -472,6 +472,7 @@ fn server() -> Server {
         minimum_redundancy: 1,
         keep_rules: Vec::new(),
         method: Method::Files,
+        server_compression: Compression::None,
         incremental: None,
         files: FilesOptions {
             compression: Compression::None,

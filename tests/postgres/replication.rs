@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, io, time::Duration};
 
 use barkeep::{
     failure::chain,
-    model::wal::Lsn,
+    model::{compression::Compression, wal::Lsn},
     postgres::{
         Checkpoint, Connector, Environment, Error,
         replication::{
@@ -17,8 +17,8 @@ use bytes::Bytes;
 use futures_util::stream;
 
 use crate::support::{
-    backup::{fill, fill_tablespace},
-    cluster::{Cluster, Stop},
+    backup::{damage, fill, fill_tablespace},
+    cluster::Cluster,
 };
 
 fn connector(conninfo: &str) -> Connector {
@@ -56,6 +56,7 @@ async fn receive(cluster: &Cluster, manifest: Option<&str>) -> Result<Received, 
         label: "it's a label".to_owned(),
         checkpoint: Checkpoint::Fast,
         variant,
+        compression: Compression::None,
     };
     let mut backup = session.base_backup(&request, Duration::ZERO).await?;
     let start = backup.start();
@@ -228,13 +229,7 @@ async fn damaged_pages_are_told_of_at_the_end() {
     };
     cluster.start();
     fill(&cluster);
-    let path = cluster.sql("CHECKPOINT; SELECT pg_relation_filepath('t')");
-    cluster.stop(Stop::Fast);
-    let path = cluster.pgdata().join(path);
-    let mut content = std::fs::read(&path).expect("the table");
-    content[3 * 8192 + 5000] ^= 0xff;
-    std::fs::write(&path, content).expect("written");
-    cluster.start();
+    damage(&mut cluster);
     let received = receive(&cluster, None).await.expect("a backup");
     assert!(received.finished.damaged);
     let warnings = received.finished.warnings.join("; ");

@@ -11,13 +11,18 @@ use std::{
 use barkeep::{
     execute::base_backup::{BackupRequest, TakenState, Warning},
     format::keys::{ObjectKey, OwnObject},
-    model::{compression::Compression, desired::Method, recovery::RecoveryTarget},
+    model::{
+        backup::BackupId, compression::Compression, desired::Method, recovery::RecoveryTarget,
+    },
+    pipeline::throttle::Throttle,
     store::{Archive, StoreExt as _},
 };
 
 use crate::support::{
-    backup::{DIGEST, catalog, fill, fill_tablespace, request, start_restored, take_of},
-    cluster::{Cluster, Stop},
+    backup::{
+        DIGEST, catalog, fill, fill_tablespace, read, request, start_restored, take_of, take_slowly,
+    },
+    cluster::Cluster,
     wait::until,
 };
 
@@ -56,9 +61,15 @@ async fn a_backup_under_load_restores(major: u32) {
     cluster.start();
     fill_tablespace(&cluster);
     fill(&cluster);
-    for compression in [Compression::None, Compression::Lz4] {
+    for (compression, server_compression) in [
+        (Compression::None, Compression::Gzip),
+        (Compression::Lz4, Compression::None),
+    ] {
         let catalog = store();
-        let request = streamed(compression);
+        let request = BackupRequest {
+            server_compression,
+            ..streamed(compression)
+        };
         let taken = under_load(&cluster, take_of(&cluster, None, &catalog, &request));
         let taken = taken.expect("a backup");
         assert_eq!(taken.state, TakenState::Done);
@@ -101,45 +112,6 @@ fn under_load<T>(cluster: &Cluster, work: impl Future<Output = T>) -> T {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_standby_sends_a_backup_and_its_primary_switches_wal() {
-    let Some(mut primary) = Cluster::create(17) else {
-        return;
-    };
-    primary.start();
-    fill(&primary);
-    let mut standby = primary.standby();
-    standby.start();
-    let catalog = store();
-    let request = streamed(Compression::Lz4);
-    let taken = take_of(&standby, Some(&primary), &catalog, &request).await;
-    let taken = taken.expect("a backup");
-    assert_eq!(taken.state, TakenState::Done);
-    let immediate = RecoveryTarget::Immediate;
-    let (copy, _) = start_restored(&primary, &catalog, &taken.backup, immediate).await;
-    assert_eq!(copy.sql(DIGEST), primary.sql(DIGEST));
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn damaged_pages_are_found_by_the_server_and_named() {
-    let Some(mut cluster) = Cluster::create_with(17, &["-k"]) else {
-        return;
-    };
-    cluster.start();
-    fill(&cluster);
-    let path = cluster.sql("CHECKPOINT; SELECT pg_relation_filepath('t')");
-    cluster.stop(Stop::Fast);
-    let path = cluster.pgdata().join(path);
-    let mut content = std::fs::read(&path).expect("the table");
-    content[3 * 8192 + 5000] ^= 0xff;
-    std::fs::write(&path, content).expect("written");
-    cluster.start();
-    let taken = take_of(&cluster, None, &store(), &streamed(Compression::None)).await;
-    let taken = taken.expect("a backup");
-    assert_eq!((taken.damaged_files, &taken.damaged[0].path), (1, &path));
-    assert_eq!(taken.damaged[0].blocks, [3]);
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_stops_fails_its_backup() {
     let Some(mut cluster) = Cluster::create(17) else {
         return;
@@ -154,15 +126,10 @@ async fn a_server_that_stops_fails_its_backup() {
     let conninfo = cluster.conninfo("postgres");
     let mut request = streamed(Compression::None);
     request.files.part_bytes = 1 << 20;
-    let throttle = barkeep::pipeline::throttle::Throttle::new(4_000_000.try_into().expect("not 0"));
-    let taking = crate::support::backup::take_slowly(&conninfo, &catalog, &request, throttle);
+    let throttle = Throttle::new(4_000_000.try_into().expect("not 0"));
+    let taking = take_slowly(&conninfo, &catalog, &request, throttle);
     let stopping = async {
-        until("the backup to be sent", async || {
-            let sql = "SELECT count(*) FROM pg_stat_progress_basebackup \
-                WHERE phase = 'streaming database files'";
-            (cluster.sql(sql) == "1").then_some(())
-        })
-        .await;
+        until_sent(&cluster).await;
         cluster.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_progress_basebackup");
     };
     let (taken, ()) = futures_util::join!(taking, stopping);
@@ -172,18 +139,73 @@ async fn a_server_that_stops_fails_its_backup() {
     assert_eq!(uploads.expect("a list").len(), 0);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_promotion_fails_the_backup_and_the_next_one_comes_from_the_new_primary() {
+    let Some(mut primary) = Cluster::create(17) else {
+        return;
+    };
+    primary.start();
+    fill(&primary);
+    let mut standby = primary.standby();
+    standby.start();
+    let catalog = store();
+    let mut request = streamed(Compression::None);
+    request.files.part_bytes = 1 << 20;
+    let conninfo = standby.conninfo("postgres");
+    let throttle = Throttle::new(12_000_000.try_into().expect("not 0"));
+    let taking = take_slowly(&conninfo, &catalog, &request, throttle);
+    let promoting = async {
+        until_sent(&standby).await;
+        standby.promote();
+    };
+    let (taken, ()) = futures_util::join!(taking, promoting);
+    let error = barkeep::failure::chain(&taken.expect_err("it became a primary"));
+    assert!(error.contains("promoted"), "{error}");
+    standby.sql("INSERT INTO t VALUES (-1, 'on the new timeline')");
+    let newest = BackupRequest {
+        above: Some(failed(&catalog).await),
+        ..streamed(Compression::None)
+    };
+    let taken = take_of(&standby, None, &catalog, &newest).await;
+    let taken = taken.expect("a backup of the new primary");
+    assert_eq!(taken.state, TakenState::Done);
+    let immediate = RecoveryTarget::Immediate;
+    let (copy, _) = start_restored(&standby, &catalog, &taken.backup, immediate).await;
+    assert_eq!(copy.sql(DIGEST), standby.sql(DIGEST));
+}
+
+/// The only backup, which failed.
+async fn failed(catalog: &Archive) -> BackupId {
+    let objects = catalog.objects("base/").await.expect("a list");
+    let parsed = objects
+        .first()
+        .and_then(|object| catalog.parse(&object.key));
+    let id = parsed.and_then(|key| key.backup().cloned());
+    id.expect("a record")
+}
+
+/// Waits until a server sends its files.
+async fn until_sent(cluster: &Cluster) {
+    until("the backup to be sent", async || {
+        let sql = "SELECT count(*) FROM pg_stat_progress_basebackup \
+            WHERE phase = 'streaming database files'";
+        (cluster.sql(sql) == "1").then_some(())
+    })
+    .await;
+}
+
 /// What a table holds after each backup of a chain.
 struct Members {
     catalog: Archive,
     /// Each with what the table held when it was taken.
-    members: Vec<(barkeep::model::backup::BackupId, String)>,
+    members: Vec<(BackupId, String)>,
 }
 
 /// A full backup and incrementals on one another, with changes before each, a tablespace that comes and one that goes.
 async fn members(cluster: &Cluster, catalog: Archive, wanted: usize) -> Members {
     fill_tablespace(cluster);
     fill(cluster);
-    let mut members: Vec<(barkeep::model::backup::BackupId, String)> = Vec::new();
+    let mut members: Vec<(BackupId, String)> = Vec::new();
     while members.len() < wanted {
         let number = members.len();
         cluster.sql(&format!(
@@ -217,7 +239,7 @@ async fn every_member_of_a_chain_restores(major: u32) {
     cluster.start();
     let Members { catalog, members } = members(&cluster, store(), 4).await;
     for (at, (id, expected)) in members.iter().enumerate() {
-        let backup = crate::support::backup::read(&catalog, id).await;
+        let backup = read(&catalog, id).await;
         assert_eq!(
             backup.parent.as_ref(),
             at.checked_sub(1).map(|at| &members[at].0)
@@ -225,7 +247,7 @@ async fn every_member_of_a_chain_restores(major: u32) {
         let child = members.get(at + 1).map(|(id, _)| id.clone());
         assert_eq!(backup.children, Vec::from_iter(child));
         if at > 0 {
-            let first = crate::support::backup::read(&catalog, &members[0].0).await;
+            let first = read(&catalog, &members[0].0).await;
             assert!(backup.stored_bytes() < first.stored_bytes() / 2, "{at}");
         }
         let immediate = RecoveryTarget::Immediate;
@@ -272,8 +294,8 @@ async fn a_server_without_summaries_sends_a_full_backup_instead() {
         "{:?}",
         taken.warnings
     );
-    let backup = crate::support::backup::read(&catalog, &taken.backup).await;
+    let backup = read(&catalog, &taken.backup).await;
     assert_eq!(backup.parent, None);
-    let parent = crate::support::backup::read(&catalog, &full).await;
+    let parent = read(&catalog, &full).await;
     assert!(parent.children.is_empty(), "it has no children");
 }

@@ -30,7 +30,11 @@ use barkeep::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{bed::bed, cluster::Cluster, wait::until};
+use super::{
+    bed::bed,
+    cluster::{Cluster, Stop},
+    wait::until,
+};
 
 /// Every compression from which Barman restores base backups.
 pub(crate) const EVERY: [Compression; 5] = [
@@ -53,6 +57,18 @@ pub(crate) fn fill(cluster: &Cluster) {
         "CREATE TABLE t (id int, filler text); \
          INSERT INTO t SELECT i, repeat(md5(i::text), 5) FROM generate_series(1, 5000) i",
     );
+}
+
+/// Damages the fourth page of the table that [`fill`] makes, and gives its file. The server is stopped for that and started again.
+pub(crate) fn damage(cluster: &mut Cluster) -> PathBuf {
+    let path = cluster.sql("CHECKPOINT; SELECT pg_relation_filepath('t')");
+    cluster.stop(Stop::Fast);
+    let path = cluster.pgdata().join(path);
+    let mut content = std::fs::read(&path).expect("the table");
+    content[3 * 8192 + 5000] ^= 0xff;
+    std::fs::write(&path, content).expect("written");
+    cluster.start();
+    path
 }
 
 /// A tablespace `space` with a table of its own whose ids add up to 500500.
@@ -124,6 +140,7 @@ pub(crate) fn request(compression: Compression) -> BackupRequest {
         name: None,
         zone: Zone::utc(),
         method: Method::Files,
+        server_compression: Compression::None,
         parent: None,
         files: FilesOptions {
             compression,

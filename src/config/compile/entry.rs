@@ -77,6 +77,7 @@ pub(super) fn settings(
             .filter_map(|rule| keep_rule(rule, context))
             .collect(),
         method: method(table),
+        server_compression: server_compression(table, context),
         incremental: incremental(table, context),
         files: files(table, context),
         wal: wal(table, context),
@@ -247,6 +248,26 @@ fn method(table: &EntryTable) -> Method {
         // Snapshots are refused elsewhere.
         _ => Method::Files,
     }
+}
+
+fn server_compression(table: &EntryTable, context: &mut Context<'_>) -> Compression {
+    let Some(written) = &table.server_compression else {
+        return Compression::None;
+    };
+    let compression = written.get().0;
+    match compression {
+        Compression::None => {}
+        _ if method(table) != Method::Stream => context.report(
+            Diagnostic::warning("nothing is sent by the server")
+                .label(&written.span(), "is for `method = \"stream\"`"),
+        ),
+        Compression::Gzip | Compression::Lz4 | Compression::Zstd => return compression,
+        _ => context.report(
+            Diagnostic::error(format!("PostgreSQL does not compress with {compression}"))
+                .label(&written.span(), "should be `gzip`, `lz4` or `zstd`"),
+        ),
+    }
+    Compression::None
 }
 
 /// How long a chain may become unless the configuration says so: a restore reads all of it.

@@ -14,7 +14,7 @@ pub use self::manifest::Error as ManifestError;
 pub(super) use self::unpack::UnpackError;
 use self::{
     pieces::pieces,
-    unpack::{Unpack, Unpacked},
+    unpack::{Unpack, Unpacked, Wrapping},
 };
 
 use std::{
@@ -36,10 +36,10 @@ use super::{
 };
 use crate::{
     format::keys::{ObjectKey, OwnObject},
-    model::{backup::BackupId, progress::Event, record::ArchiveRecord},
+    model::{backup::BackupId, compression::Compression, progress::Event, record::ArchiveRecord},
     postgres::{
         BackupStop,
-        replication::{ManifestText, Piece, StreamRequest, Variant},
+        replication::{ManifestText, Piece, SentTablespace, StreamRequest, Variant},
     },
     store,
 };
@@ -103,6 +103,7 @@ impl Backup<'_> {
                 Some(_) => Variant::Incremental,
                 None => Variant::Full,
             },
+            compression: self.server_compression(),
         };
         let system = self.facts.system_id;
         tokio::select! {
@@ -135,7 +136,11 @@ impl Backup<'_> {
         };
         let dimensions = Dimensions::of(&wanted, ports.catalog.store().limits());
         let outgoing = Outgoing::new(id, self.codec, dimensions, &ports)?;
-        let receiving = Receiving::begin(id, &sending.stream, outgoing, &ports);
+        let wrapping = Wrapping {
+            has_end_marks: sending.stream.has_end_marks,
+            compression: self.server_compression(),
+        };
+        let receiving = Receiving::begin(id, &sending.stream.archives, wrapping, outgoing, &ports);
         let (end, received) = receiving.run(&mut *self.ports.postgres).await?;
         let mut findings = Findings {
             files: received.unpacked.files,
@@ -162,6 +167,14 @@ impl Backup<'_> {
             bytes: received.bytes,
             memory: dimensions.memory(),
         })
+    }
+
+    /// Before PostgreSQL 15 a server sends everything as it is.
+    fn server_compression(&self) -> Compression {
+        match self.facts.major() {
+            15.. => self.request.server_compression,
+            _ => Compression::None,
+        }
     }
 
     /// The main configuration files, where they lie outside the data directory: the server does not send them.
@@ -194,18 +207,19 @@ struct Receiving<'a> {
 impl<'a> Receiving<'a> {
     fn begin(
         id: &BackupId,
-        start: &StreamStart,
+        archives: &[SentTablespace],
+        wrapping: Wrapping,
         outgoing: Outgoing,
         ports: &'a CopyPorts<'a>,
     ) -> Self {
-        let estimates = start.archives.iter().map(|archive| archive.bytes);
+        let estimates = archives.iter().map(|archive| archive.bytes);
         let estimate = estimates.sum::<Option<u64>>();
         ports.progress.report(Event::Begun { bytes: estimate });
         let outgoing = Arc::new(outgoing);
         let (sender, pieces) = pieces();
         let mut manifest = JoinSet::new();
         let sink = send_manifest(id, &outgoing, ports, &mut manifest);
-        let unpack = Unpack::new(Arc::clone(&outgoing), sink, start.has_end_marks);
+        let unpack = Unpack::new(Arc::clone(&outgoing), sink, wrapping);
         let mut thread = JoinSet::new();
         thread.spawn_blocking(move || unpack.run(pieces));
         Self {
@@ -238,16 +252,18 @@ impl<'a> Receiving<'a> {
         let uploads = outgoing.take_uploads();
         let cancelled = guard.disarm();
         let error = match (end, unpacked) {
-            (Ok(end), Ok(unpacked)) => {
-                let archives = uploads.arrive(outgoing.codec(), &cancelled).await?;
-                arrived(&mut manifest).await?;
-                let received = Received {
-                    archives,
-                    unpacked,
-                    bytes,
-                };
-                return Ok((end, received));
-            }
+            (Ok(end), Ok(unpacked)) => match uploads.arrive(outgoing.codec(), &cancelled).await {
+                Ok(archives) => {
+                    arrived(&mut manifest).await?;
+                    let received = Received {
+                        archives,
+                        unpacked,
+                        bytes,
+                    };
+                    return Ok((end, received));
+                }
+                Err(error) => error.into(),
+            },
             (_, Err(UnpackError::Copy(error))) => {
                 cancelled.cancel();
                 uploads.because(error).await.into()

@@ -175,6 +175,7 @@ fn request() -> BackupRequest {
         name: Some("before".to_owned()),
         zone: Zone::utc(),
         method: Method::Files,
+        server_compression: Compression::None,
         parent: None,
         files: FilesOptions {
             compression: Compression::None,

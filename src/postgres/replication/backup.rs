@@ -12,7 +12,7 @@ use tokio_postgres::error::SqlState;
 
 use super::{Replication, column, literal, only, timeline::timeline, unexpected, within};
 use crate::{
-    model::{timeline::TimelineId, wal::Lsn},
+    model::{compression::Compression, timeline::TimelineId, wal::Lsn},
     postgres::{Cause, Checkpoint, Error},
 };
 
@@ -40,6 +40,8 @@ pub struct StreamRequest {
     pub checkpoint: Checkpoint,
     /// All files, or what has changed.
     pub variant: Variant,
+    /// How the server compresses what it sends: none, gzip, lz4 or zstd. PostgreSQL 15 and later; before that nothing is compressed.
+    pub compression: Compression,
 }
 
 impl StreamRequest {
@@ -57,9 +59,13 @@ impl StreamRequest {
             Variant::Full => "",
             Variant::Incremental => ", INCREMENTAL",
         };
+        let compression = match self.compression {
+            Compression::None => String::new(),
+            codec => format!(", COMPRESSION '{codec}'"),
+        };
         format!(
             "BASE_BACKUP (LABEL {label}, PROGRESS, CHECKPOINT '{checkpoint}', WAIT 0, \
-             TABLESPACE_MAP, MANIFEST 'yes'{incremental})"
+             TABLESPACE_MAP, MANIFEST 'yes'{compression}{incremental})"
         )
     }
 }
@@ -299,7 +305,8 @@ fn archive(bytes: &[u8]) -> Option<Piece> {
     let mut texts = bytes.split(|byte| *byte == 0);
     let name = std::str::from_utf8(texts.next()?).ok()?;
     let path = String::from_utf8_lossy(texts.next()?);
-    let stem = name.strip_suffix(".tar")?;
+    // What follows tells how it is compressed, which was asked for.
+    let (stem, _) = name.split_once(".tar")?;
     Some(Piece::Archive(match stem {
         "base" => Location::Data,
         oid => outside(oid.parse().ok()?, &path),
@@ -324,6 +331,7 @@ mod tests {
             label: "it's".to_owned(),
             checkpoint: Checkpoint::Fast,
             variant: Variant::Incremental,
+            compression: Compression::Zstd,
         };
         assert_eq!(
             request.command(140_000),
@@ -332,7 +340,7 @@ mod tests {
         assert_eq!(
             request.command(170_000),
             "BASE_BACKUP (LABEL 'it''s', PROGRESS, CHECKPOINT 'fast', WAIT 0, TABLESPACE_MAP, \
-             MANIFEST 'yes', INCREMENTAL)"
+             MANIFEST 'yes', COMPRESSION 'zstd', INCREMENTAL)"
         );
     }
 
@@ -344,6 +352,7 @@ mod tests {
         assert_eq!(known(b"16384.tar\0/srv/space\0"), outside);
         let inside = Some(Piece::Archive(Location::InPlace(16384)));
         assert_eq!(known(b"16384.tar\0pg_tblspc/16384\0"), inside);
-        assert_eq!(known(b"16384.tar.gz\0/srv\0"), None);
+        assert_eq!(known(b"16384.tar.gz\0/srv/space\0"), outside);
+        assert_eq!(known(b"x.tar\0/srv\0"), None);
     }
 }

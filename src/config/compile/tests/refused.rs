@@ -208,6 +208,11 @@ fn incremental_backups_are_sent_and_become_full_again() {
         sent("incremental = { full_every = \"7d\", max_chain = 2 }\n"),
         ""
     );
+    assert_eq!(sent("server_compression = \"zstd\"\n"), "");
+    assert_snapshot!(
+        sent("server_compression = \"bzip2\"\n"),
+        @"barkeep.toml:8:22 PostgreSQL does not compress with bzip2"
+    );
     assert_snapshot!(
         sent("incremental.max_chain = 1\n"),
         @"barkeep.toml:8:1 incremental backups need `full_every`"

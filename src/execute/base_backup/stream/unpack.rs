@@ -7,7 +7,7 @@
 use std::{
     collections::BTreeMap,
     ffi::OsStr,
-    io::{self, Read},
+    io::{self, BufReader, Read},
     os::unix::ffi::OsStrExt as _,
     path::{Path, PathBuf},
     sync::Arc,
@@ -26,9 +26,10 @@ use crate::{
         queue::InHand,
         sink::Sink,
     },
-    model::backup::ArchiveRoot,
+    model::{backup::ArchiveRoot, compression::Compression},
     pipeline::{
         checksum::{Algorithm, Metered},
+        compress::Decoder,
         untar::{self, EntryKind, Reader},
     },
     postgres::replication::{Location, Piece},
@@ -36,6 +37,9 @@ use crate::{
 
 /// The largest `backup_label` that is believed, in bytes.
 const LABEL_MAX: u64 = 64 << 10;
+
+/// What is read ahead of the server's archives, in bytes.
+const BUFFER: usize = 128 << 10;
 
 const LABEL: &[u8] = b"backup_label";
 const MAP: &[u8] = b"tablespace_map";
@@ -70,11 +74,20 @@ pub(super) struct Unpacked {
     pub(super) warnings: Vec<Warning>,
 }
 
+/// How a server's archives come.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wrapping {
+    /// Whether they end in the mark with which tar archives end.
+    pub(super) has_end_marks: bool,
+    /// How they are compressed on their way.
+    pub(super) compression: Compression,
+}
+
 /// Unpacks a backup.
 pub(super) struct Unpack {
     outgoing: Arc<Outgoing>,
     manifest: Option<Sink>,
-    has_end_marks: bool,
+    wrapping: Wrapping,
     sums: Sums,
     /// The archives in hand: that of the data directory stays until the end.
     open: BTreeMap<ArchiveRoot, OpenArchive<Sink>>,
@@ -85,11 +98,11 @@ pub(super) struct Unpack {
 }
 
 impl Unpack {
-    pub(super) fn new(outgoing: Arc<Outgoing>, manifest: Sink, has_end_marks: bool) -> Self {
+    pub(super) fn new(outgoing: Arc<Outgoing>, manifest: Sink, wrapping: Wrapping) -> Self {
         Self {
             outgoing,
             manifest: Some(manifest),
-            has_end_marks,
+            wrapping,
             sums: Sums::default(),
             open: BTreeMap::new(),
             has_root: false,
@@ -127,9 +140,14 @@ impl Unpack {
             self.begin(place.root, 0, self.outgoing.part_bytes())?;
         }
         // The end mark that older servers leave to whoever receives.
-        let mark = if self.has_end_marks { 0 } else { 2 * 512 };
-        let source = pieces.chain(io::repeat(0).take(mark));
-        let mut reader = Reader::new(source);
+        let mark = if self.wrapping.has_end_marks {
+            0
+        } else {
+            2 * 512
+        };
+        let source = BufReader::with_capacity(BUFFER, pieces);
+        let source = Decoder::new(self.wrapping.compression, source).map_err(unread)?;
+        let mut reader = Reader::new(source.chain(io::repeat(0).take(mark)));
         while let Some(entry) = reader.next_entry().map_err(unreadable)? {
             self.entry(&place, &entry, &mut reader)?;
         }
