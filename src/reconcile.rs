@@ -16,19 +16,21 @@ use crate::{
     failure::Failure,
     format::keys::OwnObject,
     model::{
+        action::Action,
         desired::{Connection, Desired, Destination, Server},
+        lock::Questions,
         names::DestinationName,
         observed::{Knowledge, Observed},
         progress::{Progress, Unwatched},
         record::Identity,
         time::Timestamp,
     },
-    observe::{Depth, Surroundings, observe},
+    observe::{self, Depth, Surroundings, observe},
     pipeline::throttle::Throttle,
     plan::{
         Plan,
         guard::{Asked, Guarded, Refusal, guard},
-        plan,
+        lock, plan,
     },
     postgres::{Connector, Environment},
     secret,
@@ -40,6 +42,9 @@ const SERVERS_MAX: usize = 16;
 
 /// How often one call of [`once`] plans again. Each round either changes the catalog or is the last.
 const ROUNDS_MAX: usize = 16;
+
+/// How often is asked for locks before one plan. What is not answered then counts as locked.
+const QUESTIONS_MAX: usize = 16;
 
 /// The destinations, opened once for the whole process, and what else every server shares.
 pub struct Ports {
@@ -173,11 +178,18 @@ impl Ports {
 
     async fn plan_again(&self, server: &Server, earlier: Option<&Observed>) -> Activation {
         let span = info_span!("plan", server = %server.name);
-        let observed = self
+        let mut observed = self
             .observe_again(server, Depth::Everything, earlier)
             .instrument(span)
             .await;
         let now = self.clock.now();
+        for _ in 0..QUESTIONS_MAX {
+            let questions = lock::questions(server, &observed, now);
+            if questions.is_empty() {
+                break;
+            }
+            self.look(server, &questions, &mut observed).await;
+        }
         let plan = plan(
             server,
             &observed,
@@ -185,6 +197,16 @@ impl Ports {
             now,
         );
         Activation { observed, plan }
+    }
+
+    /// Looks at the locks of what would be deleted.
+    pub async fn look(
+        &self,
+        server: &Server,
+        questions: &BTreeMap<DestinationName, Questions>,
+        observed: &mut Observed,
+    ) {
+        observe::lock::look(&self.archives(server), questions, observed).await;
     }
 
     /// Observes and plans several servers at once, in their order.
@@ -349,6 +371,9 @@ pub async fn take(
         Some(semaphore) => semaphore.clone().acquire_owned().await.ok(),
         None => None,
     };
+    if let Action::CopyBackup { from, .. } = &step.action {
+        return copy(ports, server, step, from).await;
+    }
     let archive = match ports.archives(server).remove(&step.destination) {
         Some(Ok(archive)) => archive,
         Some(Err(failure)) => return attempt::Ended::failed(step, failure),
@@ -377,6 +402,32 @@ pub async fn take(
     let span = info_span!("attempt", destination = %step.destination);
     // Much is held across its awaits; on the heap it costs nothing.
     Box::pin(attempt::run(step, bench)).instrument(span).await
+}
+
+/// Runs a copy to its end.
+async fn copy(
+    ports: &Ports,
+    server: &Server,
+    step: &crate::plan::Step,
+    from: &DestinationName,
+) -> attempt::Ended {
+    let mut archives = ports.archives(server);
+    let (source, target) = match (archives.remove(from), archives.remove(&step.destination)) {
+        (Some(Ok(source)), Some(Ok(target))) => (source, target),
+        (Some(Err(failure)), _) | (_, Some(Err(failure))) => {
+            return attempt::Ended::failed(step, failure);
+        }
+        _ => return attempt::Ended::not_open(step),
+    };
+    let bench = attempt::CopyBench {
+        server,
+        source: &source,
+        target: &target,
+        throttle: ports.throttles.get(&step.destination).cloned(),
+        cancel: &ports.cancel,
+    };
+    let span = info_span!("copy", destination = %step.destination);
+    Box::pin(attempt::copy(step, bench)).instrument(span).await
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ use crate::{
     clock::Clock,
     failure::chain,
     model::{
+        names::{DestinationName, ServerName},
         progress::{Progress, Unwatched},
         time::Timestamp,
     },
@@ -54,6 +55,17 @@ impl Session {
         let desired = commands::configuration::load(&self.config, self.warnings)?;
         let clock = now.map_or(Clock::System, Clock::Fixed);
         Ok(Ports::open(desired, clock, self.cancel.clone(), self.progress()).await)
+    }
+
+    /// The same for one server: nothing is opened that others have.
+    async fn ports_of(&self, server: &ServerName) -> Result<Ports, Error> {
+        let mut desired = commands::configuration::load(&self.config, self.warnings)?;
+        if let Some(server) = desired.servers.get(server) {
+            let used = |name: &DestinationName| server.entry(name).is_some();
+            desired.destinations.retain(|name, _| used(name));
+        }
+        let (cancel, progress) = (self.cancel.clone(), self.progress());
+        Ok(Ports::open(desired, Clock::System, cancel, progress).await)
     }
 
     /// Bars on a terminal, nothing elsewhere.
@@ -163,6 +175,7 @@ async fn dispatch(command: Command, session: &Session) -> ExitCode {
         Command::Delete(arguments) => commands::delete::run(arguments, session).await,
         Command::Restore(arguments) => commands::restore::run(arguments, session).await,
         Command::Check(arguments) => commands::check::run(arguments, session).await,
+        Command::Permissions(arguments) => commands::permissions::run(&arguments, session),
     };
     match result {
         Ok(exit) => exit.into(),

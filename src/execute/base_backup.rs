@@ -36,7 +36,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
-pub(super) use self::chain::unlink;
+pub(super) use self::chain::{link, unlink};
 pub use self::{
     arrival::WalArrival,
     dimensions::Memory,

@@ -45,6 +45,23 @@ pub struct Destination {
     pub max_bandwidth: Option<u64>,
     /// How many attempts may run at once against it.
     pub max_parallel: NonZeroUsize,
+    /// What is done about the locks of its objects.
+    pub object_lock: ObjectLock,
+}
+
+/// What is done about the locks of objects.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema,
+)]
+#[serde(rename_all = "kebab-case")]
+pub enum ObjectLock {
+    /// They are looked at before every delete.
+    #[default]
+    Respect,
+    /// The same, and it is an objective that new objects are locked.
+    Require,
+    /// They are not looked at.
+    Ignore,
 }
 
 /// What a provider needs beyond the URL.
@@ -55,6 +72,8 @@ pub enum ProviderOptions {
     Directory,
     /// S3 and compatible stores.
     S3(S3Options),
+    /// Google Cloud Storage.
+    Gcs(GcsOptions),
     /// Azure Blob Storage.
     Azure(AzureOptions),
 }
@@ -116,6 +135,23 @@ pub struct S3Options {
     pub tags: BTreeMap<String, String>,
 }
 
+/// What Google Cloud Storage needs beyond bucket and prefix. What is unset comes from where Google's own clients look.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct GcsOptions {
+    /// Where the file with the credentials is.
+    pub credentials: Option<SecretRef>,
+    /// The URL of the service, if not the usual one.
+    pub endpoint_url: Option<String>,
+    /// The project in which a missing bucket is created.
+    pub project: Option<String>,
+    /// How long a response may take.
+    pub read_timeout: Option<Duration>,
+    /// The key that encrypts what is written.
+    pub kms_key: Option<String>,
+    /// Metadata on every object of a backup.
+    pub tags: BTreeMap<String, String>,
+}
+
 /// How a bucket appears in requests.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -132,7 +168,7 @@ pub enum AddressingStyle {
 
 /// When checksums are sent and expected.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[serde(rename_all = "snake_case")]
 #[derive(schemars::JsonSchema)]
 pub enum Checksums {
     /// Wherever the protocol knows them.
@@ -295,6 +331,26 @@ pub struct Entry {
     pub orphans_after: Option<Duration>,
     /// How much may be deleted.
     pub deletes: DeleteBudget,
+    /// What is done about locks there, as its destination says.
+    pub object_lock: ObjectLock,
+    /// The destination whose backups are copied here; `None` if they are read from the server.
+    pub copy_of: Option<DestinationName>,
+    /// How WAL gets here.
+    pub delivery: Delivery,
+}
+
+/// How WAL gets to a destination.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[derive(schemars::JsonSchema)]
+pub enum Delivery {
+    /// Archiving waits for it.
+    #[default]
+    Required,
+    /// It is copied later from where the backups are copied from.
+    Healed,
+    /// It gets only what a copied backup needs to be consistent.
+    None,
 }
 
 /// Whether a missed instant of the schedule is made up for.

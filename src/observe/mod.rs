@@ -12,7 +12,7 @@ use crate::{
     failure::Failure,
     model::{
         catalog::Catalog,
-        desired::{Server, ServerState},
+        desired::{ObjectLock, Server, ServerState},
         names::DestinationName,
         observed::{Knowledge, Locality, Observed, Stored},
         zone::Zone,
@@ -22,6 +22,7 @@ use crate::{
 };
 
 pub mod catalog;
+pub mod lock;
 pub mod server;
 pub mod wal;
 
@@ -99,6 +100,8 @@ pub struct Context<'a> {
     pub clock: Clock,
     /// How much to read.
     pub depth: Depth,
+    /// What is done about locks: where they are required, it is looked at whether there are any.
+    pub object_lock: ObjectLock,
     /// The catalog as it was read before: a `backup.info` that is still the same version is not read again.
     pub earlier: Option<&'a Catalog>,
 }
@@ -113,5 +116,6 @@ fn context<'a>(surroundings: &Surroundings<'a>, destination: &DestinationName) -
         zone: entry.map_or_else(Zone::utc, |entry| entry.zone.clone()),
         clock: surroundings.clock,
         depth: surroundings.depth,
+        object_lock: entry.map_or(ObjectLock::Respect, |entry| entry.object_lock),
     }
 }

@@ -8,7 +8,8 @@ use super::{Scene, trust};
 use crate::model::{
     backup::{Backup, BackupId, BackupStatus},
     catalog::Catalog,
-    desired::{Entry, Method, Server},
+    desired::{Method, Server},
+    names::DestinationName,
     observed::Observed,
     reason::{Reason, WhyFull},
     time::Timestamp,
@@ -56,24 +57,18 @@ pub(super) fn next(scene: &Scene<'_>, catalog: &Catalog) -> Option<Next> {
 /// What a backup that is asked for now builds on, or why that cannot be.
 pub fn parent_now(
     server: &Server,
-    entry: &Entry,
+    destination: &DestinationName,
     observed: &Observed,
     now: Timestamp,
 ) -> Result<BackupId, WhyFull> {
-    let stored = observed.destinations.get(&entry.destination);
-    let stored = stored.ok_or(WhyFull::NoParent)?;
-    let catalog = stored.catalog.known().ok_or(WhyFull::NoParent)?;
-    let scene = Scene {
-        server,
-        entry,
-        postgres: &observed.postgres,
-        locality: &observed.locality,
-        stored,
-        now,
-    };
-    if entry.method != Method::Stream || entry.incremental.is_none() {
+    let unseen = super::unlooked(now);
+    let mut scenes = super::scenes(server, observed, &unseen, now);
+    let scene = scenes.find(|scene| scene.entry.destination == *destination);
+    let scene = scene.ok_or(WhyFull::NotConfigured)?;
+    if scene.entry.method != Method::Stream || scene.entry.incremental.is_none() {
         return Err(WhyFull::NotConfigured);
     }
+    let catalog = scene.stored.catalog.known().ok_or(WhyFull::NoParent)?;
     parent(&scene, catalog).map(|(parent, _)| parent)
 }
 

@@ -32,6 +32,8 @@ pub mod directory;
 mod error;
 mod ext;
 pub mod fault;
+#[cfg(feature = "gcp")]
+pub mod gcs;
 pub mod lease;
 mod listing;
 pub mod memory;
@@ -39,8 +41,9 @@ pub mod meter;
 mod object;
 mod open;
 pub mod permission;
+pub mod probe;
 pub mod read_only;
-#[cfg(any(feature = "aws", feature = "azure"))]
+#[cfg(any(feature = "aws", feature = "azure", feature = "gcp"))]
 mod reading;
 mod request;
 #[cfg(feature = "aws")]
@@ -98,7 +101,7 @@ pub trait Store: fmt::Debug + Send + Sync {
     async fn delete(&self, keys: &[Key]) -> Vec<Deleted>;
 
     /// Whether each of these objects may be destroyed, in the order given, in as few requests as the store allows: none where it
-    /// has no locks. An object that is not there is free. What the caller may not see is [`Lock::Unknown`], never free; so
+    /// has no locks. An object that is not there is free, and so is one whose retention has passed by the store's clock. What the caller may not see is [`Lock::Unknown`], never free; so
     /// is everything when the store does not answer.
     async fn locks(&self, keys: &[Key]) -> Vec<Lock>;
 

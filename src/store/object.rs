@@ -139,6 +139,19 @@ pub enum ChecksumAlgorithm {
     Md5,
 }
 
+impl fmt::Display for ChecksumAlgorithm {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.pad(match self {
+            Self::Crc32 => "CRC-32",
+            Self::Crc32c => "CRC-32C",
+            Self::Crc64Nvme => "CRC-64/NVME",
+            Self::Sha1 => "SHA-1",
+            Self::Sha256 => "SHA-256",
+            Self::Md5 => "MD5",
+        })
+    }
+}
+
 /// A checksum as the store keeps it, to be compared and never computed with.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Checksum {
@@ -162,7 +175,7 @@ pub struct ObjectMeta {
     pub version: ObjectVersion,
     /// Its checksum, if the store keeps one; never in a listing.
     pub checksum: Option<Checksum>,
-    /// Whether it may be destroyed, where this very answer tells. `None` is "not told", which is not "free": ask
+    /// Whether it may be destroyed, where this very answer tells; a retention that has passed is told as free. `None` is "not told", which is not "free": ask
     /// [`locks`](super::Store::locks).
     pub lock: Option<Lock>,
 }

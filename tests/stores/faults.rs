@@ -30,7 +30,7 @@ pub(crate) enum Fault {
     Unanswered,
 }
 
-const FAULTS: [Fault; 6] = [
+pub(crate) const FAULTS: [Fault; 6] = [
     Fault::Reset,
     Fault::Status(500),
     Fault::Status(503),
@@ -97,7 +97,7 @@ impl Proxy {
     }
 }
 
-fn struck(fault: Fault, request: &Request, upstream: &str) -> Reply {
+pub(crate) fn struck(fault: Fault, request: &Request, upstream: &str) -> Reply {
     match fault {
         Fault::Reset => Reply::Reset,
         Fault::Status(status) => Answer::new(status, "").into(),

@@ -1,19 +1,18 @@
 //! The conformance suite against servers that speak a cloud's language, and what only they can show.
+#![cfg(any(feature = "aws", feature = "azure"))]
 
 use barkeep::store::{Key, Meaning};
 
 #[cfg(feature = "azure")]
 mod azure;
-#[cfg(feature = "aws")]
-mod credentials;
-#[cfg(feature = "azure")]
+#[cfg(any(feature = "aws", feature = "azure", feature = "gcp"))]
 mod faults;
+#[cfg(feature = "gcp")]
+mod gcs;
 #[cfg(feature = "aws")]
 mod s3;
 #[path = "../support/mod.rs"]
 mod support;
-#[cfg(feature = "aws")]
-mod wire;
 
 fn key(text: &str) -> Key {
     Key::new(text).expect("a normal key")

@@ -11,6 +11,7 @@ pub(crate) mod backup;
 pub(crate) mod bed;
 pub(crate) mod certificates;
 pub(crate) mod cluster;
+pub(crate) mod gcs;
 pub(crate) mod http;
 pub(crate) mod s3;
 pub(crate) mod wait;

@@ -2,7 +2,7 @@
 
 use crate::{
     cli::{Session, args, error::Error, exit::Exit, output, selection},
-    execute::base_backup::TakenState,
+    execute::{attempt::Done, base_backup::TakenState},
     failure::{Failure, Kind},
     model::{
         action::Action,
@@ -19,8 +19,12 @@ pub(in crate::cli) async fn run(arguments: args::Backup, session: &Session) -> R
     let ports = session.ports(None).await?;
     let server = selection::server(&ports.desired, &arguments.server)?;
     let entry = selection::entry(server, arguments.destination.as_ref())?;
-    let observed = ports.observe(server, Depth::Everything).await;
     let doing = || format!("cannot back up `{}`", server.name);
+    if let Some(source) = &entry.copy_of {
+        let why = format!("`{}` is a copy of `{source}`", entry.destination);
+        return Err(Error::failed(doing(), Failure::new(Kind::Usage, why)));
+    }
+    let observed = ports.observe(server, Depth::Everything).await;
     if let Some(failure) = observed.postgres.unknown() {
         return Err(Error::failed(doing(), failure.clone()));
     }
@@ -39,7 +43,7 @@ pub(in crate::cli) async fn run(arguments: args::Backup, session: &Session) -> R
     }
     let above = stored.catalog.known().and_then(due::newest_id);
     let parent = if arguments.incremental {
-        let parent = chain::parent_now(server, entry, &observed, ports.clock.now());
+        let parent = chain::parent_now(server, &entry.destination, &observed, ports.clock.now());
         let refused = |why: WhyFull| {
             let doing = format!("cannot take an incremental backup of `{}`", server.name);
             Error::failed(doing, Failure::new(Kind::Failed, why.to_string()))
@@ -57,9 +61,13 @@ pub(in crate::cli) async fn run(arguments: args::Backup, session: &Session) -> R
     }];
     let plan = Plan::requested(&server.name, &entry.destination, actions, ports.clock.now());
     let ended = reconcile::take(&ports, server, &plan.steps[0], &observed).await;
-    let taken = ended
+    let done = ended
         .result
         .map_err(|failure| Error::failed(doing(), failure))?;
+    let Done::Taken(taken) = done else {
+        let failure = Failure::new(Kind::Failed, "it is a copy");
+        return Err(Error::failed(doing(), failure));
+    };
     for warning in &taken.warnings {
         output::talk(&format!("warning: {warning}"));
     }

@@ -2,13 +2,13 @@
 
 use std::{collections::BTreeMap, num::NonZeroUsize, time::Duration};
 
-use super::{Context, azure};
+use super::{Context, azure, gcs};
 use crate::{
     config::{
         diagnostic::Diagnostic,
         document::{
             DestinationTable, Written,
-            provider::{AzureTable, EncryptionTable, S3Table, Sse},
+            provider::{AzureTable, EncryptionTable, GcsTable, S3Table, Sse},
         },
         quantity::{OrNone, Text},
         reader,
@@ -56,7 +56,7 @@ fn one(name: &str, item: &Item, context: &mut Context<'_>) -> Option<Destination
         );
     }
     let url = table.url.as_ref()?;
-    let provider = provider(&url.get().0, &url.span(), &table, &item.node, context)?;
+    let provider = provider(&url.get().0, &url.span(), &table, &item.node, context);
     let max_parallel = at_least_one(table.max_parallel.as_ref(), context);
     Some(Destination {
         name: name?,
@@ -67,6 +67,10 @@ fn one(name: &str, item: &Item, context: &mut Context<'_>) -> Option<Destination
             rate.map(|rate| rate.0)
         }),
         max_parallel: max_parallel.unwrap_or(const { NonZeroUsize::new(4).expect("not zero") }),
+        object_lock: table
+            .object_lock
+            .as_ref()
+            .map_or_else(Default::default, |lock| *lock.get()),
     })
 }
 
@@ -92,12 +96,12 @@ fn provider(
     table: &DestinationTable,
     node: &Node,
     context: &mut Context<'_>,
-) -> Option<ProviderOptions> {
-    let (own, provider) = match location {
-        Location::S3 { .. } => ("s3", Some("S3")),
-        Location::Gcs { .. } => ("gcs", None),
-        Location::Azure { .. } => ("azure", Some("Azure")),
-        Location::Directory { .. } => ("", Some("a directory")),
+) -> ProviderOptions {
+    let own = match location {
+        Location::S3 { .. } => "s3",
+        Location::Gcs { .. } => "gcs",
+        Location::Azure { .. } => "azure",
+        Location::Directory { .. } => "",
     };
     for key in ["s3", "azure", "gcs"] {
         if let Some(item) = node.get(key).filter(|_| key != own) {
@@ -109,27 +113,24 @@ fn provider(
             );
         }
     }
-    if provider.is_none() {
-        context.report(
-            Diagnostic::error("`gs://` destinations are not supported yet")
-                .label(url, "not supported yet")
-                .help("`s3://`, `https://` (Azure) and `file:///` are"),
-        );
-        return None;
-    }
-    Some(match location {
+    match location {
         Location::S3 { .. } => {
             let unset = S3Table::default();
             let table = table.s3.as_ref().map_or(&unset, Written::get);
             ProviderOptions::S3(s3(table, context))
+        }
+        Location::Gcs { .. } => {
+            let unset = GcsTable::default();
+            let table = table.gcs.as_ref().map_or(&unset, Written::get);
+            ProviderOptions::Gcs(gcs::options(table, context))
         }
         Location::Azure { .. } => {
             let unset = AzureTable::default();
             let table = table.azure.as_ref().map_or(&unset, Written::get);
             ProviderOptions::Azure(azure::options(table, context))
         }
-        _ => ProviderOptions::Directory,
-    })
+        Location::Directory { .. } => ProviderOptions::Directory,
+    }
 }
 
 fn s3(table: &S3Table, context: &mut Context<'_>) -> S3Options {

@@ -10,23 +10,20 @@ use crate::config::{
 };
 
 /// Settings, wherever settings stand.
-pub(in crate::config) const SETTINGS: [&str; 7] = [
+pub(in crate::config) const SETTINGS: [&str; 5] = [
     "manage_keeps",
     "retire_after",
     "verify",
     "snapshot",
-    "wal.delivery",
     "deletes.grace",
-    "copy_of",
 ];
 
 /// Keys of a destination.
-pub(in crate::config) const DESTINATION: [&str; 6] = [
-    "object_lock",
+pub(in crate::config) const DESTINATION: [&str; 5] = [
     "control",
     "single_writer",
     "azure.history_tags",
-    "gcs",
+    "gcs.history_tags",
     "s3.history_tags",
 ];
 

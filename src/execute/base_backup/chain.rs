@@ -34,7 +34,7 @@ pub(super) async fn manifest(catalog: &Archive, id: &BackupId) -> Result<Manifes
 }
 
 /// Records that a child builds on a parent, which must be complete. Running it twice is harmless.
-pub(super) async fn link(
+pub(in crate::execute) async fn link(
     catalog: &Archive,
     parent: &BackupId,
     child: &BackupId,

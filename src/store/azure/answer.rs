@@ -20,13 +20,19 @@ pub(super) fn header<'h>(headers: &'h Headers, name: &str) -> Option<&'h str> {
 
 /// When the service answered. One without a clock, of which none is known, answered in 1970: too early for anything to expire.
 pub(super) fn date(headers: &Headers) -> Timestamp {
-    instant(header(headers, "date"))
+    let date = header(headers, "date").and_then(instant);
+    date.unwrap_or_else(|| chrono::DateTime::UNIX_EPOCH.into())
 }
 
-/// An instant as HTTP writes it; 1970 if it is none.
-pub(super) fn instant(text: Option<&str>) -> Timestamp {
-    let date = text.and_then(|text| chrono::DateTime::parse_from_rfc2822(text).ok());
-    date.map(|date| date.to_utc()).unwrap_or_default().into()
+/// When something was written. What is not told was written at the end of time: too late for anything to be old.
+pub(super) fn written(text: Option<&str>) -> Timestamp {
+    text.and_then(instant).unwrap_or(Timestamp::MAX)
+}
+
+/// An instant as HTTP writes it.
+pub(super) fn instant(text: &str) -> Option<Timestamp> {
+    let date = chrono::DateTime::parse_from_rfc2822(text).ok()?;
+    Some(date.to_utc().into())
 }
 
 /// Which version the headers are of.
@@ -55,7 +61,7 @@ pub(super) fn meta(key: &Key, headers: &Headers) -> Option<ObjectMeta> {
     Some(ObjectMeta {
         key: key.clone(),
         size: size.parse().ok()?,
-        last_modified: instant(header(headers, "last-modified")),
+        last_modified: written(header(headers, "last-modified")),
         version: version(headers),
         checksum: checksum(headers),
         lock: Written::of_headers(headers),

@@ -99,7 +99,11 @@ impl Written<'_> {
             _ => LockMode::Compliance,
         };
         match (self.until, self.legal_hold) {
-            (Some(until), _) => Some(Lock::until(instant(Some(until)), mode)),
+            // A date that cannot be read is not told.
+            (Some(until), _) => Some(Lock::LockedUntil {
+                until: instant(until),
+                mode,
+            }),
             (None, Some(_)) => Some(Lock::Free),
             (None, None) => None,
         }

@@ -12,7 +12,7 @@ use quick_xml::{
 
 use super::{
     super::{Key, ObjectMeta, ObjectVersion},
-    answer::instant,
+    answer::{instant, written},
     lock::Written,
 };
 use crate::model::{lock::Lock, time::Timestamp};
@@ -45,7 +45,7 @@ impl Blob {
         Some(ObjectMeta {
             key,
             size: self.size.parse().ok()?,
-            last_modified: instant(Some(&self.last_modified)),
+            last_modified: written(told(&self.last_modified)),
             version: ObjectVersion::from_entity_tag(told(&self.etag)),
             checksum: None,
             lock: self.lock(),
@@ -68,7 +68,7 @@ impl Blob {
 
     /// When it was written, if that is told.
     pub(super) fn last_modified(&self) -> Option<Timestamp> {
-        told(&self.last_modified).map(|text| instant(Some(text)))
+        told(&self.last_modified).and_then(instant)
     }
 
     /// Whether there is nothing in it, as in one whose blocks were never committed.
@@ -231,7 +231,7 @@ mod tests {
     fn a_listing_tells_the_locks_of_all_of_it() {
         let page = page(
             "<Blob><Name>a</Name><Properties><Content-Length>1</Content-Length>\
-             <ImmutabilityPolicyUntilDate>Sun, 01 Jan 2099 00:00:00 GMT</ImmutabilityPolicyUntilDate>\
+             <ImmutabilityPolicyUntilDate>Thu, 01 Jan 2099 00:00:00 GMT</ImmutabilityPolicyUntilDate>\
              <ImmutabilityPolicyMode>unlocked</ImmutabilityPolicyMode>\
              <LegalHold>false</LegalHold></Properties></Blob>",
         );
@@ -240,6 +240,22 @@ mod tests {
             .and_then(|meta| meta.lock);
         let until = Timestamp::from_unix_seconds(4_070_908_800).expect("an instant");
         assert_eq!(lock, Some(Lock::until(until, LockMode::Governance)));
+    }
+
+    #[test]
+    fn a_date_that_cannot_be_read_is_no_early_one() {
+        let page = page(
+            "<Blob><Name>a</Name><Properties><Content-Length>1</Content-Length>\
+             <Last-Modified>lately</Last-Modified>\
+             <ImmutabilityPolicyUntilDate>later</ImmutabilityPolicyUntilDate>\
+             </Properties></Blob>",
+        );
+        let meta = page.blobs[0].meta(Key::verbatim("a")).expect("a length");
+        assert_eq!(meta.last_modified, Timestamp::MAX);
+        assert!(matches!(
+            meta.lock,
+            Some(Lock::LockedUntil { until: None, .. })
+        ));
     }
 
     #[test]

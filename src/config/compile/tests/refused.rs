@@ -148,8 +148,20 @@ fn keys_of_another_provider_are_refused() {
     "#);
     let gcs = "version = 1\n[destinations.g]\nurl = \"gs://b\"\ns3.region = \"x\"\n";
     assert_snapshot!(messages_of(gcs), @r#"
-    barkeep.toml:3:7 `gs://` destinations are not supported yet
     barkeep.toml:4:1 `s3` does not belong to this destination
+    "#);
+    let gcs = r#"
+version = 1
+[destinations.g]
+url = "gs://b"
+[destinations.g.gcs]
+endpoint_url = "http://10.0.0.1:4443"
+tags = { "the team" = "1", zone = "ü" }
+"#;
+    assert_snapshot!(messages_of(gcs), @r#"
+    barkeep.toml:6:16 `http://10.0.0.1:4443` is no URL of the service
+    barkeep.toml:7:23 metadata `the team` cannot be set: a name has ASCII letters, digits and `-_.` only
+    barkeep.toml:7:35 metadata `zone` cannot be set: a text has printable ASCII characters only
     "#);
     let s3 = r#"
 version = 1
@@ -165,6 +177,36 @@ tags = { "aws:x" = "1" }
     barkeep.toml:7:16 `h:9` is no URL of a store
     barkeep.toml:8:20 tag `aws:x` cannot be set: keys that begin with `aws:` are reserved
     "#);
+}
+
+#[test]
+fn what_azure_would_not_take_is_refused() {
+    let azure = r#"
+version = 1
+[destinations.a]
+url = "https://acc.blob.core.windows.net/c/p"
+[destinations.a.azure]
+credential = "default"
+connection_string = { env = "AZURE" }
+max_block_size = "1KiB"
+max_concurrency = 0
+read_timeout = "0s"
+tags = { team = "a@b" }
+[destinations.b]
+url = "https://acc.blob.core.windows.net/c/p/q"
+"#;
+    assert_snapshot!(messages_of(azure), @r#"
+    barkeep.toml:7:21 `credential` and `connection_string` exclude one another
+    barkeep.toml:8:18 Azure takes no such size
+    barkeep.toml:9:19 zero would mean that nothing is ever done
+    barkeep.toml:10:16 no store answers in no time
+    barkeep.toml:11:17 tag `team` cannot be set: tags have letters, digits, spaces and `_.:/=+-` only
+    barkeep.toml:13:7 one destination lies inside another
+    "#);
+    let inline = "version = 1\n[destinations.a]\nurl = \"https://acc.blob.core.windows.net/c\"\n\
+        azure.connection_string = \"AccountKey=c2VjcmV0\"\n";
+    assert_snapshot!(messages_of(inline), @"barkeep.toml:4:7 a password is written in the configuration");
+    assert!(!said(inline).contains("c2VjcmV0"));
 }
 
 #[test]
@@ -191,9 +233,6 @@ fn what_does_not_exist_yet_is_refused_and_never_ignored() {
     assert_snapshot!(messages_of(&copies), @r#"
     barkeep.toml:4:1 `control` is not supported yet
     barkeep.toml:5:1 `single_writer` is not supported yet
-    barkeep.toml:6:1 `object_lock` is not supported yet
-    barkeep.toml:16:1 `copy_of` is not supported yet
-    barkeep.toml:17:1 `wal.delivery` is not supported yet
     barkeep.toml:18:2 `service` is not supported yet
     "#);
 }
@@ -221,6 +260,49 @@ fn incremental_backups_are_sent_and_become_full_again() {
         sent("incremental = { full_every = \"7d\", max_chain = 1 }\n"),
         @"barkeep.toml:8:48 a chain of fewer than two has no incremental backup"
     );
+}
+
+#[test]
+fn a_copy_is_made_of_what_is_read_from_the_server() {
+    let head = format!(
+        "{HEAD}[destinations.e]\nurl = \"file:///e\"\n[destinations.f]\nurl = \"file:///f\"\n\
+            [defaults]\nschedule = \"none\"\nretention = \"none\"\n"
+    );
+    let entries = |entries: &[&str]| {
+        let each = entries
+            .iter()
+            .map(|entry| format!("[[servers.s.backups]]\n{entry}\n"));
+        messages_of(&format!("{head}{}", each.collect::<String>()))
+    };
+    let read = "destination = \"d\"";
+    let copy = "destination = \"e\"\ncopy_of = \"d\"";
+    assert_eq!(entries(&[read, copy]), "");
+    let of_copy = "destination = \"f\"\ncopy_of = \"e\"";
+    let healed = "destination = \"d\"\nwal = \"healed\"";
+    let with_schedule = format!("{copy}\nschedule = \"@daily\"");
+    for (written, expected) in [
+        (
+            vec![read, "destination = \"e\"\ncopy_of = \"e\""],
+            "nothing can be copied to `e`",
+        ),
+        (
+            vec![read, "destination = \"e\"\ncopy_of = \"x\""],
+            "nothing can be copied to `e`",
+        ),
+        (vec![read, copy, of_copy], "nothing can be copied to `f`"),
+        (
+            vec![healed, copy],
+            "archiving must wait for this destination",
+        ),
+        (
+            vec![read, &with_schedule],
+            "`schedule` says nothing about a copy",
+        ),
+    ] {
+        let said = entries(&written);
+        let (_, message) = said.split_once(' ').unwrap_or_default();
+        assert_eq!(message, expected);
+    }
 }
 
 #[test]

@@ -18,7 +18,13 @@ use futures_util::StreamExt as _;
 
 use crate::{key, meaning, support::s3::Server};
 
-pub(crate) fn options(url: &str, checksums: Checksums) -> S3Options {
+mod credentials;
+mod faults;
+mod permissions;
+mod picky;
+mod wire;
+
+fn options(url: &str, checksums: Checksums) -> S3Options {
     S3Options {
         endpoint_url: Some(url.to_owned()),
         region: Some("us-east-1".to_owned()),
@@ -27,7 +33,7 @@ pub(crate) fn options(url: &str, checksums: Checksums) -> S3Options {
     }
 }
 
-pub(crate) fn keys(secret: &str) -> AccessKeys {
+fn keys(secret: &str) -> AccessKeys {
     AccessKeys {
         id: "testkey".to_owned(),
         secret: Secret::new(secret.to_owned()),
