@@ -225,6 +225,11 @@ async fn a_standby_is_backed_up_while_its_primary_switches_wal() {
         let taken = take_of(&standby, Some(&primary), &catalog, &request).await;
         let taken = taken.expect("a backup");
         assert_eq!(taken.state, TakenState::Done);
+        // PostgreSQL notices that it is consistent only when it reads on.
+        primary.sql(&format!(
+            "CREATE TABLE after_{method} (id int); SELECT pg_switch_wal()"
+        ));
+        archived(&primary).await;
         let immediate = RecoveryTarget::Immediate;
         let (copy, restored) = start_restored(&primary, &catalog, &taken.backup, immediate).await;
         assert_eq!(copy.sql(DIGEST), primary.sql(DIGEST), "{method}");

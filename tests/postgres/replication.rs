@@ -195,8 +195,11 @@ async fn slots_are_made_read_and_dropped() {
         let refused = session.drop_slot(name).await.expect_err("there is none");
         assert!(chain(&refused).contains("SQLSTATE 42704"), "{refused:?}");
         session.close().await;
-        let left = cluster.sql("SELECT count(*) FROM pg_replication_slots");
-        assert_eq!(left, "0", "a temporary slot goes with its session");
+        crate::support::wait::until("the temporary slot to go with its session", async || {
+            let left = cluster.sql("SELECT count(*) FROM pg_replication_slots");
+            (left == "0").then_some(())
+        })
+        .await;
     }
 }
 

@@ -166,11 +166,12 @@ async fn a_promotion_fails_the_backup_and_the_next_one_comes_from_the_new_primar
         above: Some(failed(&catalog).await),
         ..streamed(Compression::None)
     };
-    let taken = take_of(&standby, None, &catalog, &newest).await;
+    // Its WAL goes where that of the old one went.
+    let taken = take_of(&standby, Some(&primary), &catalog, &newest).await;
     let taken = taken.expect("a backup of the new primary");
     assert_eq!(taken.state, TakenState::Done);
     let immediate = RecoveryTarget::Immediate;
-    let (copy, _) = start_restored(&standby, &catalog, &taken.backup, immediate).await;
+    let (copy, _) = start_restored(&primary, &catalog, &taken.backup, immediate).await;
     assert_eq!(copy.sql(DIGEST), standby.sql(DIGEST));
 }
 

@@ -6,7 +6,7 @@ use crate::{
     failure::{Failure, Kind},
     model::{
         action::Action,
-        desired::Method,
+        desired::{Method, Server},
         observed::Locality,
         reason::{Waiting, WhyFull},
     },
@@ -42,16 +42,10 @@ pub(in crate::cli) async fn run(arguments: args::Backup, session: &Session) -> R
         return Err(Error::failed(doing(), failure.clone()));
     }
     let above = stored.catalog.known().and_then(due::newest_id);
-    let parent = if arguments.incremental {
-        let parent = chain::parent_now(server, &entry.destination, &observed, ports.clock.now());
-        let refused = |why: WhyFull| {
-            let doing = format!("cannot take an incremental backup of `{}`", server.name);
-            Error::failed(doing, Failure::new(Kind::Failed, why.to_string()))
-        };
-        Some(parent.map_err(refused)?)
-    } else {
-        None
-    };
+    let now = ports.clock.now();
+    let on = || chain::parent_now(server, &entry.destination, &observed, now);
+    let parent = arguments.incremental.then(on).transpose();
+    let parent = parent.map_err(|why| not_incremental(server, &why))?;
     let name = arguments.name.or_else(|| entry.files.name.clone());
     let actions = vec![Action::TakeBackup {
         above,
@@ -92,4 +86,9 @@ pub(in crate::cli) async fn run(arguments: args::Backup, session: &Session) -> R
     } else {
         Exit::Done
     })
+}
+
+fn not_incremental(server: &Server, why: &WhyFull) -> Error {
+    let doing = format!("cannot take an incremental backup of `{}`", server.name);
+    Error::failed(doing, Failure::new(Kind::Failed, why.to_string()))
 }

@@ -1,7 +1,7 @@
 //! The server's tar archives, taken apart and put together again as Barman's.
 //!
-//! Names, splitting and compression are those of every other backup. Left out is `tablespace_map`, for the same reason as there: a
-//! restore would put tablespaces back to where they were. Added is the data directory's own entry, which PostgreSQL's archives lack and
+//! Names, splitting and compression are those of every other backup. Left out is what these leave out, too: the map of tablespaces
+//! and the files that say how a server starts. Added is the data directory's own entry, which PostgreSQL's archives lack and
 //! a restore with Barman needs for its permissions. Everything here blocks and is meant for a thread of its own.
 
 use std::{
@@ -42,7 +42,9 @@ const LABEL_MAX: u64 = 64 << 10;
 const BUFFER: usize = 128 << 10;
 
 const LABEL: &[u8] = b"backup_label";
-const MAP: &[u8] = b"tablespace_map";
+/// What the server sends and no backup holds: a map that would put tablespaces back to where they were, and what says how the original
+/// starts.
+const LEFT_OUT: [&[u8]; 3] = [b"tablespace_map", b"standby.signal", b"recovery.signal"];
 
 /// What was received could not be unpacked.
 #[derive(Debug, thiserror::Error)]
@@ -202,7 +204,7 @@ impl Unpack {
         let path = place.path(&entry.name);
         let mut content = Metered::new(content, &[Algorithm::Crc32c]);
         match path.as_slice() {
-            MAP => {
+            left_out if LEFT_OUT.contains(&left_out) => {
                 io::copy(&mut content, &mut io::sink()).map_err(unread)?;
             }
             LABEL => {

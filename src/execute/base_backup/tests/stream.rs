@@ -39,6 +39,7 @@ fn data() -> Vec<Sent> {
             Some(b"START WAL LOCATION: 0/3000028\n".to_vec()),
         ),
         ("tablespace_map", Some(b"16399 /ts\n".to_vec())),
+        ("standby.signal", Some(Vec::new())),
         ("base/", None),
         ("base/5/", None),
         ("base/5/1259", Some(vec![7; 20_000])),
@@ -190,7 +191,7 @@ async fn what_is_sent_becomes_the_archives_that_barman_expects() {
                 "./PG_VERSION",
                 "global/pg_control",
             ],
-            "without the map of tablespaces, and with an entry of its own"
+            "without the map of tablespaces and the signal, and with an entry of its own"
         );
         let space: Vec<_> = space().iter().map(|(name, _)| *name).collect();
         assert_eq!(archives["16399.tar"], space);
