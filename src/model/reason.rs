@@ -452,11 +452,12 @@ impl fmt::Display for Reason {
             Self::OrphanedSince { since } => {
                 write!(formatter, "no backup.info, untouched since {since}")
             }
-            Self::NotCopied { from, more: 0 } => write!(formatter, "not copied from {from} yet"),
+            Self::NotCopied { from, more: 0 } | Self::WalNotCopied { from } => {
+                write!(formatter, "not copied from {from} yet")
+            }
             Self::NotCopied { from, more } => {
                 write!(formatter, "not copied from {from} yet, {more} more follow")
             }
-            Self::WalNotCopied { from } => write!(formatter, "not copied from {from} yet"),
             Self::DeleteBegun => formatter.write_str("its deletion was interrupted"),
             Self::WalUnneeded => formatter.write_str("no retained backup needs it"),
         }
