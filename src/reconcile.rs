@@ -23,6 +23,7 @@ use crate::{
         observed::{Knowledge, Observed},
         progress::{Progress, Unwatched},
         record::Identity,
+        semantics::SAFE,
         time::Timestamp,
     },
     observe::{self, Depth, Surroundings, observe},
@@ -34,7 +35,7 @@ use crate::{
     },
     postgres::{Connector, Environment},
     secret,
-    store::{Archive, PutMode, SharedStore},
+    store::{Archive, PutMode, SharedStore, control::Controlled},
 };
 
 /// How many servers are looked after at once.
@@ -111,13 +112,29 @@ impl Ports {
     /// A server's catalog in each of its destinations.
     pub fn archives(&self, server: &Server) -> BTreeMap<DestinationName, Result<Archive, Failure>> {
         let each = server.entries.iter().filter_map(|entry| {
-            let store = self.stores.get(&entry.destination)?;
+            let store = self.store(&entry.destination)?;
             let archive = store
-                .as_ref()
-                .map(|store| Archive::new(store.clone(), &server.name));
-            Some((entry.destination.clone(), archive.map_err(Clone::clone)))
+                .map(|store| Archive::new(store, &server.name).with_overwriting(entry.overwriting));
+            Some((entry.destination.clone(), archive))
         });
         each.collect()
+    }
+
+    /// A destination, with the one that holds barkeep's own objects if there is such a one.
+    fn store(&self, name: &DestinationName) -> Option<Result<SharedStore, Failure>> {
+        let data = match self.stores.get(name)? {
+            Ok(data) => data.clone(),
+            Err(failure) => return Some(Err(failure.clone())),
+        };
+        let destination = self.desired.destinations.get(name);
+        let Some(control) = destination.and_then(|one| one.control.as_ref()) else {
+            return Some(Ok(data));
+        };
+        let control = match self.stores.get(control)? {
+            Ok(control) => control.clone(),
+            Err(failure) => return Some(Err(failure.clone())),
+        };
+        Some(Ok(Arc::new(Controlled::new(data, control, name))))
     }
 
     /// How to reach a server: itself, and its primary if it is a standby.
@@ -313,6 +330,7 @@ pub async fn apply(
         server,
         archives: &archives,
         observed,
+        semantics: SAFE,
         clock: ports.clock,
         cancel: &ports.cancel,
     };

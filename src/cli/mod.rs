@@ -21,6 +21,7 @@ use crate::{
 };
 
 pub mod args;
+pub mod barman;
 pub mod exit;
 pub mod reference;
 
@@ -88,6 +89,10 @@ fn complain(error: &Error) {
 
 /// Runs the program with these arguments.
 pub fn main(arguments: impl IntoIterator<Item = std::ffi::OsString>) -> ExitCode {
+    let arguments: Vec<_> = arguments.into_iter().collect();
+    if let Some(call) = barman::Call::of(&arguments) {
+        return call.run();
+    }
     match Arguments::try_parse_from(arguments) {
         Ok(arguments) => run(arguments),
         Err(error) => usage(&error),

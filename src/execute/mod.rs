@@ -16,7 +16,7 @@ use crate::{
     failure::Kind,
     model::{
         action::{Action, Effect, WalSpan},
-        backup::BackupId,
+        backup::{ArchiveRoot, BackupId},
         catalog::Catalog,
         desired::{ObjectLock, Server},
         lock::{Lock, Locking},
@@ -24,6 +24,7 @@ use crate::{
         observed::Observed,
         reason::Reason,
         record::{Epitaph, KeepRecord},
+        semantics::{Goes, LockRule, Records, Semantics},
         time::Timestamp,
         timeline::TimelineId,
         wal::{SegmentName, SegmentSize},
@@ -49,6 +50,8 @@ pub struct Workshop<'a> {
     pub archives: &'a BTreeMap<DestinationName, Archive>,
     /// What the plan was made from.
     pub observed: &'a Observed,
+    /// What carrying out a step comes to.
+    pub semantics: Semantics,
     /// The present.
     pub clock: Clock,
     /// Stops at the next step.
@@ -73,6 +76,9 @@ pub enum Error {
     /// Only complete backups can be kept.
     #[error("backup {0} is not complete, so it cannot be kept")]
     NotDone(BackupId),
+    /// A keep would have to change one day, and nothing changes there.
+    #[error("backup {0} cannot be kept where nothing is written twice")]
+    WrittenOnce(BackupId),
     /// Somebody has kept it since it was judged.
     #[error("backup {0} is kept since the plan was made; it stays")]
     Kept(BackupId),
@@ -154,6 +160,7 @@ impl Error {
         match self {
             Self::NoSuchBackup(_) => Kind::NotFound,
             Self::NotDone(_)
+            | Self::WrittenOnce(_)
             | Self::Kept(_)
             | Self::Locked { .. }
             | Self::Changed(_)
@@ -248,12 +255,15 @@ async fn carry_out(
         let occasion = delete::Occasion {
             at: store_time(workshop, &step.destination),
             plan: digest.to_owned(),
+            records: workshop.semantics.records,
             locks: locks(workshop, &step.destination),
         };
-        let outcomes = delete::backups(archive, &doomed(group), &occasion).await;
+        let outcomes = delete::backups(archive, &doomed(group, workshop), &occasion).await;
         let gone = group.iter().zip(&outcomes).filter(|(_, gone)| gone.is_ok());
         let gone = gone.map(|(step, _)| *step);
-        unlink(gone, &guarded.plan().steps, archive, workshop).await;
+        if workshop.semantics.records == Records::Written {
+            unlink(gone, &guarded.plan().steps, archive, workshop).await;
+        }
         return outcomes;
     }
     vec![one(step, archive, workshop).await]
@@ -288,7 +298,7 @@ async fn unlink<'a>(
     }
 }
 
-fn doomed(group: &[&Step]) -> Vec<delete::Doomed> {
+fn doomed(group: &[&Step], workshop: &Workshop<'_>) -> Vec<delete::Doomed> {
     let each = group.iter().filter_map(|step| match &step.action {
         Action::DeleteBackup { backup, version } => Some(delete::Doomed {
             id: backup.clone(),
@@ -296,10 +306,24 @@ fn doomed(group: &[&Step]) -> Vec<delete::Doomed> {
                 version: version.clone(),
                 reason: first_reason(step),
             },
+            scope: scope(backup, &step.destination, workshop),
         }),
         _ => None,
     });
     each.collect()
+}
+
+/// What goes of a backup's directory.
+fn scope(id: &BackupId, destination: &DestinationName, workshop: &Workshop<'_>) -> delete::Scope {
+    if workshop.semantics.goes == Goes::Directory {
+        return delete::Scope::Directory;
+    }
+    let stored = workshop.observed.destinations.get(destination);
+    let catalog = stored.and_then(|stored| stored.catalog.known());
+    let backup = catalog.and_then(|catalog| catalog.backup(id));
+    let spaces = backup.into_iter().flat_map(|backup| &backup.tablespaces);
+    let roots = spaces.map(|space| ArchiveRoot::Tablespace(space.oid));
+    delete::Scope::Archives(roots.chain([ArchiveRoot::Data]).collect())
 }
 
 fn first_reason(step: &Step) -> String {
@@ -321,9 +345,11 @@ async fn one(step: &Step, archive: &Archive, workshop: &Workshop<'_>) -> Result<
                 until: *until,
                 set_at: workshop.clock.now(),
             };
-            keep::set(archive, &record).await
+            keep::set(archive, &record, workshop.semantics.records).await
         }
-        Action::ReleaseKeep { backup } => keep::release(archive, backup).await,
+        Action::ReleaseKeep { backup } => {
+            keep::release(archive, backup, workshop.semantics.records).await
+        }
         Action::DeleteOrphan { backup, newest } => {
             let locks = locks(workshop, &step.destination);
             delete::orphan(archive, backup, *newest, locks).await
@@ -396,7 +422,7 @@ fn locks(workshop: &Workshop<'_>, destination: &DestinationName) -> delete::Lock
     let locks = stored.and_then(|stored| stored.locks.known());
     // Objects that lie there already are not locked by locks that somebody switches on meanwhile.
     let none = locks.is_some_and(|locks| locks.retention.locking == Locking::Off);
-    if ignored || none {
+    if ignored || none || workshop.semantics.locks == LockRule::Asked {
         delete::LockCheck::Needless
     } else {
         delete::LockCheck::Heeded
@@ -419,13 +445,21 @@ async fn finish(archive: &Archive, backup: &BackupId) -> Result<(), Error> {
 }
 
 /// Releases the keep of a backup, whoever set it.
-pub async fn release_keep(archive: &Archive, backup: &BackupId) -> Result<(), Error> {
-    keep::release(archive, backup).await
+pub async fn release_keep(
+    archive: &Archive,
+    backup: &BackupId,
+    records: Records,
+) -> Result<(), Error> {
+    keep::release(archive, backup, records).await
 }
 
 /// Sets a keep that somebody asked for by name.
-pub async fn set_keep(archive: &Archive, record: &KeepRecord) -> Result<(), Error> {
-    keep::set(archive, record).await
+pub async fn set_keep(
+    archive: &Archive,
+    record: &KeepRecord,
+    records: Records,
+) -> Result<(), Error> {
+    keep::set(archive, record, records).await
 }
 
 /// The store's clock as it was observed; ours where it was not.

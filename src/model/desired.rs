@@ -47,6 +47,29 @@ pub struct Destination {
     pub max_parallel: NonZeroUsize,
     /// What is done about the locks of its objects.
     pub object_lock: ObjectLock,
+    /// The destination that holds barkeep's own objects, because this one forbids overwriting.
+    pub control: Option<DestinationName>,
+}
+
+impl Destination {
+    /// Whether what is stored there may be written again.
+    pub fn overwriting(&self) -> Overwriting {
+        match self.control {
+            Some(_) => Overwriting::Forbidden,
+            None => Overwriting::Allowed,
+        }
+    }
+}
+
+/// Whether what is stored may be written again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Overwriting {
+    /// It may.
+    #[default]
+    Allowed,
+    /// It may not: every object is written once.
+    Forbidden,
 }
 
 /// What is done about the locks of objects.
@@ -337,6 +360,8 @@ pub struct Entry {
     pub copy_of: Option<DestinationName>,
     /// How WAL gets here.
     pub delivery: Delivery,
+    /// Whether what is stored here may be written again, as its destination says.
+    pub overwriting: Overwriting,
 }
 
 /// How WAL gets to a destination.

@@ -18,8 +18,8 @@ use barkeep::{
         compression::Compression,
         desired::{
             CalendarSpan, CatchUp, Checkpoint, DeclaredKeep, DeleteBudget, Delivery, Entry,
-            FilesOptions, Incremental, KeepRule, Method, Mode, ObjectLock, Period, Server,
-            ServerState, WalCheck, WalOptions,
+            FilesOptions, Incremental, KeepRule, Method, Mode, ObjectLock, Overwriting, Period,
+            Server, ServerState, WalCheck, WalOptions,
         },
         lock::{BucketRetention, Lock, LockMode, Locking, Locks},
         names::DestinationName,
@@ -553,6 +553,7 @@ fn server() -> Server {
         object_lock: ObjectLock::Respect,
         copy_of: None,
         delivery: Delivery::Required,
+        overwriting: Overwriting::Allowed,
     };
     Server {
         name: "orders".parse().expect("a name"),

@@ -62,6 +62,7 @@ impl Bed {
             max_bandwidth: None,
             max_parallel: std::num::NonZeroUsize::MIN,
             object_lock: ObjectLock::Respect,
+            control: None,
         };
         let desired = Desired {
             destinations: BTreeMap::from([(name.clone(), destination)]),

@@ -42,6 +42,7 @@ struct State {
     uploads: BTreeMap<UploadId, Pending>,
     retention: BucketRetention,
     lists_locks: bool,
+    is_write_once: bool,
     serial: u64,
     now: Timestamp,
 }
@@ -70,6 +71,7 @@ impl Memory {
             uploads: BTreeMap::new(),
             retention: BucketRetention::NONE,
             lists_locks: false,
+            is_write_once: false,
             serial: 0,
             now,
         };
@@ -89,6 +91,13 @@ impl Memory {
     #[must_use]
     pub fn listing_locks(self) -> Self {
         self.lock().lists_locks = true;
+        self
+    }
+
+    /// The same store, which writes no object twice.
+    #[must_use]
+    pub fn forbidding_overwriting(self) -> Self {
+        self.lock().is_write_once = true;
         self
     }
 
@@ -154,7 +163,9 @@ impl State {
             _ => {}
         }
         match present {
-            Some(object) if object.is_locked(self.now) => Err(Meaning::Locked),
+            Some(object) if self.is_write_once || object.is_locked(self.now) => {
+                Err(Meaning::Locked)
+            }
             _ => Ok(()),
         }
     }

@@ -28,6 +28,7 @@ mod archive;
 pub mod azure;
 pub mod checksum;
 pub mod conformance;
+pub mod control;
 pub mod directory;
 mod error;
 mod ext;

@@ -6,7 +6,6 @@ mod support;
 #[cfg(feature = "aws")]
 mod chains;
 mod codec;
-mod peer;
 #[cfg(any(feature = "aws", feature = "azure", feature = "gcp"))]
 mod place;
 #[cfg(any(feature = "aws", feature = "azure", feature = "gcp"))]

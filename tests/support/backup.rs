@@ -7,7 +7,7 @@ use barkeep::{
     actor,
     clock::Clock,
     execute::base_backup::{
-        BackupRequest, Error, Ports, RestorePoint, Server, Taken, WalArrival, take_backup,
+        BackupRequest, Error, Ports, RestorePoint, Server, Taken, WalArrival, WalProof, take_backup,
     },
     format::keys::{ArchiveName, BaseObject, ObjectKey, backup_directory},
     model::{
@@ -18,6 +18,7 @@ use barkeep::{
         progress::Unwatched,
         recovery::{RecoveryTarget, TargetTimeline},
         schedule::Zone,
+        semantics::Records,
         wal::SegmentName,
     },
     pipeline::{throttle::Throttle, untar::Durability},
@@ -133,7 +134,6 @@ fn destination_name() -> DestinationName {
 /// What backup is wanted: small parts, so that several are sent.
 pub(crate) fn request(compression: Compression) -> BackupRequest {
     BackupRequest {
-        server: server_name(),
         destination: destination_name(),
         above: None,
         due: None,
@@ -153,7 +153,8 @@ pub(crate) fn request(compression: Compression) -> BackupRequest {
         },
         pgdata: None,
         pinned: None,
-        wal_patience: Duration::from_secs(20),
+        wal: WalProof::Destination(Duration::from_secs(20)),
+        records: Records::Written,
         restore_point: RestorePoint::None,
         actor: actor::current(),
     }
@@ -241,7 +242,6 @@ pub(crate) async fn start_restored(
         location: copy.archive().parent().expect("a parent").join(&space.name),
     });
     let request = RestoreRequest {
-        server: server_name(),
         destination: destination_name(),
         tablespaces: rules.collect(),
         backup,

@@ -169,7 +169,7 @@ fn absolute(path: &Path) -> Result<PathBuf, Error> {
 }
 
 /// The data directory that a file is to go to: that of `pg_wal`, else the one that this runs in.
-fn data_directory(to: &Path) -> Option<PathBuf> {
+pub(in crate::cli) fn data_directory(to: &Path) -> Option<PathBuf> {
     let is_cluster = |path: &PathBuf| path.join("PG_VERSION").exists();
     let above = to.parent().and_then(Path::parent).map(Path::to_owned);
     above

@@ -13,7 +13,7 @@ use crate::{
         quantity::{OrNone, Text},
         reader,
         source::Span,
-        tree::{Item, Node},
+        tree::{Item, Node, Table},
     },
     model::{
         desired::{Destination, ProviderOptions, S3Encryption, S3Options},
@@ -33,6 +33,12 @@ pub(super) fn compile(
         .filter(|(_, item)| item.node.table().is_some())
         .filter_map(|(name, item)| {
             let destination = one(name, item, context)?;
+            control(
+                &destination,
+                &reader::read_again(&item.node),
+                table,
+                context,
+            );
             Some((destination.name.clone(), destination))
         })
         .collect()
@@ -71,7 +77,39 @@ fn one(name: &str, item: &Item, context: &mut Context<'_>) -> Option<Destination
             .object_lock
             .as_ref()
             .map_or_else(Default::default, |lock| *lock.get()),
+        control: table
+            .control
+            .as_ref()
+            .and_then(|name| DestinationName::parse(name.get()).ok()),
     })
+}
+
+/// Another destination holds barkeep's own objects, one that lets itself be overwritten.
+fn control(
+    destination: &Destination,
+    written: &DestinationTable,
+    all: Option<&Table>,
+    context: &mut Context<'_>,
+) {
+    let Some(control) = &written.control else {
+        return;
+    };
+    let name = control.get().as_str();
+    let other = all.and_then(|all| all.get(name));
+    let wrong = match other {
+        None => "no such destination",
+        Some(_) if name == destination.name.as_str() => "this is the one that forbids overwriting",
+        Some(other) if other.node.get("control").is_some() => "this one forbids overwriting too",
+        Some(_) => return,
+    };
+    context.report(
+        Diagnostic::error(format!(
+            "`{name}` cannot be the `control` of `{}`",
+            destination.name
+        ))
+        .label(&control.span(), wrong)
+        .help("name a destination whose objects can be written again"),
+    );
 }
 
 /// A number that must not be zero, `None` if unset or reported.

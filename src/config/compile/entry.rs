@@ -19,7 +19,7 @@ use crate::{
         compression::{Codec, Compression},
         desired::{
             Checkpoint, DeleteBudget, Delivery, Entry, FilesOptions, Incremental, KeepRule, Method,
-            ObjectLock, WalCheck, WalOptions,
+            ObjectLock, Overwriting, WalCheck, WalOptions,
         },
         names::{DestinationName, PolicyName},
         retention::RetentionPolicy,
@@ -89,6 +89,7 @@ pub(super) fn settings(
         object_lock: ObjectLock::default(),
         copy_of: copy_of.and_then(|name| DestinationName::parse(name.get()).ok()),
         delivery: delivery(table),
+        overwriting: Overwriting::default(),
     }
 }
 

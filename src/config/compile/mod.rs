@@ -93,6 +93,7 @@ pub fn compile(mut loaded: Loaded) -> Result<Compiled, Report> {
     for entry in servers.iter_mut().flat_map(|server| &mut server.entries) {
         if let Some(destination) = destinations.get(&entry.destination) {
             entry.object_lock = destination.object_lock;
+            entry.overwriting = destination.overwriting();
         }
     }
     let desired = Desired {

@@ -19,8 +19,7 @@ pub(in crate::config) const SETTINGS: [&str; 5] = [
 ];
 
 /// Keys of a destination.
-pub(in crate::config) const DESTINATION: [&str; 5] = [
-    "control",
+pub(in crate::config) const DESTINATION: [&str; 4] = [
     "single_writer",
     "azure.history_tags",
     "gcs.history_tags",

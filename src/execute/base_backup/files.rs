@@ -1,7 +1,7 @@
 //! A backup from the files of a server on this host: copied while PostgreSQL is in backup mode.
 
 use super::{
-    Backup, CopiedFiles, Error,
+    Backup, CopiedFiles, Error, WalProof,
     copy::{self, Copy, CopyPorts, Order},
     exclude::Rules,
     last,
@@ -12,7 +12,7 @@ use crate::{
         backup::{ArchiveRoot, BackupId},
         progress::Event,
     },
-    postgres::{self, BackupStart, BackupStop},
+    postgres::{self, ArchiverWait, BackupStart, BackupStop},
 };
 
 impl Backup<'_> {
@@ -130,7 +130,13 @@ impl Backup<'_> {
     }
 
     async fn stop(&mut self) -> Result<BackupStop, Error> {
-        let stop = self.ports.postgres.stop().await;
-        stop.map_err(Error::server("stop the backup"))
+        let wait = match self.request.wal {
+            WalProof::Destination(_) => ArchiverWait::No,
+            WalProof::Archiver => ArchiverWait::Yes,
+        };
+        tokio::select! {
+            () = self.ports.cancel.cancelled(), if wait == ArchiverWait::Yes => Err(Error::Interrupted),
+            stop = self.ports.postgres.stop(wait) => stop.map_err(Error::server("stop the backup")),
+        }
     }
 }

@@ -13,8 +13,8 @@ use crate::{
         wal::{Lsn, SystemId},
     },
     postgres::{
-        BackupRequest, BackupSession, BackupStart, BackupStop, Checkpoint, Connector, Error,
-        ServerFacts, Session, WalSwitch, locality,
+        ArchiverWait, BackupRequest, BackupSession, BackupStart, BackupStop, Checkpoint, Connector,
+        Error, ServerFacts, Session, WalSwitch, locality,
         replication::{
             Farewell, ManifestText, Piece, Position, SentTablespace, ServerBackup, StreamRequest,
         },
@@ -58,8 +58,8 @@ pub trait Postgres: Send {
     /// Waits until the session of the backup is gone. For ever, if all goes well.
     async fn lost(&mut self);
 
-    /// Leaves backup mode, without waiting for WAL to be archived.
-    async fn stop(&mut self) -> Result<BackupStop, Error>;
+    /// Leaves backup mode.
+    async fn stop(&mut self, wait: ArchiverWait) -> Result<BackupStop, Error>;
 
     /// Has the server with this identity send a backup of itself; an incremental one with the manifest that it builds on. The answer comes
     /// when its checkpoint is made.
@@ -154,10 +154,10 @@ impl Postgres for Server {
         }
     }
 
-    async fn stop(&mut self) -> Result<BackupStop, Error> {
+    async fn stop(&mut self, wait: ArchiverWait) -> Result<BackupStop, Error> {
         match std::mem::replace(&mut self.state, State::Closed) {
             State::Started(session) => {
-                let stopped = session.stop().await?;
+                let stopped = session.stop(wait).await?;
                 self.state = State::Stopped(stopped.session);
                 Ok(stopped.stop)
             }

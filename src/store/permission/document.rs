@@ -266,6 +266,7 @@ mod tests {
             max_bandwidth: None,
             max_parallel: NonZeroUsize::MIN,
             object_lock: ObjectLock::Respect,
+            control: None,
         };
         document(role, &destination).expect("a document")
     }

@@ -224,14 +224,13 @@ fn what_does_not_exist_yet_is_refused_and_never_ignored() {
     barkeep.toml:13:1 `snapshot` is not supported yet
     "#);
     let copies = format!(
-        "{HEAD}control = \"d\"\nsingle_writer = true\nobject_lock = \"respect\"\n\
+        "{HEAD}control = \"e\"\nsingle_writer = true\nobject_lock = \"respect\"\n\
             [destinations.e]\nurl = \"file:///e\"\n[defaults]\nschedule = \"none\"\n\
             retention = \"none\"\n[[servers.s.backups]]\ndestination = \"d\"\n\
             [[servers.s.backups]]\ndestination = \"e\"\ncopy_of = \"d\"\nwal = \"healed\"\n\
             [service]\nlisten = \"127.0.0.1:9187\"\n"
     );
     assert_snapshot!(messages_of(&copies), @r#"
-    barkeep.toml:4:1 `control` is not supported yet
     barkeep.toml:5:1 `single_writer` is not supported yet
     barkeep.toml:18:2 `service` is not supported yet
     "#);
@@ -260,6 +259,23 @@ fn incremental_backups_are_sent_and_become_full_again() {
         sent("incremental = { full_every = \"7d\", max_chain = 1 }\n"),
         @"barkeep.toml:8:48 a chain of fewer than two has no incremental backup"
     );
+}
+
+#[test]
+fn what_barkeep_rewrites_needs_a_place_that_allows_it() {
+    let destinations = |d: &str, e: &str| {
+        messages_of(&format!(
+            "{HEAD}control = \"{d}\"\n[destinations.e]\nurl = \"file:///e\"\n{e}"
+        ))
+    };
+    assert_eq!(destinations("e", ""), "");
+    for (d, e) in [("d", ""), ("x", ""), ("e", "control = \"d\"\n")] {
+        let said = destinations(d, e);
+        assert!(
+            said.contains(&format!("`{d}` cannot be the `control` of `d`")),
+            "{said}"
+        );
+    }
 }
 
 #[test]
