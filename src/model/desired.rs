@@ -357,7 +357,13 @@ pub struct Entry {
     pub minimum_redundancy: u32,
     /// Which backups are kept by the calendar.
     pub keep_rules: Vec<KeepRule>,
-    /// How base backups are made.
+    /// How the files of base backups come here.
+    pub method: Method,
+    /// How a server compresses what it sends.
+    pub server_compression: Compression,
+    /// What is backed up between full backups; nothing but full ones if unset.
+    pub incremental: Option<Incremental>,
+    /// How their archives are made.
     pub files: FilesOptions,
     /// How WAL is archived and checked.
     pub wal: WalOptions,
@@ -401,6 +407,35 @@ pub enum CatchUp {
     Once,
     /// Not at all: the next instant counts.
     Skip,
+}
+
+/// How the files of a server come to whoever backs them up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Method {
+    /// They are read where barkeep runs.
+    #[default]
+    Files,
+    /// The server sends them, over the replication protocol.
+    Stream,
+}
+
+impl fmt::Display for Method {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.pad(match self {
+            Self::Files => "files",
+            Self::Stream => "stream",
+        })
+    }
+}
+
+/// Backups of what has changed, between full ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Incremental {
+    /// A chain begins anew with a full backup when its first one is this old.
+    pub full_every: Duration,
+    /// How many backups a chain may have, its full one included.
+    pub max_chain: u32,
 }
 
 /// How the files of a server are backed up.
