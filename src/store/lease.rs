@@ -59,6 +59,8 @@ pub struct Terms {
     pub holder: Actor,
     /// For how long it holds without being renewed, in whole seconds.
     pub ttl: Duration,
+    /// A claim that need not be waited for: its holder is known to be dead.
+    pub despite: Option<Claim>,
 }
 
 /// What came of wanting a lease.
@@ -167,6 +169,7 @@ impl Found {
     fn busy(&self, terms: &Terms) -> Option<Acquired> {
         let ttl = match &self.claim {
             Some(claim) if claim.released => return None,
+            claim @ Some(_) if *claim == terms.despite => return None,
             Some(claim) => Duration::from_secs(claim.ttl_seconds),
             // What cannot be understood is believed for as long as one of ours would be.
             None => terms.ttl,
@@ -234,9 +237,9 @@ impl Lease {
         self.ttl().saturating_sub(self.since.elapsed())
     }
 
-    /// Whether so much is left that something may be destroyed under it.
-    pub fn is_ample(&self) -> bool {
-        self.left() >= self.ttl() / THIRD
+    /// For how much longer so much is left that something may be destroyed under it.
+    pub fn ample(&self) -> Duration {
+        self.left().saturating_sub(self.ttl() / THIRD)
     }
 
     /// How long from now it is to be renewed.
@@ -300,6 +303,42 @@ impl Lease {
             Err(error) if error.is_conflict() => Err(lost()),
             Err(error) => Err(error.into()),
         }
+    }
+}
+
+/// Looks who holds a lease. [`Acquired::Held`] is never the answer.
+pub async fn holder(store: &dyn Store, terms: &Terms) -> Result<Option<Acquired>, LeaseError> {
+    let found = look(store, &terms.key).await?;
+    Ok(found.and_then(|found| found.busy(terms)))
+}
+
+/// Takes a lease away from whoever holds it, and leaves it free. [`LeaseError::Lost`] if it has changed hands meanwhile.
+pub async fn revoke(store: &dyn Store, key: &Key, held: Option<&Claim>) -> Result<(), LeaseError> {
+    let Some(found) = look(store, key).await? else {
+        return Ok(());
+    };
+    if found.claim.as_ref() != held {
+        return Err(LeaseError::Lost(key.clone()));
+    }
+    let claim = match found.claim {
+        Some(claim) => Claim {
+            generation: claim.generation + 1,
+            released: true,
+            ..claim
+        },
+        None => Claim {
+            holder: Actor::default(),
+            number: 0,
+            generation: 1,
+            ttl_seconds: 0,
+            released: true,
+        },
+    };
+    let mode = PutMode::Replace(found.version);
+    match write(store, key, &claim, mode).await {
+        Ok(_) => Ok(()),
+        Err(error) if error.is_conflict() => Err(LeaseError::Lost(key.clone())),
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -373,6 +412,7 @@ mod tests {
                 started: 1,
             },
             ttl: TTL,
+            despite: None,
         }
     }
 
@@ -413,15 +453,45 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_dead_holder_need_not_be_waited_for_and_a_living_one_can_be_overruled() {
+        let world = world();
+        let mut lease = held(&world, "one").await;
+        let over = Terms {
+            despite: Some(lease.claim().clone()),
+            ..terms("two")
+        };
+        lease.renew().await.expect("it is ours");
+        let renewed = acquire(&world.store, &over).await;
+        assert!(matches!(renewed, Ok(Acquired::Busy { .. })), "it lives");
+        let over = Terms {
+            despite: Some(lease.claim().clone()),
+            ..terms("two")
+        };
+        let taken = acquire(&world.store, &over).await.expect("an answer");
+        assert!(matches!(taken, Acquired::Held(_)));
+        assert!(matches!(lease.renew().await, Err(LeaseError::Lost(_))));
+        let key = terms("two").key;
+        let Ok(Some(Acquired::Busy { claim, .. })) = holder(&*world.store, &over).await else {
+            panic!("nobody holds it");
+        };
+        let stale = revoke(&*world.store, &key, Some(lease.claim())).await;
+        assert!(matches!(stale, Err(LeaseError::Lost(_))));
+        revoke(&*world.store, &key, claim.as_ref())
+            .await
+            .expect("it is free");
+        held(&world, "three").await;
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn renewed_it_holds_from_then_on() {
         let world = world();
         let mut lease = held(&world, "one").await;
         assert_eq!(lease.renew_in(), TTL / 3);
         tokio::time::advance(TTL * 3 / 4).await;
-        assert!(!lease.is_ample());
+        assert_eq!(lease.ample(), Duration::ZERO);
         world.memory.set_time(instant(450));
         lease.renew().await.expect("it is ours");
-        assert!(lease.is_ample());
+        assert_eq!(lease.ample(), TTL * 2 / 3);
         assert_eq!(lease.left(), TTL);
         world.memory.set_time(instant(1049));
         assert_eq!(busy(&world, "two").await, 1050);

@@ -27,6 +27,7 @@ pub mod directory;
 mod error;
 mod ext;
 pub mod fault;
+pub mod fenced;
 pub mod lease;
 mod listing;
 pub mod memory;
@@ -39,6 +40,7 @@ mod request;
 pub mod s3;
 #[cfg(test)]
 pub(crate) mod scene;
+pub mod tenure;
 
 pub use archive::{Archive, ArchiveError, StoredInfo};
 pub use error::{Error, Meaning, Operation};
