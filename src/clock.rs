@@ -12,9 +12,16 @@ pub enum Clock {
     System,
     /// Always the same instant: `--now`.
     Fixed(Timestamp),
+    /// The instant that lay so long ago by the runtime's clock, which tests pause and advance.
+    Since(Timestamp, tokio::time::Instant),
 }
 
 impl Clock {
+    /// A clock that stands at an instant now, and goes on with the runtime's.
+    pub fn starting(at: Timestamp) -> Self {
+        Self::Since(at, tokio::time::Instant::now())
+    }
+
     /// The present instant, to the microsecond.
     pub fn now(self) -> Timestamp {
         match self {
@@ -24,6 +31,7 @@ impl Clock {
             )]
             Self::System => Timestamp::from(chrono::Utc::now()),
             Self::Fixed(instant) => instant,
+            Self::Since(instant, then) => instant + then.elapsed(),
         }
     }
 }

@@ -19,6 +19,7 @@ use crate::{
         backup::BackupId,
         catalog::Catalog,
         desired::Server,
+        lease::LeaseKind,
         names::DestinationName,
         observed::Observed,
         reason::Reason,
@@ -27,7 +28,10 @@ use crate::{
         wal::SegmentName,
     },
     plan::{Step, guard::Guarded},
-    store::{Archive, ArchiveError},
+    store::{
+        Archive, ArchiveError,
+        fenced::{Closed, Fence},
+    },
 };
 
 pub mod archive_wal;
@@ -43,12 +47,26 @@ pub struct Workshop<'a> {
     pub server: &'a Server,
     /// Its catalogs.
     pub archives: &'a BTreeMap<DestinationName, Archive>,
+    /// Where something may be deleted, for as long as the fence lets it.
+    pub fences: &'a BTreeMap<DestinationName, Arc<dyn Fence>>,
     /// What the plan was made from.
     pub observed: &'a Observed,
     /// The present.
     pub clock: Clock,
     /// Stops at the next step.
     pub cancel: &'a CancellationToken,
+}
+
+impl Workshop<'_> {
+    /// The catalog that a step acts on: behind a fence, if it takes a lease to do that.
+    fn archive(&self, step: &Step) -> Option<Archive> {
+        let archive = self.archives.get(&step.destination)?;
+        if step.action.lease() != Some(LeaseKind::Retention) {
+            return Some(archive.clone());
+        }
+        let fence = self.fences.get(&step.destination).cloned();
+        Some(archive.fenced(fence.unwrap_or_else(|| Arc::new(Closed))))
+    }
 }
 
 /// How a step ended.
@@ -216,7 +234,7 @@ async fn carry_out(
     digest: &str,
 ) -> Vec<Result<(), Error>> {
     let step = group[0];
-    let Some(archive) = workshop.archives.get(&step.destination) else {
+    let Some(archive) = workshop.archive(step) else {
         return group
             .iter()
             .map(|_| Err(Error::NotOpen(step.destination.clone())))
@@ -227,9 +245,9 @@ async fn carry_out(
             at: store_time(workshop, &step.destination),
             plan: digest.to_owned(),
         };
-        return delete::backups(archive, &doomed(group), &occasion).await;
+        return delete::backups(&archive, &doomed(group), &occasion).await;
     }
-    vec![one(step, archive, workshop).await]
+    vec![one(step, &archive, workshop).await]
 }
 
 fn doomed(group: &[&Step]) -> Vec<delete::Doomed> {

@@ -44,6 +44,9 @@ pub mod guard;
 pub mod render;
 pub mod requested;
 pub mod saved;
+pub mod wake;
+
+mod withhold;
 
 /// Ordered work for one server, with the judgement that it follows from.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use super::{
     Error, GetOptions, Head, Key, ObjectMeta, ObjectVersion, PutMode, PutOptions, SharedStore,
     StoreExt as _, Stored,
+    fenced::{Fence, Fenced},
 };
 use crate::{
     failure::{Disposition, Kind},
@@ -93,6 +94,15 @@ impl Archive {
         Self {
             store,
             server: Arc::from(server.as_str()),
+        }
+    }
+
+    /// The same catalog, in which something is deleted only while a fence lets it.
+    #[must_use]
+    pub fn fenced(&self, fence: Arc<dyn Fence>) -> Self {
+        Self {
+            store: Arc::new(Fenced::new(self.store.clone(), fence)),
+            server: self.server.clone(),
         }
     }
 

@@ -115,6 +115,18 @@ pub struct Lease {
     claim: Claim,
     version: ObjectVersion,
     since: Instant,
+    before: Before,
+}
+
+/// What a lease was before it was taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Before {
+    /// Nobody had ever taken it.
+    Nothing,
+    /// It was given back, at this instant of the store.
+    Released(Timestamp),
+    /// It had expired, or its holder was dead.
+    Left,
 }
 
 /// What is there, and when the store said so.
@@ -145,8 +157,9 @@ pub async fn acquire(store: &SharedStore, terms: &Terms) -> Result<Acquired, Lea
             None => PutMode::Create,
             Some(found) => PutMode::Replace(found.version.clone()),
         };
-        let before = found.and_then(|found| found.claim);
-        claim.generation = before.map_or(1, |before| before.generation + 1);
+        let before = Before::of(found.as_ref());
+        let last = found.and_then(|found| found.claim);
+        claim.generation = last.map_or(1, |last| last.generation + 1);
         let since = Instant::now();
         match write(&**store, &terms.key, &claim, mode).await {
             Ok(version) => {
@@ -156,11 +169,24 @@ pub async fn acquire(store: &SharedStore, terms: &Terms) -> Result<Acquired, Lea
                     claim,
                     version,
                     since,
+                    before,
                 }));
             }
             // Somebody was faster; now it is busy, or released again.
             Err(error) if error.is_conflict() && looks < LOOKS_MAX => looks += 1,
             Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+impl Before {
+    fn of(found: Option<&Found>) -> Self {
+        match found {
+            None => Self::Nothing,
+            Some(found) if found.claim.as_ref().is_some_and(|claim| claim.released) => {
+                Self::Released(found.written)
+            }
+            Some(_) => Self::Left,
         }
     }
 }
@@ -230,6 +256,16 @@ impl Lease {
     /// What it says.
     pub fn claim(&self) -> &Claim {
         &self.claim
+    }
+
+    /// Whether nobody held it from an instant of the store on until it was taken: what was seen then holds still.
+    pub fn was_free_since(&self, instant: Timestamp) -> bool {
+        match self.before {
+            Before::Nothing => true,
+            // Stores tell whole seconds: within the same one, nobody knows which came first.
+            Before::Released(at) => at < instant,
+            Before::Left => false,
+        }
     }
 
     /// How much longer nobody else can have it, by this process's monotonic clock.
@@ -438,7 +474,9 @@ mod tests {
         // Not even the same process twice.
         assert_eq!(busy(&world, "one").await, 600);
         lease.release().await.expect("it is given back");
-        assert_eq!(held(&world, "two").await.claim().generation, 3);
+        let lease = held(&world, "two").await;
+        assert_eq!(lease.claim().generation, 3);
+        assert!(lease.was_free_since(instant(1)) && !lease.was_free_since(instant(0)));
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,6 +1,6 @@
 //! A store in memory, for tests and for the simulation.
 //!
-//! It is deterministic: versions are numbered, its clock stands still until [`Memory::set_time`], and its page size can be chosen,
+//! It is deterministic: versions are numbered, its clock stands still until [`Memory::set_time`] or goes with the one that it follows, and its page size can be chosen,
 //! because a page size must change nothing. A clone is another client of the same store. It is stricter than most: it
 //! insists on equal parts, and refuses to delete or to overwrite what is locked.
 
@@ -21,7 +21,7 @@ use super::{
     checksum::crc32,
     listing::{Filling, Then, first},
 };
-use crate::model::time::Timestamp;
+use crate::{clock::Clock, model::time::Timestamp};
 
 const LOCATION: &str = "memory:";
 const PAGE_SIZE: usize = 1000;
@@ -39,6 +39,7 @@ struct State {
     uploads: BTreeMap<UploadId, Pending>,
     serial: u64,
     now: Timestamp,
+    clock: Option<Clock>,
 }
 
 #[derive(Clone, Debug)]
@@ -64,6 +65,7 @@ impl Memory {
             uploads: BTreeMap::new(),
             serial: 0,
             now,
+            clock: None,
         };
         Self {
             state: Arc::new(Mutex::new(state)),
@@ -80,6 +82,11 @@ impl Memory {
     /// Sets the store's clock.
     pub fn set_time(&self, now: Timestamp) {
         self.lock().now = now;
+    }
+
+    /// Lets the store's clock go with another one.
+    pub fn follow(&self, clock: Clock) {
+        self.lock().clock = Some(clock);
     }
 
     /// Locks an object, or frees it.
@@ -106,9 +113,12 @@ impl Memory {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state
-            .lock()
-            .expect("no panic happens while it is locked")
+        let state = self.state.lock();
+        let mut state = state.expect("no panic happens while it is locked");
+        if let Some(clock) = state.clock {
+            state.now = clock.now();
+        }
+        state
     }
 }
 

@@ -10,6 +10,7 @@ use std::{
 };
 
 use async_trait::async_trait;
+use futures_util::future::join_all;
 use tokio::time::{Instant, sleep, timeout};
 use tracing::warn;
 
@@ -17,7 +18,7 @@ use super::{
     fenced::Fence,
     lease::{Claim, Lease, LeaseError},
 };
-use crate::failure::chain;
+use crate::{failure::chain, model::time::Timestamp};
 
 /// The pause after a renewal that failed.
 const AGAIN: Duration = Duration::from_secs(10);
@@ -51,21 +52,20 @@ impl Tenure {
         self.lease.claim()
     }
 
-    /// Keeps the lease while work goes on.
-    pub async fn during<T>(&mut self, work: impl Future<Output = T>) -> T {
-        tokio::pin!(work);
-        tokio::select! {
-            done = &mut work => return done,
-            error = self.keep() => {
-                let error = chain(&error);
-                warn!("the lease is lost, nothing more is deleted under it: {error}");
-            }
-        }
-        work.await
+    /// Whether nobody held it from an instant of the store on until it was taken.
+    pub fn was_free_since(&self, instant: Timestamp) -> bool {
+        self.lease.was_free_since(instant)
+    }
+
+    /// Keeps it until it is lost.
+    async fn keep(&mut self) {
+        let error = self.renew().await;
+        let error = chain(&error);
+        warn!("the lease is lost, nothing more is deleted under it: {error}");
     }
 
     /// Renews it again and again, until it is lost.
-    async fn keep(&mut self) -> LeaseError {
+    async fn renew(&mut self) -> LeaseError {
         loop {
             sleep(self.lease.renew_in().max(Duration::from_secs(1))).await;
             let limit = self.lease.left().max(AGAIN);
@@ -97,6 +97,20 @@ impl Tenure {
             Err(_) => warn!("cannot give the lease back: no answer in {RELEASE_MAX:?}"),
         }
     }
+}
+
+/// Keeps leases while work goes on.
+pub async fn during<T>(
+    tenures: impl Iterator<Item = &mut Tenure>,
+    work: impl Future<Output = T>,
+) -> T {
+    let keeping = join_all(tenures.map(Tenure::keep));
+    tokio::pin!(work);
+    tokio::select! {
+        done = &mut work => return done,
+        _ = keeping => {}
+    }
+    work.await
 }
 
 /// How much longer something may be destroyed under a lease.
@@ -134,7 +148,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        model::{record::Actor, time::Timestamp},
+        model::record::Actor,
         store::{
             Key, Meaning, Operation, SharedStore,
             fault::{Effect, Faults, Faulty, Rule},
@@ -172,7 +186,7 @@ mod tests {
             let calls = faults.calls();
             calls.iter().filter(|(op, _)| *op == Operation::Put).count()
         };
-        tenure.during(sleep(TTL * 3)).await;
+        during([&mut tenure].into_iter(), sleep(TTL * 3)).await;
         assert!(term.check().await.is_ok());
         assert!(writes() >= 9, "{}", writes());
         tenure.release().await;
@@ -196,7 +210,7 @@ mod tests {
             sleep(TTL / 3).await;
             assert!(term.check().await.is_ok(), "nobody else took it");
         };
-        tenure.during(work).await;
+        during([&mut tenure].into_iter(), work).await;
     }
 
     #[tokio::test(start_paused = true)]
@@ -204,7 +218,7 @@ mod tests {
         let (mut tenure, _store, faults) = tenure().await;
         let term = tenure.term();
         faults.add(Rule::next(Operation::Put, "", Effect::Hang));
-        tenure.during(sleep(TTL * 2)).await;
+        during([&mut tenure].into_iter(), sleep(TTL * 2)).await;
         assert!(term.check().await.is_ok());
     }
 
@@ -218,7 +232,7 @@ mod tests {
         };
         let taken = acquire(&store, &over).await;
         assert!(matches!(taken, Ok(Acquired::Held(_))));
-        tenure.during(sleep(TTL / 2)).await;
+        during([&mut tenure].into_iter(), sleep(TTL / 2)).await;
         assert!(term.check().await.is_err());
     }
 }

@@ -9,6 +9,7 @@ mod checks;
 mod destination;
 mod entry;
 mod server;
+mod service;
 pub(super) mod unsupported;
 
 #[cfg(test)]
@@ -93,6 +94,7 @@ pub fn compile(mut loaded: Loaded) -> Result<Compiled, Report> {
             .into_iter()
             .map(|server| (server.name.clone(), server))
             .collect(),
+        service: service::compile(&root, context.diagnostics),
     };
     checks::places(&root, &desired, &mut diagnostics);
     let sources = loaded.sources;

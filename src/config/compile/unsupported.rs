@@ -22,10 +22,9 @@ pub(in crate::config) const SETTINGS: [&str; 8] = [
 ];
 
 /// Keys of a destination.
-pub(in crate::config) const DESTINATION: [&str; 6] = [
+pub(in crate::config) const DESTINATION: [&str; 5] = [
     "object_lock",
     "control",
-    "single_writer",
     "azure",
     "gcs",
     "s3.history_tags",
@@ -33,9 +32,6 @@ pub(in crate::config) const DESTINATION: [&str; 6] = [
 
 /// Reports every key that is not supported yet.
 pub(super) fn refuse(root: &Node, diagnostics: &mut Vec<Diagnostic>) {
-    if let Some(service) = root.get("service") {
-        diagnostics.push(not_yet("service", service));
-    }
     if let Some(defaults) = root.get("defaults") {
         settings(&defaults.node, diagnostics);
     }
