@@ -3,6 +3,8 @@
 //! Everything else takes `now` as an argument, so that a decision can be repeated, tested over years in microseconds, and fixed from
 //! the command line with `--now`.
 
+use std::time::Duration;
+
 use crate::model::time::Timestamp;
 
 /// Where an activation gets its `now` from.
@@ -34,4 +36,13 @@ impl Clock {
             Self::Since(instant, then) => instant + then.elapsed(),
         }
     }
+}
+
+/// Lets a while pass. Whoever waits like this waits for nothing but time: to ask again, to look again.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "this is the one place that waits for time"
+)]
+pub async fn pause(span: Duration) {
+    tokio::time::sleep(span).await;
 }

@@ -18,7 +18,6 @@ pub(super) const NOT_YET: &str = "Not supported yet.";
 pub fn schema() -> Value {
     let mut schema = schemars::schema_for!(Document).to_value();
     without_null(&mut schema);
-    mark(&mut schema, "Document", "service");
     for table in SETTINGS_TABLES {
         for path in SETTINGS {
             mark(&mut schema, table, path);
@@ -140,7 +139,6 @@ mod tests {
         for path in DESTINATION {
             assert!(is_marked(&schema, "DestinationTable", path), "{path}");
         }
-        assert!(is_marked(&schema, "Document", "service"));
         assert!(!is_marked(&schema, "EntryTable", "wal.compression.codec"));
     }
 

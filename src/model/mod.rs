@@ -14,6 +14,7 @@ pub mod health;
 pub mod judge;
 pub mod lease;
 pub mod location;
+pub mod lock;
 pub mod names;
 pub mod observed;
 pub mod progress;

@@ -88,7 +88,13 @@ pub async fn observe(surroundings: Surroundings<'_>) -> Observed {
         .iter()
         .map(|(name, archive)| async move {
             let stored = match archive {
-                Ok(archive) => within(catalog::observe(archive, &context(context_of, name)), context_of.clock).await,
+                Ok(archive) => {
+                    within(
+                        catalog::observe(archive, &context(context_of, name)),
+                        context_of.clock,
+                    )
+                    .await
+                }
                 Err(failure) => Stored::unknown(surroundings.clock.now(), failure),
             };
             (name.clone(), stored)

@@ -183,17 +183,31 @@ mod tests {
         wake_with(text, failures, |_| None)
     }
 
-    fn wake_with(text: &str, failures: u32, waits: impl Fn(&DestinationName) -> Option<Waiting>) -> String {
+    fn wake_with(
+        text: &str,
+        failures: u32,
+        waits: impl Fn(&DestinationName) -> Option<Waiting>,
+    ) -> String {
         let world = World::parse(text);
         let mut plan = world.plan();
         for (destination, target) in &mut plan.targets {
             target.waiting.extend(waits(destination));
         }
-        let failed = |destination: &DestinationName| (destination.clone(), Failed {
-            times: failures,
-            at: now(),
-        });
-        let failures = plan.targets.keys().filter(|_| failures > 0).map(failed).collect();
+        let failed = |destination: &DestinationName| {
+            (
+                destination.clone(),
+                Failed {
+                    times: failures,
+                    at: now(),
+                },
+            )
+        };
+        let failures = plan
+            .targets
+            .keys()
+            .filter(|_| failures > 0)
+            .map(failed)
+            .collect();
         let wakes = wakes(&world.server, &plan, &failures, EVERY);
         let Wake { at, why } = wakes.into_values().next().expect("one destination");
         let seconds = at.since(now()).as_secs();
@@ -210,7 +224,11 @@ mod tests {
     fn a_destination_wakes_when_what_it_waits_for_ends() {
         let due = "schedule={every} | done 1h";
         assert_eq!(wake("| done 1h", 0), "a check for drift");
-        assert_eq!(wake("schedule=@hourly | done 0h", 0), "a check for drift", "far away");
+        assert_eq!(
+            wake("schedule=@hourly | done 0h", 0),
+            "a check for drift",
+            "far away"
+        );
         let text = "schedule=2_12_*_*_* | done 9h";
         assert_eq!(wake(text, 0), "a backup is due in 120s", "{due}");
         let text = "schedule=@daily window=12:01-13:00 | done 9d";
@@ -233,22 +251,37 @@ mod tests {
             }
         };
         let soon = now() + Duration::from_secs(20);
-        assert_eq!(wake_with("| done 1h", 0, held(Some(soon))), "a lease may have ended in 20s");
-        assert_eq!(wake_with("| done 1h", 0, held(Some(Timestamp::MAX))), "a lease may have ended in 60s");
-        assert_eq!(wake_with("| done 1h", 0, held(None)), "a lease may have ended in 60s");
+        assert_eq!(
+            wake_with("| done 1h", 0, held(Some(soon))),
+            "a lease may have ended in 20s"
+        );
+        assert_eq!(
+            wake_with("| done 1h", 0, held(Some(Timestamp::MAX))),
+            "a lease may have ended in 60s"
+        );
+        assert_eq!(
+            wake_with("| done 1h", 0, held(None)),
+            "a lease may have ended in 60s"
+        );
     }
 
     #[test]
     fn failures_double_the_pause_up_to_an_hour() {
         let pauses: Vec<String> = (1..=9).map(|times| wake("| done 1h", times)).collect();
         let check = "a check for drift";
-        let expected = [check, check, check, check, "480s", "960s", "1920s", "3600s", "3600s"];
+        let expected = [
+            check, check, check, check, "480s", "960s", "1920s", "3600s", "3600s",
+        ];
         for (pause, expected) in pauses.iter().zip(expected) {
             assert!(pause.ends_with(expected), "{pauses:?}");
         }
         let text = "schedule=1_12_*_*_* | done 9h";
         assert_eq!(wake(text, 1), "a backup is due in 60s");
-        assert_eq!(wake(text, 3), "a pause is over in 120s", "not even what is due");
+        assert_eq!(
+            wake(text, 3),
+            "a pause is over in 120s",
+            "not even what is due"
+        );
     }
 
     #[test]
@@ -259,6 +292,10 @@ mod tests {
             .map(|number| jittered(EVERY, &name(number), &destination, now()))
             .collect();
         assert!(instants.len() > 700, "{}", instants.len());
-        assert!(instants.iter().all(|at| (270..=330).contains(&at.as_secs())));
+        assert!(
+            instants
+                .iter()
+                .all(|at| (270..=330).contains(&at.as_secs()))
+        );
     }
 }

@@ -28,7 +28,9 @@ impl Plan {
     fn tell_what_is_left(&mut self) {
         for (destination, target) in &mut self.targets {
             let steps = self.steps.iter();
-            let left = steps.filter(|step| step.destination == *destination).count();
+            let left = steps
+                .filter(|step| step.destination == *destination)
+                .count();
             let counts = |condition: &Condition| {
                 condition.standing == Standing::Progressing && condition.message.ends_with(" to do")
             };

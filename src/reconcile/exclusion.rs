@@ -7,7 +7,11 @@
 //!
 //! Exclusion is an optimisation: what is done under a right is safe without it.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use tracing::{debug, warn};
@@ -25,7 +29,7 @@ use crate::{
         record::{Actor, Life},
         time::Timestamp,
     },
-    plan::{Plan, Step},
+    plan::Step,
     postgres::{HeldLock, LockKey},
     store::{
         Archive,
@@ -61,55 +65,79 @@ enum Right {
 #[derive(Default)]
 pub struct Rights {
     held: BTreeMap<Wanted, Right>,
-    missing: BTreeMap<Wanted, Waiting>,
+    missing: Missing,
 }
 
-/// What the steps of a plan need, leaving out what runs beside the loop.
-pub(super) fn wanted(plan: &Plan) -> Vec<Wanted> {
-    let steps = plan.steps.iter().filter(|step| !step.action.is_attempt());
-    let each = steps.filter_map(|step| Some((step.destination.clone(), step.action.lease()?)));
-    let mut wanted: Vec<Wanted> = each.collect();
-    wanted.sort();
-    wanted.dedup();
-    wanted
+/// What stands before every request that deletes, by destination.
+pub type Fences = BTreeMap<DestinationName, Arc<dyn Fence>>;
+
+/// Rights that were not to be had, and what each waits for.
+#[derive(Clone, Debug, Default)]
+pub struct Missing(BTreeMap<Wanted, Waiting>);
+
+impl Missing {
+    /// What a step waits for, if its right is missing.
+    pub fn waits_for(&self, step: &Step) -> Option<Waiting> {
+        let wanted = (step.destination.clone(), step.action.lease()?);
+        self.0.get(&wanted).cloned()
+    }
+
+    /// All of it.
+    pub fn iter(&self) -> impl Iterator<Item = &Waiting> {
+        self.0.values()
+    }
+}
+
+/// What these steps need.
+pub fn wanted<'a>(steps: impl IntoIterator<Item = &'a Step>) -> BTreeSet<Wanted> {
+    let each = steps.into_iter();
+    each.filter_map(|step| Some((step.destination.clone(), step.action.lease()?)))
+        .collect()
 }
 
 impl Rights {
-    /// Takes what is wanted. What cannot be had is missing, and told by [`missing`](Self::missing).
-    pub async fn take(ports: &Ports, server: &Server, wanted: Vec<Wanted>) -> Self {
+    /// Takes what is wanted. What cannot be had is [`missing`](Self::missing).
+    pub async fn take(ports: &Ports, server: &Server, wanted: BTreeSet<Wanted>) -> Self {
         let mut rights = Self::default();
         for one in wanted {
             match take(ports, server, &one).await {
                 Ok(right) => drop(rights.held.insert(one, right)),
-                Err(waiting) => drop(rights.missing.insert(one, waiting)),
+                Err(waiting) => drop(rights.missing.0.insert(one, waiting)),
             }
         }
         rights
     }
 
-    /// Whether nothing was taken.
-    pub fn is_empty(&self) -> bool {
-        self.held.is_empty()
+    /// Takes all that is wanted, or nothing.
+    pub async fn insist(
+        ports: &Ports,
+        server: &Server,
+        wanted: BTreeSet<Wanted>,
+    ) -> Result<Self, Waiting> {
+        let rights = Self::take(ports, server, wanted).await;
+        let Some(missing) = rights.missing.iter().next().cloned() else {
+            return Ok(rights);
+        };
+        rights.release().await;
+        Err(missing)
     }
 
-    /// What could not be had, and what it waits for.
-    pub fn missing(&self) -> impl Iterator<Item = &Waiting> {
-        self.missing.values()
-    }
-
-    /// What a step waits for, if its right is missing.
-    pub fn waits_for(&self, step: &Step) -> Option<Waiting> {
-        let wanted = (step.destination.clone(), step.action.lease()?);
-        self.missing.get(&wanted).cloned()
+    /// What could not be had.
+    pub fn missing(&self) -> &Missing {
+        &self.missing
     }
 
     /// Whether nobody can have acted under these rights since an instant of each destination's store: what was seen then holds still.
     pub(super) fn were_free(&self, seen: impl Fn(&DestinationName) -> Option<Timestamp>) -> bool {
-        self.held.iter().all(|((destination, _), right)| match right {
-            Right::Lease(tenure) => seen(destination).is_some_and(|at| tenure.was_free_since(at)),
-            Right::Lock(_) => false,
-            Right::Sole => true,
-        })
+        self.held
+            .iter()
+            .all(|((destination, _), right)| match right {
+                Right::Lease(tenure) => {
+                    seen(destination).is_some_and(|at| tenure.was_free_since(at))
+                }
+                Right::Lock(_) => false,
+                Right::Sole => true,
+            })
     }
 
     /// Keeps the rights while work goes on.
@@ -122,7 +150,7 @@ impl Rights {
     }
 
     /// What stands before every request that deletes.
-    pub fn fences(&self) -> BTreeMap<DestinationName, Arc<dyn Fence>> {
+    pub fn fences(&self) -> Fences {
         let retention = self.held.iter();
         let retention = retention.filter(|((_, kind), _)| *kind == LeaseKind::Retention);
         let each = retention.map(|((destination, _), right)| (destination.clone(), right.fence()));

@@ -78,7 +78,9 @@ impl Outages {
             return;
         };
         let times = known.get(destination).map_or(0, |outage| outage.times);
-        let pause = PAUSE_FIRST.saturating_mul(2_u32.saturating_pow(times)).min(PAUSE_MAX);
+        let pause = PAUSE_FIRST
+            .saturating_mul(2_u32.saturating_pow(times))
+            .min(PAUSE_MAX);
         let outage = Outage {
             times: times.saturating_add(1),
             until: Instant::now() + pause,
@@ -88,7 +90,9 @@ impl Outages {
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<DestinationName, Outage>> {
-        self.known.lock().expect("no panic happens while it is locked")
+        self.known
+            .lock()
+            .expect("no panic happens while it is locked")
     }
 }
 

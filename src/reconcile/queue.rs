@@ -167,7 +167,9 @@ mod tests {
     /// Everything that may be looked at now.
     fn all(queue: &mut Queue, at: u64) -> String {
         let next = std::iter::from_fn(|| queue.next(second(at)));
-        next.map(|name| name.to_string()).collect::<Vec<_>>().join(" ")
+        next.map(|name| name.to_string())
+            .collect::<Vec<_>>()
+            .join(" ")
     }
 
     #[test]

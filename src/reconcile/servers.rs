@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// How servers are reached.
-#[async_trait]
+#[async_trait(?Send)]
 pub trait Servers: Send + Sync {
     /// What a server is, and whether its files are on this host.
     async fn ask(&self, ports: &Ports, server: &Server) -> (Knowledge<ServerFacts>, Locality);
@@ -45,7 +45,7 @@ pub trait Servers: Send + Sync {
 #[derive(Clone, Copy, Debug)]
 pub struct Postgres;
 
-#[async_trait]
+#[async_trait(?Send)]
 impl Servers for Postgres {
     async fn ask(&self, ports: &Ports, server: &Server) -> (Knowledge<ServerFacts>, Locality) {
         observe::ask(server, ports.connector(server), ports.clock).await

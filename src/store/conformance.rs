@@ -12,6 +12,7 @@ use super::{
     GetOptions, GetRange, Key, ListRequest, Meaning, ObjectVersion, PutMode, PutOptions, Store,
     StoreExt, Stored, Tags, Upload, UploadOptions,
 };
+use crate::model::lock::Lock;
 
 const MIB: usize = 1 << 20;
 
@@ -33,6 +34,7 @@ pub async fn basic(store: &dyn Store) {
     listing(store).await;
     uploads(store).await;
     broken_uploads(store).await;
+    locks(store).await;
     time(store).await;
 }
 
@@ -459,6 +461,24 @@ pub async fn unfinished_uploads(store: &dyn Store) {
             .expect("it is ended, or was");
     }
     assert!(pending("conformance/unfinished/").await.is_empty());
+}
+
+/// What nobody has locked is free, and so is what is not there; one answer for each, and a listing that tells says the same.
+pub async fn locks(store: &dyn Store) {
+    store.retention().await.expect("it is told");
+    assert_eq!(store.locks(&[]).await, []);
+    let keys: Vec<Key> = (0..3)
+        .map(|number| key(&format!("conformance/locks/{number}")))
+        .collect();
+    for key in &keys[..2] {
+        put(store, key, "x").await;
+    }
+    assert_eq!(store.locks(&keys).await, vec![Lock::Free; 3]);
+    let page = store.list(ListRequest::below("conformance/locks/")).await;
+    for object in page.expect("it can be listed").objects {
+        assert!(matches!(object.lock, None | Some(Lock::Free)), "{object:?}");
+    }
+    delete_all(store, &keys).await;
 }
 
 /// The store's clock does not go backwards, and is that of its answers.

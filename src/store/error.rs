@@ -4,7 +4,10 @@
 
 use std::{fmt, sync::Arc};
 
-use super::Key;
+use super::{
+    Key,
+    permission::{Lack, Principal, Refusal},
+};
 use crate::failure::{Disposition, Kind};
 
 /// What a store was asked to do.
@@ -20,6 +23,10 @@ pub enum Operation {
     List,
     /// Delete an object.
     Delete,
+    /// See whether objects are locked.
+    Locks,
+    /// See what the destination does to keep what it holds.
+    Retention,
     /// Begin an object sent in parts.
     BeginUpload,
     /// Send a part.
@@ -54,6 +61,8 @@ impl Operation {
             Self::Get
             | Self::Head
             | Self::List
+            | Self::Locks
+            | Self::Retention
             | Self::ListUploads
             | Self::CheckReachable
             | Self::Time
@@ -69,6 +78,8 @@ impl Operation {
             Self::Head => "head",
             Self::List => "list",
             Self::Delete => "delete",
+            Self::Locks => "locks",
+            Self::Retention => "retention",
             Self::BeginUpload => "begin-upload",
             Self::PutPart => "put-part",
             Self::CompleteUpload => "complete-upload",
@@ -88,6 +99,8 @@ impl Operation {
             Self::Head => "look at",
             Self::List => "list",
             Self::Delete => "delete",
+            Self::Locks => "see the lock of",
+            Self::Retention => "see the retention of",
             Self::BeginUpload => "begin to upload",
             Self::PutPart => "upload a part of",
             Self::CompleteUpload => "complete the upload of",
@@ -199,6 +212,20 @@ impl Error {
     #[must_use]
     pub fn because(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         self.source = Some(Source::from(source.into()));
+        self
+    }
+
+    /// The same; a refusal then names who was refused, and what is missing.
+    #[must_use]
+    pub fn refusing(mut self, principal: &Principal, lack: Lack) -> Self {
+        if self.meaning == Meaning::PermissionDenied {
+            self.source = Some(Arc::new(Refusal {
+                principal: principal.clone(),
+                lack,
+                operation: self.operation,
+                source: self.source.take(),
+            }));
+        }
         self
     }
 

@@ -18,7 +18,13 @@ use super::{
     Operation, Part, PendingUpload, PutOptions, Result, SharedStore, Store, Stored, Upload,
     UploadId, UploadOptions,
 };
-use crate::model::time::Timestamp;
+use crate::{
+    failure::chain,
+    model::{
+        lock::{BucketRetention, Lock},
+        time::Timestamp,
+    },
+};
 
 /// How a call fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -288,6 +294,32 @@ impl Store for Faulty {
             }
         };
         keys.iter().zip(&struck).map(&mut answer).collect()
+    }
+
+    async fn locks(&self, keys: &[Key]) -> Vec<Lock> {
+        let struck: Vec<Struck<'_>> = keys
+            .iter()
+            .map(|key| self.strike(Operation::Locks, Some(key)))
+            .collect();
+        if struck
+            .iter()
+            .any(|struck| struck.effect == Some(Effect::Hang))
+        {
+            return pending().await;
+        }
+        let locks = self.inner.locks(keys).await.into_iter().zip(&struck);
+        let answer = |(lock, struck): (Lock, &Struck<'_>)| match struck.effect {
+            Some(Effect::Before(meaning) | Effect::After(meaning)) => {
+                Lock::Unknown(chain(&struck.error(meaning)))
+            }
+            _ => lock,
+        };
+        locks.map(answer).collect()
+    }
+
+    async fn retention(&self) -> Result<BucketRetention> {
+        let struck = self.strike(Operation::Retention, None);
+        struck.apply(self.inner.retention()).await
     }
 
     async fn begin_upload(&self, key: &Key, options: UploadOptions) -> Result<Box<dyn Upload>> {

@@ -13,7 +13,10 @@ use super::{
     Operation, PendingUpload, PutOptions, Result, SharedStore, Store, Stored, Upload,
     UploadOptions,
 };
-use crate::model::time::Timestamp;
+use crate::model::{
+    lock::{BucketRetention, Lock},
+    time::Timestamp,
+};
 
 /// Knows whether something may be deleted now.
 #[async_trait]
@@ -51,11 +54,7 @@ impl Fenced {
             return self.inner.delete(keys).await;
         };
         let refused = |key: &Key| {
-            let error = Error::new(
-                Meaning::RightLost,
-                Operation::Delete,
-                self.inner.location(),
-            );
+            let error = Error::new(Meaning::RightLost, Operation::Delete, self.inner.location());
             Deleted {
                 key: key.clone(),
                 outcome: Err(error.about(key).because(why.clone())),
@@ -101,6 +100,14 @@ impl Store for Fenced {
         deleted
     }
 
+    async fn locks(&self, keys: &[Key]) -> Vec<Lock> {
+        self.inner.locks(keys).await
+    }
+
+    async fn retention(&self) -> Result<BucketRetention> {
+        self.inner.retention().await
+    }
+
     async fn begin_upload(&self, key: &Key, options: UploadOptions) -> Result<Box<dyn Upload>> {
         self.inner.begin_upload(key, options).await
     }
@@ -140,9 +147,11 @@ mod tests {
     #[async_trait]
     impl Fence for Passes {
         async fn check(&self) -> Result<(), String> {
-            let left = self.0.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| {
-                left.checked_sub(1)
-            });
+            let left = self
+                .0
+                .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| {
+                    left.checked_sub(1)
+                });
             left.map(|_| ()).map_err(|_| "no more".to_owned())
         }
     }
@@ -167,6 +176,12 @@ mod tests {
         assert_eq!(meaning, Err(Meaning::RightLost));
         assert_eq!(memory.contents().len(), 1);
         let closed = Fenced::new(Arc::new(memory.clone()), Arc::new(Closed));
-        assert!(closed.delete(&keys).await.iter().all(|d| d.outcome.is_err()));
+        assert!(
+            closed
+                .delete(&keys)
+                .await
+                .iter()
+                .all(|d| d.outcome.is_err())
+        );
     }
 }

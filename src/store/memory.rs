@@ -16,12 +16,18 @@ use futures_util::{StreamExt, stream};
 
 use super::{
     Checksum, Deleted, Error, GetOptions, GetResult, Head, Key, Limits, ListPage, ListRequest,
-    Meaning, ObjectLock, ObjectMeta, ObjectVersion, Operation, Part, PendingUpload, PutMode,
-    PutOptions, Result, Store, Stored, Tags, Upload, UploadId, UploadOptions,
+    Meaning, ObjectMeta, ObjectVersion, Operation, Part, PendingUpload, PutMode, PutOptions,
+    Result, Store, Stored, Tags, Upload, UploadId, UploadOptions,
     checksum::crc32,
     listing::{Filling, Then, first},
 };
-use crate::{clock::Clock, model::time::Timestamp};
+use crate::{
+    clock::Clock,
+    model::{
+        lock::{BucketRetention, Lock},
+        time::Timestamp,
+    },
+};
 
 const LOCATION: &str = "memory:";
 const PAGE_SIZE: usize = 1000;
@@ -37,6 +43,8 @@ pub struct Memory {
 struct State {
     objects: BTreeMap<String, Object>,
     uploads: BTreeMap<UploadId, Pending>,
+    retention: BucketRetention,
+    lists_locks: bool,
     serial: u64,
     now: Timestamp,
     clock: Option<Clock>,
@@ -46,6 +54,7 @@ struct State {
 struct Object {
     content: Bytes,
     meta: ObjectMeta,
+    lock: Lock,
     tags: Tags,
 }
 
@@ -63,6 +72,8 @@ impl Memory {
         let state = State {
             objects: BTreeMap::new(),
             uploads: BTreeMap::new(),
+            retention: BucketRetention::NONE,
+            lists_locks: false,
             serial: 0,
             now,
             clock: None,
@@ -79,6 +90,13 @@ impl Memory {
         Self { page_size, ..self }
     }
 
+    /// The same store, whose listings tell the locks, as those of some clouds do.
+    #[must_use]
+    pub fn listing_locks(self) -> Self {
+        self.lock().lists_locks = true;
+        self
+    }
+
     /// Sets the store's clock.
     pub fn set_time(&self, now: Timestamp) {
         self.lock().now = now;
@@ -89,11 +107,16 @@ impl Memory {
         self.lock().clock = Some(clock);
     }
 
-    /// Locks an object, or frees it.
-    pub fn set_lock(&self, key: &Key, lock: Option<ObjectLock>) {
+    /// Locks an object, frees it, or hides whether it is locked.
+    pub fn set_lock(&self, key: &Key, lock: Lock) {
         if let Some(object) = self.lock().objects.get_mut(key.as_str()) {
-            object.meta.lock = lock;
+            object.lock = lock;
         }
+    }
+
+    /// Sets what the store does to keep what it holds. Nothing heeds it but who asks for it.
+    pub fn set_retention(&self, retention: BucketRetention) {
+        self.lock().retention = retention;
     }
 
     /// Every object, for a test to compare.
@@ -157,11 +180,12 @@ impl State {
             last_modified: self.now,
             version: version.clone(),
             checksum: Some(checksum.clone()),
-            lock: Some(ObjectLock::default()),
+            lock: None,
         };
         let object = Object {
             content,
             meta,
+            lock: Lock::Free,
             tags,
         };
         self.objects.insert(key.as_str().to_owned(), object);
@@ -192,7 +216,7 @@ impl State {
             let listed = || {
                 Ok::<_, Infallible>(Some(ObjectMeta {
                     checksum: None,
-                    lock: None,
+                    lock: self.lists_locks.then(|| object.lock.clone().at(self.now)),
                     ..object.meta.clone()
                 }))
             };
@@ -207,13 +231,11 @@ impl State {
 
 impl Object {
     fn is_locked(&self, now: Timestamp) -> bool {
-        self.meta.lock.as_ref().is_some_and(|lock| {
-            lock.legal_hold
-                || lock
-                    .retained
-                    .as_ref()
-                    .is_some_and(|(until, _)| *until > now)
-        })
+        match &self.lock {
+            // What is not told is not forbidden.
+            Lock::Unknown(_) => false,
+            lock => !lock.is_free(now),
+        }
     }
 }
 
@@ -293,6 +315,19 @@ impl Store for Memory {
                 .map_err(|meaning| error(meaning, Operation::Delete, key)),
         };
         keys.iter().map(&mut delete).collect()
+    }
+
+    async fn locks(&self, keys: &[Key]) -> Vec<Lock> {
+        let state = self.lock();
+        let lock = |key: &Key| {
+            let object = state.objects.get(key.as_str());
+            object.map_or(Lock::Free, |object| object.lock.clone().at(state.now))
+        };
+        keys.iter().map(lock).collect()
+    }
+
+    async fn retention(&self) -> Result<BucketRetention> {
+        Ok(self.lock().retention.clone())
     }
 
     async fn begin_upload(&self, key: &Key, options: UploadOptions) -> Result<Box<dyn Upload>> {
@@ -423,7 +458,10 @@ fn assemble(upload: &Pending, parts: &[Part]) -> Option<Bytes> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::{LockMode, StoreExt, conformance};
+    use crate::{
+        model::lock::LockMode,
+        store::{StoreExt, conformance},
+    };
 
     fn memory() -> Memory {
         Memory::new(Timestamp::from_unix_seconds(1_000_000).expect("an instant"))
@@ -446,17 +484,8 @@ mod tests {
         let store = memory();
         let key = Key::verbatim("a");
         let put = store.put_text(&key, "x", PutMode::Overwrite).await;
-        let retained = Some((
-            put.expect("put").date + std::time::Duration::from_secs(9),
-            LockMode::Compliance,
-        ));
-        store.set_lock(
-            &key,
-            Some(ObjectLock {
-                retained,
-                legal_hold: false,
-            }),
-        );
+        let until = put.expect("put").date + std::time::Duration::from_secs(9);
+        store.set_lock(&key, Lock::until(until, LockMode::Compliance));
         let meaning = |deleted: Vec<Deleted>| deleted[0].outcome.as_ref().err().map(|e| e.meaning);
         assert_eq!(
             meaning(store.delete(std::slice::from_ref(&key)).await),

@@ -17,7 +17,10 @@ use super::{
     Deleted, GetOptions, GetResult, Head, Key, Limits, ListPage, ListRequest, Operation, Part,
     PendingUpload, PutOptions, Result, SharedStore, Store, Stored, Upload, UploadId, UploadOptions,
 };
-use crate::model::time::Timestamp;
+use crate::model::{
+    lock::{BucketRetention, Lock},
+    time::Timestamp,
+};
 
 /// What one kind of request came to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -132,6 +135,23 @@ impl Store for Meter {
             count.time += begun.elapsed();
         });
         deleted
+    }
+
+    async fn locks(&self, keys: &[Key]) -> Vec<Lock> {
+        let begun = Instant::now();
+        let locks = self.inner.locks(keys).await;
+        let unknown = locks.iter().any(|lock| matches!(lock, Lock::Unknown(_)));
+        self.counts.add(Operation::Locks, |count| {
+            count.requests += 1;
+            count.failures += u64::from(unknown);
+            count.time += begun.elapsed();
+        });
+        locks
+    }
+
+    async fn retention(&self) -> Result<BucketRetention> {
+        let call = self.inner.retention();
+        self.counts.time(Operation::Retention, 0, call).await
     }
 
     async fn begin_upload(&self, key: &Key, options: UploadOptions) -> Result<Box<dyn Upload>> {

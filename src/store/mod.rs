@@ -18,7 +18,10 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::stream::BoxStream;
 
-use crate::model::time::Timestamp;
+use crate::model::{
+    lock::{BucketRetention, Lock},
+    time::Timestamp,
+};
 
 mod archive;
 pub mod checksum;
@@ -34,6 +37,7 @@ pub mod memory;
 pub mod meter;
 mod object;
 mod open;
+pub mod permission;
 pub mod read_only;
 mod request;
 #[cfg(feature = "aws")]
@@ -45,9 +49,7 @@ pub mod tenure;
 pub use archive::{Archive, ArchiveError, StoredInfo};
 pub use error::{Error, Meaning, Operation};
 pub use ext::StoreExt;
-pub use object::{
-    Checksum, ChecksumAlgorithm, Key, KeyError, LockMode, ObjectLock, ObjectMeta, ObjectVersion,
-};
+pub use object::{Checksum, ChecksumAlgorithm, Key, KeyError, ObjectMeta, ObjectVersion};
 pub use open::{open, open_location};
 pub use request::{
     Deleted, GetOptions, GetRange, Head, Limits, ListPage, ListRequest, PageToken, Part,
@@ -83,7 +85,7 @@ pub trait Store: fmt::Debug + Send + Sync {
     /// bucket, a refusal or silence are other meanings.
     async fn get(&self, key: &Key, options: GetOptions) -> Result<GetResult>;
 
-    /// What the store knows about one object, with its checksum and its lock where it has them.
+    /// What the store knows about one object, with its checksum where it has one.
     async fn head(&self, key: &Key) -> Result<Head>;
 
     /// One page of a listing. Pages may be of any size, also empty with a continuation.
@@ -92,6 +94,15 @@ pub trait Store: fmt::Debug + Send + Sync {
     /// Deletes any number of objects, in as few requests as the store allows, and answers for each of them, in the order given.
     /// An object that is not there counts as deleted. Where a bucket keeps versions, the current one is hidden, not destroyed.
     async fn delete(&self, keys: &[Key]) -> Vec<Deleted>;
+
+    /// Whether each of these objects may be destroyed, in the order given, in as few requests as the store allows: none where it
+    /// has no locks. An object that is not there is free. What the caller may not see is [`Lock::Unknown`], never free; so
+    /// is everything when the store does not answer.
+    async fn locks(&self, keys: &[Key]) -> Vec<Lock>;
+
+    /// What the destination does by itself to keep what is written there. What the caller may not see of it is told as unknown
+    /// in its place; an error is silence.
+    async fn retention(&self) -> Result<BucketRetention>;
 
     /// Begins an object that is sent in parts. Nothing is visible before [`Upload::complete`].
     async fn begin_upload(&self, key: &Key, options: UploadOptions) -> Result<Box<dyn Upload>>;
@@ -138,7 +149,7 @@ pub type Body = BoxStream<'static, Result<Bytes>>;
 
 /// An object or a range of it, being read.
 pub struct GetResult {
-    /// The object that is being read. Locks are told by [`Store::head`] only.
+    /// The object that is being read. Its lock is not told.
     pub meta: ObjectMeta,
     /// The bytes that `body` holds, as offsets in the object.
     pub range: std::ops::Range<u64>,

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::time::Timestamp;
+use crate::model::{lock::Lock, time::Timestamp};
 
 /// The longest key that every store takes, in bytes.
 const KEY_BYTES_MAX: usize = 1024;
@@ -139,25 +139,6 @@ pub struct Checksum {
     pub value: String,
 }
 
-/// What forbids destroying an object, as far as the caller may see it.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ObjectLock {
-    /// Until when it is retained, and how firmly.
-    pub retained: Option<(Timestamp, LockMode)>,
-    /// Whether somebody holds it until further notice.
-    pub legal_hold: bool,
-}
-
-/// Who may shorten a retention.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum LockMode {
-    /// Those with a special right.
-    Governance,
-    /// Nobody.
-    Compliance,
-}
-
 /// What a store says about an object.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ObjectMeta {
@@ -171,8 +152,9 @@ pub struct ObjectMeta {
     pub version: ObjectVersion,
     /// Its checksum, if the store keeps one; never in a listing.
     pub checksum: Option<Checksum>,
-    /// Its lock. Only [`head`](super::Store::head) tells; `None` is "not told", which is not "free".
-    pub lock: Option<ObjectLock>,
+    /// Whether it may be destroyed, where this very answer tells. `None` is "not told", which is not "free": ask
+    /// [`locks`](super::Store::locks).
+    pub lock: Option<Lock>,
 }
 
 #[cfg(test)]

@@ -8,7 +8,10 @@ use super::{
     Operation, PendingUpload, PutOptions, Result, SharedStore, Store, Stored, Upload,
     UploadOptions,
 };
-use crate::model::time::Timestamp;
+use crate::model::{
+    lock::{BucketRetention, Lock},
+    time::Timestamp,
+};
 
 /// Passes on what reads, and refuses what writes with [`Meaning::PermissionDenied`].
 #[derive(Debug)]
@@ -58,6 +61,14 @@ impl Store for ReadOnly {
             outcome: Err(self.refused(Operation::Delete).about(key)),
         };
         keys.iter().map(refused).collect()
+    }
+
+    async fn locks(&self, keys: &[Key]) -> Vec<Lock> {
+        self.0.locks(keys).await
+    }
+
+    async fn retention(&self) -> Result<BucketRetention> {
+        self.0.retention().await
     }
 
     async fn begin_upload(&self, key: &Key, _: UploadOptions) -> Result<Box<dyn Upload>> {

@@ -11,14 +11,14 @@ use std::{
 
 use async_trait::async_trait;
 use futures_util::future::join_all;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, timeout};
 use tracing::warn;
 
 use super::{
     fenced::Fence,
     lease::{Claim, Lease, LeaseError},
 };
-use crate::{failure::chain, model::time::Timestamp};
+use crate::{clock::pause, failure::chain, model::time::Timestamp};
 
 /// The pause after a renewal that failed.
 const AGAIN: Duration = Duration::from_secs(10);
@@ -67,7 +67,7 @@ impl Tenure {
     /// Renews it again and again, until it is lost.
     async fn renew(&mut self) -> LeaseError {
         loop {
-            sleep(self.lease.renew_in().max(Duration::from_secs(1))).await;
+            pause(self.lease.renew_in().max(Duration::from_secs(1))).await;
             let limit = self.lease.left().max(AGAIN);
             match timeout(limit, self.lease.renew()).await {
                 Ok(Ok(())) => self.note(),
@@ -77,7 +77,7 @@ impl Tenure {
                 }
                 Ok(Err(error)) => {
                     warn!("cannot renew the lease: {}", chain(&error));
-                    sleep(AGAIN).await;
+                    pause(AGAIN).await;
                 }
                 Err(_) => warn!("cannot renew the lease: no answer in {limit:?}"),
             }
@@ -186,7 +186,7 @@ mod tests {
             let calls = faults.calls();
             calls.iter().filter(|(op, _)| *op == Operation::Put).count()
         };
-        during([&mut tenure].into_iter(), sleep(TTL * 3)).await;
+        during([&mut tenure].into_iter(), pause(TTL * 3)).await;
         assert!(term.check().await.is_ok());
         assert!(writes() >= 9, "{}", writes());
         tenure.release().await;
@@ -202,12 +202,12 @@ mod tests {
         let silent = Effect::Before(Meaning::Unreachable);
         faults.add(Rule::next(Operation::Put, "", silent).for_ever());
         let work = async {
-            sleep(TTL * 2 / 3 - Duration::from_secs(1)).await;
+            pause(TTL * 2 / 3 - Duration::from_secs(1)).await;
             assert!(term.check().await.is_ok());
-            sleep(Duration::from_secs(1)).await;
+            pause(Duration::from_secs(1)).await;
             assert!(term.check().await.is_err());
             faults.clear();
-            sleep(TTL / 3).await;
+            pause(TTL / 3).await;
             assert!(term.check().await.is_ok(), "nobody else took it");
         };
         during([&mut tenure].into_iter(), work).await;
@@ -218,7 +218,7 @@ mod tests {
         let (mut tenure, _store, faults) = tenure().await;
         let term = tenure.term();
         faults.add(Rule::next(Operation::Put, "", Effect::Hang));
-        during([&mut tenure].into_iter(), sleep(TTL * 2)).await;
+        during([&mut tenure].into_iter(), pause(TTL * 2)).await;
         assert!(term.check().await.is_ok());
     }
 
@@ -232,7 +232,7 @@ mod tests {
         };
         let taken = acquire(&store, &over).await;
         assert!(matches!(taken, Ok(Acquired::Held(_))));
-        during([&mut tenure].into_iter(), sleep(TTL / 2)).await;
+        during([&mut tenure].into_iter(), pause(TTL / 2)).await;
         assert!(term.check().await.is_err());
     }
 }

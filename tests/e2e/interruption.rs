@@ -6,6 +6,7 @@ use std::{
 };
 
 use barkeep::clock::Clock;
+use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::{
@@ -55,7 +56,7 @@ async fn killed_at_any_instant(kind: Kind) {
         );
         let mut running = scene.place.start(&["reconcile", "--once"]);
         wait(&mut running, after).await;
-        running.signal("KILL");
+        running.signal(Signal::KILL);
         running.end();
         met.look(&scene.place);
 
@@ -174,7 +175,7 @@ impl Random {
 
 #[tokio::test]
 async fn told_to_stop_while_it_copies_a_backup_fails_and_leaves_nothing() {
-    for signal in ["INT", "TERM"] {
+    for signal in [Signal::INT, Signal::TERM] {
         let Some(mut scene) = Scene::new(17, Kind::Moto, SETTINGS) else {
             return;
         };
@@ -187,7 +188,8 @@ async fn told_to_stop_while_it_copies_a_backup_fails_and_leaves_nothing() {
         .await;
         running.signal(signal);
         running.end().exits(INTERRUPTED);
-        nothing_is_left(&scene.place, signal);
+        let what = format!("{signal:?}");
+        nothing_is_left(&scene.place, &what);
         let backups = scene.place.backups("main");
         assert_eq!(backups.len(), 1);
         assert_eq!(backups[0]["status"], "FAILED");
@@ -202,8 +204,9 @@ async fn told_to_stop_while_it_copies_a_backup_fails_and_leaves_nothing() {
         scene.configure(SETTINGS);
         scene.run(&["reconcile", "--once"]).exits(0);
         assert_eq!(scene.place.ids("main", "DONE").len(), 1);
-        nothing_is_left(&scene.place, signal);
-        barman_reads(&scene.place, signal);
+        let what = format!("{signal:?}");
+        nothing_is_left(&scene.place, &what);
+        barman_reads(&scene.place, &what);
     }
 }
 
@@ -228,8 +231,8 @@ async fn told_twice_to_stop_it_leaves_at_once_and_the_next_run_cleans() {
         (!scene.place.uploads().is_empty()).then_some(())
     })
     .await;
-    running.signal("INT");
-    running.signal("TERM");
+    running.signal(Signal::INT);
+    running.signal(Signal::TERM);
     running.end().exits(INTERRUPTED);
     is_out_of_backup_mode(&scene).await;
     scene.place.limit("");
@@ -257,7 +260,7 @@ async fn a_backup_that_waits_for_wal_is_finished_by_a_later_run() {
         (!serde_json::from_str::<Value>(&record).ok()?["stopped"].is_null()).then_some(())
     })
     .await;
-    running.signal("INT");
+    running.signal(Signal::INT);
     running.end().exits(INTERRUPTED);
     let waiting = scene.place.ids("main", "WAITING_FOR_WALS");
     assert_eq!(waiting.len(), 1);
@@ -299,7 +302,11 @@ async fn a_killed_restore_leaves_nothing_that_could_be_started() {
         let after = whole.mul_f64((f64::from(kill) + random.fraction()) / 8.0);
         let mut running = scene.place.start(&restore);
         wait(&mut running, after).await;
-        running.signal(if kill % 2 == 0 { "KILL" } else { "INT" });
+        running.signal(if kill % 2 == 0 {
+            Signal::KILL
+        } else {
+            Signal::INT
+        });
         let ran = running.end();
         if ran.code == Some(0) {
             continue;
@@ -343,7 +350,7 @@ async fn archiving_is_killed(kind: Kind) {
             let after = whole.mul_f64(random.fraction());
             let mut running = scene.place.start(&archive);
             wait(&mut running, after).await;
-            running.signal("KILL");
+            running.signal(Signal::KILL);
             running.end();
         }
         let began = Instant::now();

@@ -14,6 +14,7 @@ use barkeep::{
     },
     secret::Secret,
 };
+use rustix::process::Signal;
 
 use crate::support::{cluster::Cluster, wait::until};
 
@@ -205,7 +206,7 @@ async fn a_deadline_names_what_it_waited_for_and_cancels_it() {
         .await
         .expect("a session");
     // A start waits for a checkpoint, and who makes it stands still.
-    cluster.signal("checkpointer", "STOP");
+    cluster.signal("checkpointer", Signal::STOP);
     let request = BackupRequest {
         label: "x".to_owned(),
         checkpoint: Checkpoint::Fast,
@@ -222,5 +223,5 @@ async fn a_deadline_names_what_it_waited_for_and_cancels_it() {
         (cluster.sql(sql) == "0").then_some(())
     })
     .await;
-    cluster.signal("checkpointer", "CONT");
+    cluster.signal("checkpointer", Signal::CONT);
 }

@@ -4,10 +4,13 @@
 use std::collections::BTreeMap;
 
 use barkeep::{
-    model::desired::{Checksums, S3Options},
+    model::{
+        desired::{Checksums, S3Options},
+        lock::{DefaultLock, Lock, LockMode, Locking, Remains},
+    },
     secret::Secret,
     store::{
-        Key, LockMode, Meaning, PutMode, PutOptions, Store, StoreExt, Tags, conformance,
+        Key, Meaning, PutMode, PutOptions, Store, StoreExt, Tags, conformance,
         s3::{AccessKeys, S3},
     },
 };
@@ -15,6 +18,7 @@ use bytes::Bytes;
 use futures_util::StreamExt as _;
 use support::s3::Server;
 
+mod credentials;
 #[path = "../support/mod.rs"]
 mod support;
 mod wire;
@@ -106,7 +110,7 @@ async fn a_wrong_key_is_refused() {
 }
 
 #[tokio::test]
-async fn where_versions_and_locks_are_kept_a_delete_hides_and_a_head_tells() {
+async fn where_versions_and_locks_are_kept_a_delete_hides_and_the_locks_are_told() {
     let Some(server) = Server::moto() else { return };
     server.send(
         "PUT",
@@ -116,8 +120,8 @@ async fn where_versions_and_locks_are_kept_a_delete_hides_and_a_head_tells() {
     );
     let options = options(&server.url(), Checksums::WhenSupported);
     let store = store(("locked", "p"), &options).await;
-    let (free, held) = (key("free"), key("held"));
-    for key in [&free, &held] {
+    let (free, kept, held) = (key("free"), key("kept"), key("held"));
+    for key in [&free, &kept, &held] {
         store
             .put_text(key, "x", PutMode::Create)
             .await
@@ -125,7 +129,9 @@ async fn where_versions_and_locks_are_kept_a_delete_hides_and_a_head_tells() {
     }
     let retention = "<Retention><Mode>COMPLIANCE</Mode>\
                      <RetainUntilDate>2099-01-01T00:00:00Z</RetainUntilDate></Retention>";
-    server.send("PUT", "/locked/p/held?retention", "", retention);
+    for name in ["kept", "held"] {
+        server.send("PUT", &format!("/locked/p/{name}?retention"), "", retention);
+    }
     server.send(
         "PUT",
         "/locked/p/held?legal-hold",
@@ -133,23 +139,15 @@ async fn where_versions_and_locks_are_kept_a_delete_hides_and_a_head_tells() {
         "<LegalHold><Status>ON</Status></LegalHold>",
     );
 
-    let lock = store
-        .head(&held)
-        .await
-        .expect("it is there")
-        .meta
-        .lock
-        .expect("a lock");
-    let (until, mode) = lock.retained.expect("a retention");
-    assert_eq!(
-        (until.to_string().as_str(), mode),
-        ("2099-01-01T00:00:00Z", LockMode::Compliance)
-    );
-    assert!(lock.legal_hold);
-    assert_eq!(
-        store.head(&free).await.expect("it is there").meta.lock,
-        None
-    );
+    let gone = key("gone");
+    let keys = [free.clone(), kept, held.clone(), gone];
+    let until = "2099-01-01T00:00:00Z".parse().expect("an instant");
+    let locked = Lock::until(until, LockMode::Compliance);
+    let expected = [Lock::Free, locked, Lock::Held, Lock::Free];
+    assert_eq!(store.locks(&keys).await, expected);
+    let retention = store.retention().await.expect("an answer");
+    assert_eq!(retention.locking, Locking::On { default: None });
+    assert_eq!(retention.remains, Remains::Version { kept: None });
 
     let deleted = store.delete(&[held.clone(), free]).await;
     assert!(
@@ -159,7 +157,32 @@ async fn where_versions_and_locks_are_kept_a_delete_hides_and_a_head_tells() {
     assert_eq!(meaning(store.head(&held).await), Some(Meaning::NotFound));
     let versions = server.send("GET", "/locked?versions", "", "");
     assert_eq!(versions.matches("<DeleteMarker>").count(), 2, "{versions}");
-    assert_eq!(versions.matches("<Version>").count(), 2, "{versions}");
+    assert_eq!(versions.matches("<Version>").count(), 3, "{versions}");
+}
+
+#[tokio::test]
+async fn what_a_bucket_does_by_itself_is_told() {
+    let Some(server) = Server::moto() else { return };
+    let lock = "x-amz-bucket-object-lock-enabled: true\r\n";
+    server.send("PUT", "/bounded", lock, "");
+    let default = "<ObjectLockConfiguration><ObjectLockEnabled>Enabled</ObjectLockEnabled><Rule>\
+                   <DefaultRetention><Mode>GOVERNANCE</Mode><Days>30</Days></DefaultRetention>\
+                   </Rule></ObjectLockConfiguration>";
+    server.send("PUT", "/bounded?object-lock", "", default);
+    let rule = "<LifecycleConfiguration><Rule><ID>r</ID><Filter><Prefix></Prefix></Filter>\
+                <Status>Enabled</Status><NoncurrentVersionExpiration><NoncurrentDays>7\
+                </NoncurrentDays></NoncurrentVersionExpiration></Rule></LifecycleConfiguration>";
+    server.send("PUT", "/bounded?lifecycle", "", rule);
+    let options = options(&server.url(), Checksums::WhenSupported);
+    let store = store(("bounded", "p"), &options).await;
+    let days = |days: u64| Some(std::time::Duration::from_hours(24 * days));
+    let retention = store.retention().await.expect("an answer");
+    let default = Some(DefaultLock {
+        mode: LockMode::Governance,
+        period: days(30),
+    });
+    assert_eq!(retention.locking, Locking::On { default });
+    assert_eq!(retention.remains, Remains::Version { kept: days(7) });
 }
 
 #[tokio::test]

@@ -1,14 +1,13 @@
 //! What is on the wire: a server that answers by script and remembers what it was asked.
 
 use std::{
-    io::{BufRead, BufReader, Write},
-    net::TcpListener,
+    collections::VecDeque,
     sync::{Arc, Mutex},
-    thread::JoinHandle,
+    time::Duration,
 };
 
 use barkeep::{
-    model::desired::{Checksums, S3Options},
+    model::desired::{Checksums, S3Encryption, S3Options},
     store::{
         GetOptions, Key, Meaning, ObjectVersion, PutMode, PutOptions, Store, StoreExt, Tags,
         UploadOptions, s3::S3,
@@ -17,107 +16,70 @@ use barkeep::{
 use bytes::Bytes;
 use futures_util::TryStreamExt;
 
-use crate::{key, keys, meaning, options};
+use crate::{
+    key, keys, meaning, options,
+    support::http::{Answer, Reply, Request, Standin},
+};
 
-/// One request: its first line, its headers in lower case, its body.
-#[derive(Clone, Debug)]
-struct Request {
-    line: String,
-    headers: Vec<(String, String)>,
-    body: Vec<u8>,
-}
-
-impl Request {
-    fn header(&self, name: &str) -> Option<&str> {
-        let mut headers = self.headers.iter();
-        headers.find_map(|(key, value)| (key == name).then_some(value.as_str()))
-    }
-
-    fn read(reader: &mut impl BufRead) -> Option<Self> {
-        let mut line = String::new();
-        reader
-            .read_line(&mut line)
-            .ok()
-            .filter(|length| *length > 0)?;
-        let mut headers = Vec::new();
-        loop {
-            let mut header = String::new();
-            reader.read_line(&mut header).ok()?;
-            let Some((name, value)) = header.trim_end().split_once(": ") else {
-                break;
-            };
-            headers.push((name.to_lowercase(), value.to_owned()));
-        }
-        let mut request = Self {
-            line: line.trim_end().to_owned(),
-            headers,
-            body: Vec::new(),
-        };
-        let length = request
-            .header("content-length")
-            .map_or(0, |text| text.parse().expect("a number"));
-        request.body.resize(length, 0);
-        reader.read_exact(&mut request.body).ok()?;
-        Some(request)
-    }
-}
-
-/// A server that gives one answer after another, each on a connection of its own.
+/// A server that gives one answer after another.
 struct Script {
-    url: String,
-    asked: Arc<Mutex<Vec<Request>>>,
-    thread: Option<JoinHandle<()>>,
+    server: Standin,
+    left: Arc<Mutex<VecDeque<Reply>>>,
 }
 
 impl Script {
-    fn new(answers: Vec<String>) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let url = format!("http://{}", listener.local_addr().expect("an address"));
-        let asked = Arc::new(Mutex::new(Vec::new()));
-        let remembered = asked.clone();
-        let thread = std::thread::spawn(move || {
-            for answer in answers {
-                let (mut stream, _) = listener.accept().expect("a connection");
-                let mut reader = BufReader::new(stream.try_clone().expect("a socket"));
-                let request = Request::read(&mut reader).expect("a request");
-                remembered.lock().expect("no panic").push(request);
-                stream.write_all(answer.as_bytes()).expect("it is sent");
-            }
+    fn new(answers: Vec<Reply>) -> Self {
+        let left = Arc::new(Mutex::new(VecDeque::from(answers)));
+        let next = left.clone();
+        let server = Standin::new(move |_| {
+            let next = next.lock().expect("no panic").pop_front();
+            // What was not expected is refused, and counted.
+            next.unwrap_or_else(|| error("400 Bad Request", "Unexpected"))
         });
-        Self {
-            url,
-            asked,
-            thread: Some(thread),
-        }
+        Self { server, left }
     }
 
     async fn store(&self, checksums: Checksums) -> S3 {
-        self.with(&options(&self.url, checksums)).await
+        self.with(&options(self.server.url(), checksums)).await
     }
 
     async fn with(&self, options: &S3Options) -> S3 {
         S3::with_keys("bucket", "p", options, Some(keys("secret"))).await
     }
 
-    /// What it was asked, once it has given all its answers.
-    fn asked(mut self) -> Vec<Request> {
-        if let Some(thread) = self.thread.take() {
-            thread.join().expect("all answers were asked for");
-        }
-        self.asked.lock().expect("no panic").clone()
+    /// What it was asked, which was as much as it had answers for.
+    fn asked(&self) -> Vec<Request> {
+        let left = self.left.lock().expect("no panic").len();
+        assert_eq!(left, 0, "all answers were asked for");
+        self.server.asked()
     }
 }
 
-fn answer(status: &str, headers: &str, body: &str) -> String {
-    let length = body.len();
-    format!(
-        "HTTP/1.1 {status}\r\nDate: Sat, 21 Nov 2026 10:00:00 GMT\r\nConnection: close\r\n\
-         Content-Length: {length}\r\n{headers}\r\n{body}"
-    )
+fn whole(status: &str, headers: &str, body: &str) -> Answer {
+    let status = status.split(' ').next().expect("a number").parse();
+    let answer = Answer::new(status.expect("a number"), body);
+    let headers = headers
+        .lines()
+        .map(|line| line.split_once(": ").expect("a header"));
+    headers.fold(answer, |answer, (name, value)| {
+        answer.with(&name.to_lowercase(), value)
+    })
 }
 
-fn error(status: &str, code: &str) -> String {
+fn answer(status: &str, headers: &str, body: &str) -> Reply {
+    whole(status, headers, body).into()
+}
+
+fn error(status: &str, code: &str) -> Reply {
     answer(status, "", &format!("<Error><Code>{code}</Code></Error>"))
+}
+
+fn in_parts(part_bytes: u64) -> UploadOptions {
+    UploadOptions {
+        part_bytes,
+        mode: PutMode::Overwrite,
+        tags: Tags::default(),
+    }
 }
 
 #[tokio::test]
@@ -249,12 +211,12 @@ async fn a_refused_batch_is_not_done_by_other_means() {
 
 #[tokio::test]
 async fn reading_goes_on_where_it_broke_off_with_the_same_object() {
-    let whole = "ETag: \"e\"\r\nLast-Modified: Sat, 21 Nov 2026 09:00:00 GMT\r\n";
-    let broken = answer("200 OK", whole, "0123456789").replace("0123456789", "0123");
-    let ranged = format!("{whole}Content-Range: bytes 4-9/10\r\n");
+    let told = "ETag: \"e\"\r\nLast-Modified: Sat, 21 Nov 2026 09:00:00 GMT\r\n";
+    let broken = Reply::Broken(whole("200 OK", told, "0123456789"));
+    let ranged = format!("{told}Content-Range: bytes 5-9/10\r\n");
     let script = Script::new(vec![
         broken,
-        answer("206 Partial Content", &ranged, "456789"),
+        answer("206 Partial Content", &ranged, "56789"),
     ]);
     let store = script.store(Checksums::WhenSupported).await;
     assert_eq!(
@@ -263,7 +225,7 @@ async fn reading_goes_on_where_it_broke_off_with_the_same_object() {
     );
     let asked = script.asked();
     assert_eq!(asked[0].header("x-amz-checksum-mode"), Some("ENABLED"));
-    assert_eq!(asked[1].header("range"), Some("bytes=4-9"));
+    assert_eq!(asked[1].header("range"), Some("bytes=5-9"));
     assert_eq!(asked[1].header("if-match"), Some("\"e\""));
 }
 
@@ -304,13 +266,8 @@ async fn a_completion_whose_answer_was_lost_is_recognised() {
             answer("200 OK", &format!("ETag: \"{found}-1\"\r\n"), "x"),
         ]);
         let store = script.store(Checksums::WhenSupported).await;
-        let options = UploadOptions {
-            part_bytes: 1,
-            mode: PutMode::Overwrite,
-            tags: Tags::default(),
-        };
         let upload = store
-            .begin_upload(&key("a"), options)
+            .begin_upload(&key("a"), in_parts(1))
             .await
             .expect("it begins");
         let sent = upload
@@ -373,4 +330,61 @@ async fn a_bucket_of_another_region_is_followed_there_once_and_for_all() {
         [false, true, true]
     );
     assert_eq!(asked[1].body, b"1");
+}
+
+#[tokio::test]
+async fn objects_are_encrypted_as_configured_and_else_as_the_bucket_says() {
+    let aes = S3Encryption::Aes256;
+    let own = S3Encryption::Kms {
+        key: Some("alias/pg".to_owned()),
+    };
+    let default = S3Encryption::Kms { key: None };
+    let cases = [
+        (None, None, None),
+        (Some(aes), Some("AES256"), None),
+        (Some(own), Some("aws:kms"), Some("alias/pg")),
+        (Some(default), Some("aws:kms"), None),
+    ];
+    for (encryption, kind, key_id) in cases {
+        let begun = "<InitiateMultipartUploadResult><UploadId>u</UploadId>\
+                     </InitiateMultipartUploadResult>";
+        let script = Script::new(vec![
+            answer("200 OK", "ETag: \"e\"", ""),
+            answer("200 OK", "", begun),
+            answer("200 OK", "ETag: \"e\"", ""),
+        ]);
+        let options = S3Options {
+            encryption,
+            ..options(script.server.url(), Checksums::WhenSupported)
+        };
+        let store = script.with(&options).await;
+        let put = store.put_text(&key("a"), "x", PutMode::Overwrite).await;
+        put.expect("it is written");
+        let upload = store.begin_upload(&key("a"), in_parts(1)).await;
+        let part = upload.expect("it begins").put_part(1, "x".into()).await;
+        part.expect("it is sent");
+        let asked = script.asked();
+        let told = |request: &Request, header: &str| request.header(header).map(str::to_owned);
+        for request in &asked[..2] {
+            let told = [
+                told(request, "x-amz-server-side-encryption"),
+                told(request, "x-amz-server-side-encryption-aws-kms-key-id"),
+            ];
+            assert_eq!(told.each_ref().map(Option::as_deref), [kind, key_id]);
+        }
+        // A part must not say it again.
+        assert_eq!(told(&asked[2], "x-amz-server-side-encryption"), None);
+    }
+}
+
+#[tokio::test]
+async fn a_store_that_does_not_answer_in_time_is_unreachable() {
+    let script = Script::new(vec![Reply::Silence; 5]);
+    let options = S3Options {
+        read_timeout: Some(Duration::from_millis(50)),
+        ..options(script.server.url(), Checksums::WhenSupported)
+    };
+    let store = script.with(&options).await;
+    let read = store.get_text(&key("a")).await;
+    assert_eq!(meaning(read), Some(Meaning::Unreachable));
 }

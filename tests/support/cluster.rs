@@ -11,6 +11,7 @@ use std::{
     process::Command,
 };
 
+use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 use super::bed::{bed, run};
@@ -198,10 +199,11 @@ impl Cluster {
     }
 
     /// Sends a signal to a process of the server, by its type in `pg_stat_activity`.
-    pub(crate) fn signal(&self, process: &str, signal: &str) {
+    pub(crate) fn signal(&self, process: &str, signal: Signal) {
         let sql = format!("SELECT pid FROM pg_stat_activity WHERE backend_type = '{process}'");
-        let mut kill = bed().as_server(Path::new("kill"));
-        run(kill.args(["-s", signal, &self.sql(&sql)]));
+        let pid = self.sql(&sql).trim().parse().expect("a number");
+        let pid = Pid::from_raw(pid).expect("not 0");
+        kill_process(pid, signal).expect("it runs, and is ours");
     }
 
     /// A connection string for a user, over the socket.

@@ -9,5 +9,6 @@ pub(crate) mod backup;
 pub(crate) mod bed;
 pub(crate) mod certificates;
 pub(crate) mod cluster;
+pub(crate) mod http;
 pub(crate) mod s3;
 pub(crate) mod wait;

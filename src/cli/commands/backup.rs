@@ -6,8 +6,14 @@ use crate::{
     failure::{Failure, Kind},
     model::{action::Action, observed::Locality, reason::Waiting},
     observe::Depth,
-    plan::{Plan, due},
-    reconcile,
+    plan::{
+        Plan, due,
+        guard::{Asked, Guarded},
+    },
+    reconcile::{
+        exclusion::{Rights, wanted},
+        once,
+    },
 };
 
 pub(in crate::cli) async fn run(arguments: args::Backup, session: &Session) -> Result<Exit, Error> {
@@ -38,7 +44,13 @@ pub(in crate::cli) async fn run(arguments: args::Backup, session: &Session) -> R
         name,
     }];
     let plan = Plan::requested(&server.name, &entry.destination, actions, ports.clock.now());
-    let ended = reconcile::take(&ports, server, &plan.steps[0], &observed).await;
+    let rights = Rights::insist(&ports, server, wanted(&plan.steps)).await;
+    let mut rights = rights.map_err(|waiting| Error::lease_held(&server.name, &waiting))?;
+    let guarded = ports.guard(plan, server, &observed, Asked::ByName);
+    let (_, attempts) = once::carry_out(&ports, server, &guarded, &observed, &mut rights).await;
+    rights.release().await;
+    let ended = attempts.into_iter().next();
+    let ended = ended.ok_or_else(|| Error::failed(doing(), refused(&guarded)))?;
     let taken = ended
         .result
         .map_err(|failure| Error::failed(doing(), failure))?;
@@ -66,4 +78,12 @@ pub(in crate::cli) async fn run(arguments: args::Backup, session: &Session) -> R
     } else {
         Exit::Done
     })
+}
+
+/// What the guard says of a plan of which nothing is left.
+fn refused(guarded: &Guarded) -> Failure {
+    match guarded.refusals().first() {
+        Some(refusal) => Failure::of(Kind::Refused, &refusal.violation),
+        None => Failure::new(Kind::Refused, "the guard refused it"),
+    }
 }

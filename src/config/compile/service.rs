@@ -3,12 +3,7 @@
 use std::time::Duration;
 
 use crate::{
-    config::{
-        diagnostic::Diagnostic,
-        document::{ServiceTable, Written},
-        reader,
-        tree::Node,
-    },
+    config::{diagnostic::Diagnostic, document::ServiceTable, reader, tree::Node},
     model::desired::Service,
 };
 
@@ -18,7 +13,10 @@ const CHECK_EVERY_MIN: Duration = Duration::from_secs(10);
 /// Compiles `[service]`; what is not said there is as built in.
 pub(super) fn compile(root: &Node, diagnostics: &mut Vec<Diagnostic>) -> Service {
     let builtin = Service::default();
-    let Some(table) = root.get("service").filter(|item| item.node.table().is_some()) else {
+    let Some(table) = root
+        .get("service")
+        .filter(|item| item.node.table().is_some())
+    else {
         return builtin;
     };
     let ServiceTable {
@@ -32,9 +30,8 @@ pub(super) fn compile(root: &Node, diagnostics: &mut Vec<Diagnostic>) -> Service
         let error = Diagnostic::error("servers are looked at every 10s at most");
         diagnostics.push(error.label(&every.span(), "should be 10s or more"));
     }
-    let value = |written: &Written<_>| written.get().0;
     Service {
         listen: listen.map(|written| written.get().0),
-        check_every: check_every.as_ref().map_or(builtin.check_every, value),
+        check_every: check_every.map_or(builtin.check_every, |every| every.get().0),
     }
 }

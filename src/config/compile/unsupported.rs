@@ -22,13 +22,8 @@ pub(in crate::config) const SETTINGS: [&str; 8] = [
 ];
 
 /// Keys of a destination.
-pub(in crate::config) const DESTINATION: [&str; 5] = [
-    "object_lock",
-    "control",
-    "azure",
-    "gcs",
-    "s3.history_tags",
-];
+pub(in crate::config) const DESTINATION: [&str; 5] =
+    ["object_lock", "control", "azure", "gcs", "s3.history_tags"];
 
 /// Reports every key that is not supported yet.
 pub(super) fn refuse(root: &Node, diagnostics: &mut Vec<Diagnostic>) {

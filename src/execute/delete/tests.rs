@@ -1,9 +1,14 @@
 use super::*;
 use crate::{
     failure::Kind,
-    model::{backup::KeepTarget, catalog::Run, scene},
+    model::{
+        backup::KeepTarget,
+        catalog::Run,
+        lock::{Lock, LockMode},
+        scene,
+    },
     store::{
-        LockMode, ObjectLock, Operation,
+        Operation,
         fault::{Effect, Faults, Faulty, Rule},
         meter::{Counts, Meter},
         scene::{Bed, paths, put, write_backup},
@@ -155,11 +160,8 @@ async fn the_record_of_a_backup_goes_only_after_all_of_its_data() {
     let gone = doomed(&bed, &["9d", "8d"]).await;
     let key = bed.archive.join(&format!("base/{}/data.tar", gone[0].id));
     let until = scene::now() + std::time::Duration::from_hours(1);
-    let lock = ObjectLock {
-        retained: Some((until, LockMode::Compliance)),
-        legal_hold: false,
-    };
-    bed.memory.set_lock(&key, Some(lock));
+    bed.memory
+        .set_lock(&key, Lock::until(until, LockMode::Compliance));
     let told = delete(&bed, &gone).await;
     assert_eq!(told[0], "cannot delete 20261111T110000");
     assert_eq!(told[1], "", "the other one goes all the same");
@@ -170,7 +172,7 @@ async fn the_record_of_a_backup_goes_only_after_all_of_its_data() {
         "1d/data.tar",
     ];
     assert_eq!(base(&bed).await, left);
-    bed.memory.set_lock(&key, None);
+    bed.memory.set_lock(&key, Lock::Free);
     assert_eq!(delete(&bed, &gone[..1]).await, [""]);
     assert_eq!(base(&bed).await, left[2..]);
 }

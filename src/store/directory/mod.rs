@@ -33,7 +33,13 @@ use super::{
     ObjectMeta, ObjectVersion, Operation, Part, PendingUpload, PutOptions, Result, Store, Stored,
     Upload, UploadId, UploadOptions,
 };
-use crate::{clock::Clock, model::time::Timestamp};
+use crate::{
+    clock::Clock,
+    model::{
+        lock::{BucketRetention, Lock},
+        time::Timestamp,
+    },
+};
 
 mod delete;
 mod listing;
@@ -258,6 +264,14 @@ impl Store for Directory {
                 })
                 .collect(),
         }
+    }
+
+    async fn locks(&self, keys: &[Key]) -> Vec<Lock> {
+        vec![Lock::Free; keys.len()]
+    }
+
+    async fn retention(&self) -> Result<BucketRetention> {
+        Ok(BucketRetention::NONE)
     }
 
     async fn begin_upload(&self, key: &Key, options: UploadOptions) -> Result<Box<dyn Upload>> {

@@ -1,13 +1,11 @@
 //! What the SDK's answers say, in the words of the port.
 
-use aws_sdk_s3::{
-    operation::head_object::HeadObjectOutput,
-    types::{Object, ObjectLockLegalHoldStatus, ObjectLockMode},
-};
+use aws_sdk_s3::{operation::head_object::HeadObjectOutput, types::Object};
 use aws_smithy_types::DateTime;
 
-use super::super::{
-    Checksum, ChecksumAlgorithm, Key, LockMode, ObjectLock, ObjectMeta, ObjectVersion,
+use super::{
+    super::{Checksum, ChecksumAlgorithm, Key, ObjectMeta, ObjectVersion},
+    lock::told,
 };
 use crate::model::time::Timestamp;
 
@@ -39,27 +37,8 @@ pub(super) fn headed(key: &Key, output: &HeadObjectOutput) -> ObjectMeta {
             (ChecksumAlgorithm::Sha1, output.checksum_sha1()),
             (ChecksumAlgorithm::Sha256, output.checksum_sha256()),
         ]),
-        lock: lock(output),
+        lock: told(output),
     }
-}
-
-/// The headers are also absent where the caller may not see them, so absence is "not told".
-pub(super) fn lock(output: &HeadObjectOutput) -> Option<ObjectLock> {
-    let hold = output.object_lock_legal_hold_status();
-    let mode = output.object_lock_mode().map(|mode| match mode {
-        ObjectLockMode::Governance => LockMode::Governance,
-        // What is not known is the firmer.
-        _ => LockMode::Compliance,
-    });
-    let until = output.object_lock_retain_until_date();
-    let retained = until.map(|until| {
-        let mode = mode.unwrap_or(LockMode::Compliance);
-        (instant(Some(until)), mode)
-    });
-    (hold.is_some() || retained.is_some()).then(|| ObjectLock {
-        retained,
-        legal_hold: hold == Some(&ObjectLockLegalHoldStatus::On),
-    })
 }
 
 pub(super) fn stored_checksum(told: &[(ChecksumAlgorithm, Option<&str>)]) -> Option<Checksum> {

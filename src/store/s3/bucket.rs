@@ -23,7 +23,7 @@ use super::{
     answer::{entity_tag, headed, instant, listed, stored_checksum, version},
     client::{Connection, Integrity},
     delete::Batch,
-    failure::{conditional, failed, failed_with},
+    failure::{conditional, failed, lack},
     wire::{Answered, WithStoredChecksum},
 };
 use crate::model::desired::{S3Encryption, S3Options};
@@ -81,11 +81,30 @@ impl Bucket {
         ConfigOverride::default().timeout_config(timeouts)
     }
 
+    /// What an error of the SDK means, about an object.
     pub(super) fn error<E>(&self, operation: Operation, key: &Key, error: &SdkError<E>) -> Error
     where
         E: ProvideErrorMetadata + std::error::Error + 'static,
     {
-        failed_with(&self.location, operation, key, error)
+        self.failed(operation, error).about(key)
+    }
+
+    /// What an error of the SDK means.
+    pub(super) fn failed<E>(&self, operation: Operation, error: &SdkError<E>) -> Error
+    where
+        E: ProvideErrorMetadata + std::error::Error + 'static,
+    {
+        let (code, text) = (error.code(), error.message());
+        let failed = failed(&self.location, operation, error);
+        self.refused(failed, code.unwrap_or_default(), text.unwrap_or_default())
+    }
+
+    /// A refusal names who was refused.
+    pub(super) fn refused(&self, error: Error, code: &str, text: &str) -> Error {
+        match self.connection.signer.principal() {
+            Some(principal) => error.refusing(&principal, lack(code, text)),
+            None => error,
+        }
     }
 }
 
@@ -183,7 +202,7 @@ impl Bucket {
         match created {
             Ok(_) => Ok(()),
             Err(error) if error.code() == Some("BucketAlreadyOwnedByYou") => Ok(()),
-            Err(error) => Err(failed(&self.location, Operation::CreateDestination, &error)),
+            Err(error) => Err(self.failed(Operation::CreateDestination, &error)),
         }
     }
 

@@ -6,24 +6,22 @@
 
 use std::{net::IpAddr, path::Path, time::Duration};
 
-use aws_config::{
-    BehaviorVersion, ConfigLoader, Region, SdkConfig, meta::region::RegionProviderChain,
-    sts::AssumeRoleProvider,
-};
+use aws_config::{BehaviorVersion, Region, SdkConfig, meta::region::RegionProviderChain};
 use aws_sdk_s3::{
     Client,
     config::{
-        Builder, Credentials, RequestChecksumCalculation, ResponseChecksumValidation,
-        SharedCredentialsProvider, SharedHttpClient, retry::RetryConfig, timeout::TimeoutConfig,
+        Builder, RequestChecksumCalculation, ResponseChecksumValidation, retry::RetryConfig,
+        timeout::TimeoutConfig,
     },
 };
-use aws_smithy_http_client::{
-    Builder as HttpBuilder, ConnectorBuilder,
-    proxy::ProxyConfig,
-    tls::{Provider, TlsContext, TrustStore, rustls_provider::CryptoMode},
-};
+use aws_types::service_config::ServiceConfigKey;
 
-use super::{AccessKeys, wire::Elsewhere};
+use super::{
+    AccessKeys,
+    credentials::{self, Signer},
+    http,
+    wire::Elsewhere,
+};
 use crate::model::desired::{AddressingStyle, Checksums, S3Options};
 
 /// Who does not answer a connection in this time is not there.
@@ -42,6 +40,7 @@ pub(super) struct Connection {
     pub(super) integrity: Integrity,
     pub(super) timeouts: Timeouts,
     pub(super) elsewhere: Elsewhere,
+    pub(super) signer: Signer,
 }
 
 /// What proves that what arrived is what was sent.
@@ -93,38 +92,56 @@ pub(super) async fn connect(options: &S3Options, keys: Option<&AccessKeys>) -> C
     let timeouts = Timeouts {
         read: options.read_timeout.unwrap_or(READ_TIMEOUT),
     };
+    let http = variable("AWS_CA_BUNDLE").and_then(|bundle| http::trusting(Path::new(&bundle)));
+    let region = region(options).region().await;
+    let region = region.unwrap_or(Region::from_static(REGION));
     let mut loader = aws_config::defaults(BehaviorVersion::latest())
-        .region(region(options))
+        .region(region.clone())
         .timeout_config(timeouts.usual());
     if let Some(profile) = &options.profile {
         loader = loader.profile_name(profile);
     }
-    if let Some(client) = http_client(Tls::Needed) {
-        loader = loader.http_client(client);
+    if let Some(http) = &http {
+        loader = loader.http_client(http.clone());
     }
-    let config = with_credentials(loader, options, keys).load().await;
-    let endpoint = options
-        .endpoint_url
-        .clone()
-        .or_else(|| variable("AWS_ENDPOINT_URL_S3"))
-        .or_else(|| config.endpoint_url().map(str::to_owned));
-    let integrity = integrity(options.checksums, &config, endpoint.as_deref());
-    let elsewhere = Elsewhere::default();
-    let builder = builder(&config, options, endpoint, timeouts).await;
-    let builder = builder.interceptor(elsewhere.clone());
+    if let Some(chosen) = credentials::chosen(options, keys, &region, http.as_ref()) {
+        loader = loader.credentials_provider(chosen);
+    }
+    let config = loader.load().await;
+    let endpoint = options.endpoint_url.clone().or_else(|| endpoint(&config));
+    let signer = Signer::default();
+    let provider = credentials::signing(&config, options, &signer).await;
+    let (integrity, elsewhere) = (
+        integrity(options.checksums, &config, endpoint.as_deref()),
+        Elsewhere::default(),
+    );
+    let mut builder = builder(&config, options, endpoint, timeouts).interceptor(elsewhere.clone());
+    builder.set_credentials_provider(provider);
     Connection {
         client: Client::from_conf(builder.build()),
-        region: config
-            .region()
-            .cloned()
-            .unwrap_or(Region::from_static(REGION)),
+        region,
         integrity,
         timeouts,
         elsewhere,
+        signer,
     }
 }
 
-async fn builder(
+/// The URL of the store that the environment or a profile names, for S3 or for all services.
+fn endpoint(config: &SdkConfig) -> Option<String> {
+    let key = ServiceConfigKey::builder()
+        .service_id("S3")
+        .env("AWS_ENDPOINT_URL")
+        .profile("endpoint_url")
+        .build();
+    let own = config
+        .service_config()
+        .zip(key.ok())
+        .and_then(|(services, key)| services.load_config(key));
+    own.or_else(|| config.endpoint_url().map(str::to_owned))
+}
+
+fn builder(
     config: &SdkConfig,
     options: &S3Options,
     endpoint: Option<String>,
@@ -135,26 +152,21 @@ async fn builder(
         AddressingStyle::Virtual => false,
         AddressingStyle::Auto => endpoint.as_deref().is_some_and(|url| !is_aws(url)),
     };
-    let tries = config.retry_config().map_or(0, RetryConfig::max_attempts);
+    // Nobody who says nothing gets fewer than ours.
+    let tries = variable("AWS_MAX_ATTEMPTS").and_then(|tries| tries.parse().ok());
+    let usual = config.retry_config().map_or(0, RetryConfig::max_attempts);
+    let tries = tries.unwrap_or(usual.max(ATTEMPTS));
     let mut builder = Builder::from(config)
         .force_path_style(style)
         .timeout_config(timeouts.usual())
-        .retry_config(RetryConfig::standard().with_max_attempts(tries.max(ATTEMPTS)))
+        .retry_config(RetryConfig::standard().with_max_attempts(tries.max(1)))
         // Ours are set per request, and what is read is checked while it streams.
         .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
         .response_checksum_validation(ResponseChecksumValidation::WhenRequired);
     if endpoint.as_deref().is_some_and(is_plain) {
-        builder.set_http_client(http_client(Tls::Absent));
+        builder.set_http_client(Some(http::without_tls()));
     }
     builder.set_endpoint_url(endpoint);
-    if let Some(role) = &options.role {
-        let provider = AssumeRoleProvider::builder(role)
-            .session_name("barkeep")
-            .configure(config)
-            .build()
-            .await;
-        builder = builder.credentials_provider(provider);
-    }
     builder
 }
 
@@ -172,36 +184,12 @@ fn region(options: &S3Options) -> RegionProviderChain {
         .or_else(Region::from_static(REGION))
 }
 
-/// Takes credentials straight from the environment where it has them, as the chain would after building all of itself.
-fn with_credentials(
-    loader: ConfigLoader,
-    options: &S3Options,
-    keys: Option<&AccessKeys>,
-) -> ConfigLoader {
-    let given = keys.map(|keys| (keys.id.clone(), keys.secret.expose().to_owned(), None));
-    let from_environment = || match options.profile {
-        Some(_) => None,
-        None => Some((
-            variable("AWS_ACCESS_KEY_ID")?,
-            variable("AWS_SECRET_ACCESS_KEY")?,
-            variable("AWS_SESSION_TOKEN"),
-        )),
-    };
-    match given.or_else(from_environment) {
-        Some((id, secret, token)) => {
-            let credentials = Credentials::new(id, secret, token, None, "barkeep");
-            loader.credentials_provider(SharedCredentialsProvider::new(credentials))
-        }
-        None => loader,
-    }
-}
-
 /// A variable of the SDK's own, where it is not empty.
 #[expect(
     clippy::disallowed_methods,
     reason = "the SDK's own chain, followed where the SDK would be slow"
 )]
-fn variable(name: &str) -> Option<String> {
+pub(super) fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
@@ -214,43 +202,6 @@ fn integrity(checksums: Checksums, config: &SdkConfig, endpoint: Option<&str>) -
         Checksums::WhenSupported if endpoint.is_some_and(is_exposed) => Integrity::Crc32Signed,
         Checksums::WhenSupported => Integrity::Crc32,
     }
-}
-
-#[derive(Clone, Copy)]
-enum Tls {
-    Needed,
-    Absent,
-}
-
-/// The HTTP client, where the SDK's own will not do: without TLS no certificates are read, and a bundle of one's own is honoured.
-fn http_client(tls: Tls) -> Option<SharedHttpClient> {
-    let context = match tls {
-        Tls::Absent => None,
-        Tls::Needed => Some(own_certificates(variable("AWS_CA_BUNDLE")?.as_ref())?),
-    };
-    let client = HttpBuilder::new().build_with_connector_fn(move |settings, components| {
-        let mut connector = ConnectorBuilder::default();
-        connector.set_connector_settings(settings.cloned());
-        connector.set_proxy_config(Some(ProxyConfig::from_env()));
-        if let Some(components) = components {
-            connector.set_sleep_impl(components.sleep_impl());
-        }
-        match &context {
-            None => connector.build_http(),
-            Some(context) => connector
-                .tls_provider(Provider::Rustls(CryptoMode::AwsLc))
-                .tls_context(context.clone())
-                .build(),
-        }
-    });
-    Some(client)
-}
-
-fn own_certificates(path: &Path) -> Option<TlsContext> {
-    // What cannot be read is left to the SDK, whose refusal of the store's certificate then says what is missing.
-    let bundle = std::fs::read(path).ok()?;
-    let trust = TrustStore::empty().with_pem_certificate(bundle);
-    TlsContext::builder().with_trust_store(trust).build().ok()
 }
 
 fn is_plain(url: &str) -> bool {

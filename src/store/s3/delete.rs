@@ -12,7 +12,7 @@ use super::{
     super::{Deleted, Error, Key, Meaning, Operation, Result},
     DELETE_BATCH_MAX,
     bucket::Bucket,
-    failure::{failed, meaning},
+    failure::meaning,
     wire::{BatchChecksum, WithMd5},
 };
 
@@ -81,19 +81,20 @@ async fn batch(bucket: &Bucket, keys: &[Key]) -> Result<Vec<Deleted>> {
         .interceptor(WithMd5(checksum))
         .send()
         .await
-        .map_err(|error| failed(location, Operation::Delete, &error))?;
+        .map_err(|error| bucket.failed(Operation::Delete, &error))?;
     // A success for the batch is none for each of it.
     let mut errors: BTreeMap<Key, Error> = BTreeMap::new();
     for refused in output.errors() {
         let code = refused.code().unwrap_or_default();
         let text = refused.message().unwrap_or_default();
+        let error = Error::new(meaning(code, text, 0), Operation::Delete, location);
+        let error = error.because(format!("{code}: {text}"));
+        let error = bucket.refused(error, code, text);
         let key = refused.key().and_then(|key| bucket.relative(key));
         let Some(key) = key else {
-            let error = Error::new(meaning(code, text, 0), Operation::Delete, location);
-            return Err(error.because(format!("{code}: {text}")));
+            return Err(error);
         };
-        let error = Error::new(meaning(code, text, 0), Operation::Delete, location);
-        let error = error.about(&key).because(format!("{code}: {text}"));
+        let error = error.about(&key);
         if error.meaning != Meaning::NotFound {
             errors.insert(key, error);
         }

@@ -6,7 +6,7 @@ use aws_sdk_s3::{
     operation::RequestId,
 };
 
-use super::super::{Error, Key, Meaning, Operation, PutMode};
+use super::super::{Error, Meaning, Operation, PutMode, permission::Lack};
 use crate::failure::chain;
 
 /// The codes by which stores say what the status alone does not.
@@ -62,9 +62,32 @@ const MEANINGS: [(Meaning, &[&str]); 8] = [
             "InvalidAccessKeyId",
             "SignatureDoesNotMatch",
             "ExpiredToken",
+            "InvalidToken",
+            "TokenRefreshRequired",
         ],
     ),
 ];
+
+/// The codes of a store that does not take whoever asks for who he says.
+const UNRECOGNISED: [&str; 5] = [
+    "InvalidAccessKeyId",
+    "SignatureDoesNotMatch",
+    "ExpiredToken",
+    "InvalidToken",
+    "TokenRefreshRequired",
+];
+
+/// What was missing, of a refusal with this code and text.
+pub(super) fn lack(code: &str, text: &str) -> Lack {
+    // "User: arn:… is not authorized to perform: kms:Decrypt on resource: …"
+    let named = text.split("not authorized to perform: ").nth(1);
+    let named = named.and_then(|rest| rest.split_whitespace().next());
+    match named {
+        Some(permission) => Lack::Named(permission.to_owned()),
+        None if UNRECOGNISED.contains(&code) => Lack::Recognition,
+        None => Lack::Permission,
+    }
+}
 
 /// What a code and a status mean.
 pub(super) fn meaning(code: &str, message: &str, status: u16) -> Meaning {
@@ -140,19 +163,6 @@ where
     Error::new(meaning, operation, location).because(said)
 }
 
-/// The same, about an object.
-pub(super) fn failed_with<E>(
-    location: &str,
-    operation: Operation,
-    key: &Key,
-    error: &SdkError<E>,
-) -> Error
-where
-    E: ProvideErrorMetadata + std::error::Error + 'static,
-{
-    failed(location, operation, error).about(key)
-}
-
 fn sentence(code: &str, text: &str, response: &HttpResponse) -> String {
     let status = response.status().as_u16();
     let request = response.request_id().unwrap_or("-");
@@ -187,6 +197,21 @@ mod tests {
         }
         let locked = "Access Denied because object protected by object lock.";
         assert_eq!(meaning("AccessDenied", locked, 403), Meaning::Locked);
+    }
+
+    #[test]
+    fn a_refusal_tells_what_is_missing() {
+        let sentence = "User: arn:aws:iam::1:user/pg is not authorized to perform: \
+                        kms:GenerateDataKey on resource: arn:aws:kms:eu-south-1:1:key/k";
+        let named = Lack::Named("kms:GenerateDataKey".to_owned());
+        let cases = [
+            ("AccessDenied", "Access Denied", Lack::Permission),
+            ("AccessDenied", sentence, named),
+            ("ExpiredToken", "The token has expired.", Lack::Recognition),
+        ];
+        for (code, text, expected) in cases {
+            assert_eq!(lack(code, text), expected, "{code} {text}");
+        }
     }
 
     #[test]

@@ -17,7 +17,7 @@ use super::{
     answer::{instant, version},
     bucket::{Bucket, conditions},
     client::Integrity,
-    failure::{conditional, failed},
+    failure::conditional,
     wire::Answered,
 };
 
@@ -225,7 +225,7 @@ pub(super) async fn pending(bucket: &Bucket, prefix: &str) -> Result<Vec<Pending
             .set_upload_id_marker(id_marker)
             .send()
             .await
-            .map_err(|error| failed(&bucket.location, Operation::ListUploads, &error))?;
+            .map_err(|error| bucket.failed(Operation::ListUploads, &error))?;
         let upload = |upload: &MultipartUpload| {
             Some(PendingUpload {
                 key: bucket.relative(upload.key()?)?,

@@ -2,9 +2,10 @@
 
 use std::{
     fmt,
-    process::{Child, Command, ExitStatus, Output},
+    process::{Child, ExitStatus, Output},
 };
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 /// What the program said and how it ended.
@@ -69,12 +70,11 @@ impl fmt::Display for Ran {
 pub(crate) struct Running(pub(super) Option<Child>);
 
 impl Running {
-    /// Sends a signal, such as `INT`.
-    pub(crate) fn signal(&self, signal: &str) {
-        let pid = self.0.as_ref().expect("it runs").id().to_string();
-        // It may have ended meanwhile.
-        let sent = Command::new("kill").args(["-s", signal, &pid]).output();
-        drop(sent.expect("kill starts"));
+    /// Sends a signal.
+    pub(crate) fn signal(&self, signal: Signal) {
+        let pid = Pid::from_child(self.0.as_ref().expect("it runs"));
+        // It may have ended meanwhile, and is not waited for yet: its number is still its own.
+        let _ = kill_process(pid, signal);
     }
 
     /// Whether it has ended by itself.

@@ -1,0 +1,222 @@
+//! Whether an object may be destroyed, as far as the store lets it be seen.
+//!
+//! Each cloud has its own words: retention and legal hold on S3, immutability policy and legal hold on Azure, holds, bucket and object
+//! retention on Google Cloud Storage. [`Lock`] is what they come to, one verdict per object, and [`Remains`] what a permitted
+//! delete leaves behind. barkeep looks at locks and never sets one.
+//!
+//! [`Lock::Unknown`] is no permission: what may not be seen may be locked.
+
+use std::{fmt, time::Duration};
+
+use serde::{Deserialize, Serialize};
+
+use super::time::Timestamp;
+
+/// Whether an object may be destroyed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Lock {
+    /// Nothing forbids it.
+    Free,
+    /// It is retained for a time.
+    LockedUntil {
+        /// Until when; `None` where the store does not tell the instant, as with a policy of a whole Azure container.
+        until: Option<Timestamp>,
+        /// Who may shorten that.
+        mode: LockMode,
+    },
+    /// Somebody holds it until further notice. It may be retained as well.
+    Held,
+    /// It could not be found out, for this reason.
+    Unknown(String),
+}
+
+/// Who may shorten a retention.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LockMode {
+    /// Those with a special right: S3's governance, Azure's and Google's unlocked policies.
+    Governance,
+    /// Nobody: S3's compliance, Azure's and Google's locked policies.
+    Compliance,
+}
+
+impl Lock {
+    /// The verdict of a retention until this instant.
+    pub fn until(until: Timestamp, mode: LockMode) -> Self {
+        Self::LockedUntil {
+            until: Some(until),
+            mode,
+        }
+    }
+
+    /// What it comes to at an instant: a retention that has passed forbids nothing.
+    #[must_use]
+    pub fn at(self, now: Timestamp) -> Self {
+        match self {
+            Self::LockedUntil {
+                until: Some(until), ..
+            } if until <= now => Self::Free,
+            lock => lock,
+        }
+    }
+
+    /// Whether nothing forbids to destroy the object at this instant.
+    pub fn is_free(&self, now: Timestamp) -> bool {
+        self.clone().at(now) == Self::Free
+    }
+
+    /// The verdict over two objects of which both must go or neither: the one that lasts longer. What is unknown lasts longest.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        if other.rank() > self.rank() {
+            other
+        } else {
+            self
+        }
+    }
+
+    fn rank(&self) -> (u8, Timestamp) {
+        match self {
+            Self::Free => (0, Timestamp::MAX),
+            Self::LockedUntil { until, .. } => (1, until.unwrap_or(Timestamp::MAX)),
+            Self::Held => (2, Timestamp::MAX),
+            Self::Unknown(_) => (3, Timestamp::MAX),
+        }
+    }
+}
+
+impl fmt::Display for Lock {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Free => formatter.write_str("no object lock"),
+            Self::LockedUntil {
+                until: Some(until), ..
+            } => write!(formatter, "object lock until {until}"),
+            Self::LockedUntil { until: None, .. } => {
+                formatter.write_str("object lock until a time that the store does not tell")
+            }
+            Self::Held => formatter.write_str("legal hold"),
+            Self::Unknown(why) => write!(formatter, "whether it is locked is unknown: {why}"),
+        }
+    }
+}
+
+impl fmt::Display for LockMode {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.pad(match self {
+            Self::Governance => "governance",
+            Self::Compliance => "compliance",
+        })
+    }
+}
+
+/// What a destination does by itself to keep what is written there.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BucketRetention {
+    /// Whether its objects can be locked.
+    pub locking: Locking,
+    /// What a delete leaves behind.
+    pub remains: Remains,
+}
+
+impl BucketRetention {
+    /// A destination without locks, where what is deleted is gone.
+    pub const NONE: Self = Self {
+        locking: Locking::Off,
+        remains: Remains::Nothing,
+    };
+}
+
+/// Whether the objects of a destination can be locked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Locking {
+    /// None ever is.
+    Off,
+    /// They can be.
+    On {
+        /// What a new object gets by itself, if anything.
+        default: Option<DefaultLock>,
+    },
+    /// It could not be found out, for this reason.
+    Unknown(String),
+}
+
+/// The lock that a new object gets by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DefaultLock {
+    /// Who may shorten it.
+    pub mode: LockMode,
+    /// For how long, where the store tells it.
+    pub period: Option<Duration>,
+}
+
+/// What a delete leaves behind.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Remains {
+    /// The bytes are gone.
+    Nothing,
+    /// The bytes stay as a version that is no longer current.
+    Version {
+        /// For how long after the delete; `None` is until somebody removes them.
+        kept: Option<Duration>,
+    },
+    /// The bytes can be brought back.
+    SoftDeleted {
+        /// For how long after the delete.
+        kept: Duration,
+    },
+    /// It could not be found out, for this reason.
+    Unknown(String),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_unix_seconds(seconds).expect("an instant")
+    }
+
+    fn locked(until: Option<i64>) -> Lock {
+        Lock::LockedUntil {
+            until: until.map(at),
+            mode: LockMode::Governance,
+        }
+    }
+
+    #[test]
+    fn only_what_is_known_to_be_free_may_go() {
+        for (lock, expected) in [
+            (Lock::Free, true),
+            (locked(Some(9)), true),
+            (locked(Some(10)), true),
+            (locked(Some(11)), false),
+            (locked(None), false),
+            (Lock::Held, false),
+            (Lock::Unknown("silence".to_owned()), false),
+        ] {
+            assert_eq!(lock.is_free(at(10)), expected, "{lock}");
+        }
+    }
+
+    #[test]
+    fn of_all_locks_the_one_that_lasts_longest_counts() {
+        let ascending = [
+            Lock::Free,
+            locked(Some(1)),
+            locked(Some(2)),
+            locked(None),
+            Lock::Held,
+            Lock::Unknown("silence".to_owned()),
+        ];
+        for (index, longer) in ascending.iter().enumerate() {
+            for shorter in &ascending[..=index] {
+                assert_eq!(shorter.clone().and(longer.clone()), *longer);
+                assert_eq!(longer.clone().and(shorter.clone()), *longer);
+            }
+        }
+    }
+}
