@@ -2,7 +2,7 @@
 //!
 //! Each destination of a server has an instant of its own, told by what its plan waits for; the server wakes at the earliest. However long
 //! that is, it is looked at once per check interval, a little earlier or later by an amount of its own, so that a fleet does not look as
-//! one. A destination in which something failed is left in peace for a pause that doubles with each failure, and holds up no other.
+//! one. Where something failed it is not tried again before a pause is over that doubles with each failure; that holds up nothing else.
 
 use std::{collections::BTreeMap, fmt, time::Duration};
 
@@ -65,7 +65,7 @@ impl fmt::Display for Why {
     }
 }
 
-/// How the destinations of a server have done lately.
+/// What has failed lately, by destination.
 pub type Failures = BTreeMap<DestinationName, Failed>;
 
 /// Failures in a row.
@@ -78,7 +78,7 @@ pub struct Failed {
 }
 
 impl Failed {
-    /// Until when the destination is left in peace.
+    /// Until when it is not tried again.
     pub fn until(self) -> Timestamp {
         let doublings = self.times.saturating_sub(1);
         let pause = PAUSE_FIRST.saturating_mul(2_u32.saturating_pow(doublings));
@@ -96,12 +96,7 @@ impl Failed {
 }
 
 /// When each destination of a server is to be looked at next.
-pub fn wakes(
-    server: &Server,
-    plan: &Plan,
-    failures: &Failures,
-    every: Duration,
-) -> BTreeMap<DestinationName, Wake> {
+pub fn wakes(server: &Server, plan: &Plan, every: Duration) -> BTreeMap<DestinationName, Wake> {
     let each = plan.targets.iter().map(|(destination, target)| {
         let check = Wake {
             at: plan.now + jittered(every, &plan.server, destination, plan.now),
@@ -109,8 +104,7 @@ pub fn wakes(
         };
         let waits = target.waiting.iter();
         let told = waits.filter_map(|waiting| told(server, destination, waiting, plan.now));
-        let wake = told.fold(check, Wake::min);
-        (destination.clone(), after(failures.get(destination), wake))
+        (destination.clone(), told.fold(check, Wake::min))
     });
     each.collect()
 }
@@ -141,18 +135,6 @@ fn told(
     }
 }
 
-/// A destination that failed is not looked at before its pause is over.
-fn after(failed: Option<&Failed>, wake: Wake) -> Wake {
-    let until = failed.map(|failed| failed.until());
-    match until.filter(|until| *until > wake.at) {
-        Some(at) => Wake {
-            at,
-            why: Why::Retry,
-        },
-        None => wake,
-    }
-}
-
 /// An interval, a tenth shorter or longer: always the same for one destination of a server at one instant.
 fn jittered(
     every: Duration,
@@ -179,36 +161,17 @@ mod tests {
     const EVERY: Duration = Duration::from_mins(5);
 
     /// When the one destination of a scene wakes, in seconds from now, and why.
-    fn wake(text: &str, failures: u32) -> String {
-        wake_with(text, failures, |_| None)
+    fn wake(text: &str) -> String {
+        wake_with(text, |_| None)
     }
 
-    fn wake_with(
-        text: &str,
-        failures: u32,
-        waits: impl Fn(&DestinationName) -> Option<Waiting>,
-    ) -> String {
+    fn wake_with(text: &str, waits: impl Fn(&DestinationName) -> Option<Waiting>) -> String {
         let world = World::parse(text);
         let mut plan = world.plan();
         for (destination, target) in &mut plan.targets {
             target.waiting.extend(waits(destination));
         }
-        let failed = |destination: &DestinationName| {
-            (
-                destination.clone(),
-                Failed {
-                    times: failures,
-                    at: now(),
-                },
-            )
-        };
-        let failures = plan
-            .targets
-            .keys()
-            .filter(|_| failures > 0)
-            .map(failed)
-            .collect();
-        let wakes = wakes(&world.server, &plan, &failures, EVERY);
+        let wakes = wakes(&world.server, &plan, EVERY);
         let Wake { at, why } = wakes.into_values().next().expect("one destination");
         let seconds = at.since(now()).as_secs();
         match why {
@@ -222,19 +185,18 @@ mod tests {
 
     #[test]
     fn a_destination_wakes_when_what_it_waits_for_ends() {
-        let due = "schedule={every} | done 1h";
-        assert_eq!(wake("| done 1h", 0), "a check for drift");
+        assert_eq!(wake("| done 1h"), "a check for drift");
         assert_eq!(
-            wake("schedule=@hourly | done 0h", 0),
+            wake("schedule=@hourly | done 0h"),
             "a check for drift",
             "far away"
         );
         let text = "schedule=2_12_*_*_* | done 9h";
-        assert_eq!(wake(text, 0), "a backup is due in 120s", "{due}");
+        assert_eq!(wake(text), "a backup is due in 120s");
         let text = "schedule=@daily window=12:01-13:00 | done 9d";
-        assert_eq!(wake(text, 0), "backups may start in 60s");
+        assert_eq!(wake(text), "backups may start in 60s");
         let text = "schedule=@hourly | done 9d | failed 1h | failed 0h id:20261120T115800";
-        assert_eq!(wake(text, 0), "a pause is over in 180s");
+        assert_eq!(wake(text), "a pause is over in 180s");
     }
 
     #[test]
@@ -252,36 +214,33 @@ mod tests {
         };
         let soon = now() + Duration::from_secs(20);
         assert_eq!(
-            wake_with("| done 1h", 0, held(Some(soon))),
+            wake_with("| done 1h", held(Some(soon))),
             "a lease may have ended in 20s"
         );
         assert_eq!(
-            wake_with("| done 1h", 0, held(Some(Timestamp::MAX))),
+            wake_with("| done 1h", held(Some(Timestamp::MAX))),
             "a lease may have ended in 60s"
         );
         assert_eq!(
-            wake_with("| done 1h", 0, held(None)),
+            wake_with("| done 1h", held(None)),
             "a lease may have ended in 60s"
         );
     }
 
     #[test]
     fn failures_double_the_pause_up_to_an_hour() {
-        let pauses: Vec<String> = (1..=9).map(|times| wake("| done 1h", times)).collect();
-        let check = "a check for drift";
-        let expected = [
-            check, check, check, check, "480s", "960s", "1920s", "3600s", "3600s",
-        ];
-        for (pause, expected) in pauses.iter().zip(expected) {
-            assert!(pause.ends_with(expected), "{pauses:?}");
-        }
-        let text = "schedule=1_12_*_*_* | done 9h";
-        assert_eq!(wake(text, 1), "a backup is due in 60s");
-        assert_eq!(
-            wake(text, 3),
-            "a pause is over in 120s",
-            "not even what is due"
-        );
+        let pauses: Vec<u64> = (1..=9)
+            .map(|times| Failed { times, at: now() }.until().since(now()).as_secs())
+            .collect();
+        assert_eq!(pauses, [30, 60, 120, 240, 480, 960, 1920, 3600, 3600]);
+        let failed = Failed {
+            times: 2,
+            at: now(),
+        };
+        let waiting = failed.waiting(now());
+        let told = wake_with("| done 1h", |_| waiting.clone());
+        assert_eq!(told, "a pause is over in 60s");
+        assert_eq!(failed.waiting(failed.until()), None);
     }
 
     #[test]

@@ -72,8 +72,10 @@ pub struct Row {
     pub read: BTreeMap<DestinationName, Arc<Stored>>,
     /// When each destination is looked at next.
     pub wakes: BTreeMap<DestinationName, Wake>,
-    /// How each has done lately.
+    /// Where steps have failed lately.
     pub failures: Failures,
+    /// Where attempts have.
+    pub failed_attempts: Failures,
     /// The attempt that this process runs, or is about to.
     pub attempt: Option<Attempt>,
     /// Why the last one could not begin, for as long as it need not be asked for again.

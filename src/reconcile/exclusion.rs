@@ -315,3 +315,6 @@ async fn lock(ports: &Ports, server: &Server, wanted: &Wanted) -> Result<Right, 
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

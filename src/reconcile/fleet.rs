@@ -307,6 +307,12 @@ impl Fleet {
         faults.add(Rule::next(Operation::Delete, "base/", denied).for_ever());
     }
 
+    /// A destination ignores the conditions of writes.
+    pub(super) fn ignore_conditions(&self, destination: &str) {
+        let (memory, _) = &self.stores[&DestinationName::parse(destination).expect("a name")];
+        memory.ignore_conditions();
+    }
+
     /// All is well again.
     pub(super) fn mend(&self, destination: &str) {
         self.stores[&DestinationName::parse(destination).expect("a name")]

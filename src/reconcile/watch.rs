@@ -191,7 +191,7 @@ impl<'a> Watch<'a> {
     /// Takes note of what a look came to, and starts the attempt that it asks for.
     fn looked(&mut self, server: &ServerName, report: Option<Report>) {
         let now = self.now();
-        let Some(report) = report else {
+        let Some(mut report) = report else {
             // It is gone, or has panicked; the panic has told its place.
             self.queue.done(server, now + AFTER_PANIC);
             return;
@@ -210,9 +210,14 @@ impl<'a> Watch<'a> {
         let step = report.attempt();
         let row = self.board.row(server);
         let failures = failures(row.failures, &report, now);
+        let pauses = |step: &Step| {
+            let short = !step.action.is_attempt();
+            short.then(|| failures.get(&step.destination)?.waiting(now))?
+        };
+        report.last.plan.withhold(pauses);
         let every = self.ports.desired.service.check_every;
         let wakes = match self.ports.desired.servers.get(server) {
-            Some(configured) => wake::wakes(configured, &report.last.plan, &failures, every),
+            Some(configured) => wake::wakes(configured, &report.last.plan, every),
             None => BTreeMap::new(),
         };
         let next = wakes.values().map(|wake| wake.at).min();
@@ -282,9 +287,9 @@ impl<'a> Watch<'a> {
                 return;
             };
             if failed {
-                fail(&mut row.failures, &destination, now);
+                fail(&mut row.failed_attempts, &destination, now);
             } else {
-                row.failures.remove(&destination);
+                row.failed_attempts.remove(&destination);
             }
         });
         self.queue.wake(server, now);
@@ -341,8 +346,12 @@ impl Look {
         {
             return Some(waiting.clone());
         }
-        let failed = self.row.failures.get(&step.destination)?;
-        failed.waiting(now)
+        let failures = if step.action.is_attempt() {
+            &self.row.failed_attempts
+        } else {
+            &self.row.failures
+        };
+        failures.get(&step.destination)?.waiting(now)
     }
 }
 

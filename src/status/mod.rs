@@ -207,11 +207,20 @@ fn watched_lines(row: &Row) -> Vec<Line> {
         let attempt = row.attempt.clone();
         line.watched = Some(Watched {
             wake: row.wakes.get(&line.destination).copied(),
-            failed: row.failures.get(&line.destination).copied(),
+            failed: worst(row, &line.destination),
             attempt: attempt.filter(|attempt| attempt.destination == line.destination),
         });
     }
     lines
+}
+
+/// What has failed most often, of steps and attempts.
+fn worst(row: &Row, destination: &DestinationName) -> Option<Failed> {
+    let failed = [&row.failures, &row.failed_attempts];
+    let failed = failed
+        .into_iter()
+        .filter_map(|failures| failures.get(destination));
+    failed.max_by_key(|failed| failed.times).copied()
 }
 
 fn line(

@@ -248,7 +248,7 @@ mod tests {
         let text = "| done 1d | done 8d | wal 1:900-955 1:988-1010";
         assert_eq!(
             strip(text),
-            "reach 192-107 | gaps 107-24 | 192 Good, 24 Good"
+            "reach 192-109 24-0 | gaps 109-24 | 192 Good, 24 Good"
         );
     }
 

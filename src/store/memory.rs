@@ -48,6 +48,7 @@ struct State {
     serial: u64,
     now: Timestamp,
     clock: Option<Clock>,
+    heeds_conditions: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -77,6 +78,7 @@ impl Memory {
             serial: 0,
             now,
             clock: None,
+            heeds_conditions: true,
         };
         Self {
             state: Arc::new(Mutex::new(state)),
@@ -100,6 +102,11 @@ impl Memory {
     /// Sets the store's clock.
     pub fn set_time(&self, now: Timestamp) {
         self.lock().now = now;
+    }
+
+    /// From now on conditions of writes are ignored, as some stores do.
+    pub fn ignore_conditions(&self) {
+        self.lock().heeds_conditions = false;
     }
 
     /// Lets the store's clock go with another one.
@@ -159,6 +166,7 @@ impl State {
     fn admit(&self, key: &Key, mode: &PutMode) -> Result<(), Meaning> {
         let present = self.objects.get(key.as_str());
         match (mode, present) {
+            _ if !self.heeds_conditions => {}
             (PutMode::Create, Some(_)) => return Err(Meaning::AlreadyExists),
             (PutMode::Replace(_), None) => return Err(Meaning::Precondition),
             (PutMode::Replace(version), Some(object)) if object.meta.version != *version => {

@@ -14,5 +14,6 @@ mod plan;
 mod restore;
 mod retention;
 mod saved;
+mod service;
 mod standby;
 mod wal;
