@@ -43,5 +43,5 @@ check: ## Formatting, lints, dependencies
 .PHONY: bench
 bench: ## Measure beside Barman and pgBackRest, and print the ratios
 	tests/bed/install BENCH
-	cargo build --locked --release
-	benches/run $(CARGO_TARGET_DIR)/release/barkeep
+	cargo build --locked --profile dist
+	benches/run $(CARGO_TARGET_DIR)/dist/barkeep

@@ -16,26 +16,27 @@ use crate::{
     clock::Clock,
     execute::attempt,
     failure::Failure,
-    format::keys::{ObjectKey, OwnObject},
+    format::keys::OWN,
     model::{
         desired::{Connection, Desired, Destination, Server},
+        lock::Questions,
         names::DestinationName,
         observed::Observed,
         progress::{Progress, Unwatched},
         record::Actor,
     },
-    observe::{Depth, Surroundings, observe},
+    observe::{self, Depth, Surroundings, observe},
     pipeline::throttle::Throttle,
     plan::{
         Plan,
         guard::{Asked, Guarded, guard},
-        plan,
+        lock, plan,
     },
     postgres::{Connector, Environment},
     secret,
     store::{
         self, Archive, SharedStore,
-        lease::{self, Conditions},
+        probe::{self, Conditions},
     },
 };
 
@@ -58,6 +59,9 @@ use self::{
 
 /// How many servers are looked after at once.
 const SERVERS_MAX: usize = 16;
+
+/// How often is asked for locks before one plan. What is not answered then counts as locked.
+const QUESTIONS_MAX: usize = 16;
 
 /// The destinations, opened once for the whole process, and what else every server shares.
 pub struct Ports {
@@ -275,11 +279,18 @@ impl Ports {
 
     async fn plan_again(&self, server: &Server, earlier: Option<&Observed>) -> Activation {
         let span = info_span!("plan", server = %server.name);
-        let observed = self
+        let mut observed = self
             .observe_again(server, Depth::Everything, earlier)
             .instrument(span)
             .await;
         let now = self.clock.now();
+        for _ in 0..QUESTIONS_MAX {
+            let questions = lock::questions(server, &observed, now);
+            if questions.is_empty() {
+                break;
+            }
+            self.look(server, &questions, &mut observed).await;
+        }
         let plan = plan(
             server,
             &observed,
@@ -287,6 +298,16 @@ impl Ports {
             now,
         );
         Activation { observed, plan }
+    }
+
+    /// Looks at the locks of what would be deleted.
+    pub async fn look(
+        &self,
+        server: &Server,
+        questions: &BTreeMap<DestinationName, Questions>,
+        observed: &mut Observed,
+    ) {
+        observe::lock::look(&self.archives(server), questions, observed).await;
     }
 
     /// Observes and plans several servers at once, in their order.
@@ -317,11 +338,11 @@ impl Ports {
         };
         let Actor { pid, started, .. } = self.actor;
         // Of two that probe at once with one key, one could mistake the other's object for its own.
-        let probe = OwnObject::Other(format!("probe/{}-{pid}-{started}", self.actor.boot));
-        let probe = archive.key(&ObjectKey::Own(probe));
+        let directory = format!("{OWN}probe/{}-{pid}-{started}/", self.actor.boot);
+        let prefix = archive.prefix(&directory);
         let found = place
             .conditions
-            .get_or_try_init(|| lease::conditions(&**archive.store(), &probe))
+            .get_or_try_init(|| probe::conditions(&**archive.store(), &prefix))
             .await?;
         Ok(*found)
     }

@@ -4,10 +4,13 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
-use crate::model::{
-    backup::KeepTarget,
-    names::{DestinationName, ServerName},
-    time::Timestamp,
+use crate::{
+    model::{
+        backup::KeepTarget,
+        names::{DestinationName, ServerName},
+        time::Timestamp,
+    },
+    store::permission::Role,
 };
 
 /// Declarative PostgreSQL backups in Barman's cloud catalog: plan, reconcile, restore.
@@ -137,8 +140,13 @@ pub enum Command {
     WalRestore(WalRestore),
     /// Check that servers and destinations can be reached and used
     ///
-    /// Says for each what was looked at, what was found, and what mends it.
-    Check(Select),
+    /// Says for each what was looked at, what was found, and what mends it. Nothing is written, unless `--probe` asks for it.
+    Check(Check),
+    /// Print the permissions that a destination's cloud must grant
+    ///
+    /// One document for each destination and role, as the cloud's own tools read it: an IAM policy for S3, a custom role for Azure and
+    /// Google Cloud. It holds only what is really called. Contacts nothing.
+    Permissions(Permissions),
     /// Take leases away from whoever holds them
     ///
     /// One process at a time takes a backup of a server in a destination, and one deletes there: it holds a lease, which expires ten minutes
@@ -428,6 +436,28 @@ pub struct WalRestore {
     pub no_partial: bool,
 }
 
+/// `check`
+#[derive(Debug, Args)]
+pub struct Check {
+    /// Which servers.
+    #[command(flatten)]
+    pub select: Select,
+    /// Try out what each destination can do, with objects below `SERVER/barkeep/probe/` that are deleted again
+    #[arg(long)]
+    pub probe: bool,
+}
+
+/// `permissions`
+#[derive(Debug, Args)]
+pub struct Permissions {
+    /// Only of this destination
+    #[arg(long, value_name = "NAME")]
+    pub destination: Option<DestinationName>,
+    /// Only for this role: `writer`, `reader` or `deleter`
+    #[arg(long, value_name = "ROLE", value_parser = role)]
+    pub role: Option<Role>,
+}
+
 /// `show-config`
 #[derive(Debug, Args)]
 pub struct ShowConfig {
@@ -480,6 +510,11 @@ fn tablespace(text: &str) -> Result<(String, PathBuf), String> {
         }
         _ => Err("write NAME:LOCATION, the location being absolute".to_owned()),
     }
+}
+
+fn role(text: &str) -> Result<Role, String> {
+    let found = Role::ALL.into_iter().find(|role| role.to_string() == text);
+    found.ok_or_else(|| "write writer, reader or deleter".to_owned())
 }
 
 fn keep_target(text: &str) -> Result<KeepTarget, String> {

@@ -164,6 +164,7 @@ async fn dispatch(command: Command, session: &Session) -> ExitCode {
         Command::Restore(arguments) => commands::restore::run(arguments, session).await,
         Command::Unlock(arguments) => commands::unlock::run(arguments, session).await,
         Command::Check(arguments) => commands::check::run(arguments, session).await,
+        Command::Permissions(arguments) => commands::permissions::run(&arguments, session),
     };
     match result {
         Ok(exit) => exit.into(),

@@ -17,7 +17,7 @@ pub(super) fn refuse(node: &mut Node, sources: &mut Sources, diagnostics: &mut V
             for (key, item) in table {
                 let written = item.node.text();
                 let secret = match key.as_str() {
-                    "password" => written.is_some(),
+                    "password" | "connection_string" => written.is_some(),
                     "connection" | "primary_connection" => {
                         written.is_some_and(conninfo::has_password)
                     }
@@ -25,7 +25,7 @@ pub(super) fn refuse(node: &mut Node, sources: &mut Sources, diagnostics: &mut V
                 };
                 if secret {
                     blot(&mut item.node, sources);
-                    diagnostics.push(refusal(&item.key));
+                    diagnostics.push(refusal(key, &item.key));
                 } else {
                     refuse(&mut item.node, sources, diagnostics);
                 }
@@ -45,11 +45,17 @@ fn blot(node: &mut Node, sources: &mut Sources) {
     node.value = Value::Broken;
 }
 
-fn refusal(key: &Span) -> Diagnostic {
-    Diagnostic::error("a password is written in the configuration")
-        .label(key, "not shown here")
-        .help(
+fn refusal(key: &str, span: &Span) -> Diagnostic {
+    let error = Diagnostic::error("a password is written in the configuration");
+    let error = error.label(span, "not shown here");
+    match key {
+        "connection_string" => error.help(
+            "say where it is: `connection_string = { file = \"...\" }`, `{ env = \"...\" }` or \
+             `{ command = [...] }`",
+        ),
+        _ => error.help(
             "say where it is: `password = { file = \"...\" }`, `{ env = \"...\" }`, \
              `{ command = [...] }`, or a passfile",
-        )
+        ),
+    }
 }

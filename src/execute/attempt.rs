@@ -4,7 +4,10 @@ use std::{fmt, num::NonZeroU64, sync::Arc, time::Duration};
 
 use tokio_util::sync::CancellationToken;
 
-use super::base_backup::{self, BackupRequest, Ports, RestorePoint, Server as Postgres, Taken};
+use super::{
+    base_backup::{self, BackupRequest, Ports, RestorePoint, Server as Postgres, Taken},
+    copy,
+};
 use crate::{
     actor,
     clock::Clock,
@@ -52,8 +55,41 @@ pub struct Bench<'a> {
 pub struct Ended {
     /// Where.
     pub destination: DestinationName,
-    /// What was taken, or why nothing was.
-    pub result: Result<Taken, Failure>,
+    /// What was done, or why nothing was.
+    pub result: Result<Done, Failure>,
+}
+
+/// What an attempt did.
+#[derive(Debug)]
+pub enum Done {
+    /// A backup was taken.
+    Taken(Taken),
+    /// A backup was copied.
+    Copied(copy::Copied),
+}
+
+impl Done {
+    /// Whether pages were damaged when they were read.
+    pub fn is_damaged(&self) -> bool {
+        matches!(self, Self::Taken(taken) if taken.is_damaged())
+    }
+
+    /// What went otherwise than it should.
+    pub fn warnings(&self) -> &[base_backup::Warning] {
+        match self {
+            Self::Taken(taken) => &taken.warnings,
+            Self::Copied(_) => &[],
+        }
+    }
+}
+
+impl fmt::Display for Done {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Taken(taken) => taken.fmt(formatter),
+            Self::Copied(copied) => copied.fmt(formatter),
+        }
+    }
 }
 
 impl Ended {
@@ -115,10 +151,53 @@ pub async fn run(step: &Step, bench: Bench<'_>) -> Ended {
         cancel: bench.cancel.clone(),
     };
     let taken = Box::pin(base_backup::take_backup(&request, &mut ports)).await;
-    let result = taken.map_err(|error| Failure::of(error.kind(), &error));
+    let result = taken.map(Done::Taken);
     Ended {
         destination: step.destination.clone(),
-        result,
+        result: result.map_err(|error| Failure::of(error.kind(), &error)),
+    }
+}
+
+/// What a copy is made with.
+pub struct CopyBench<'a> {
+    /// The server.
+    pub server: &'a Server,
+    /// Its catalog where the backup is.
+    pub source: &'a Archive,
+    /// Its catalog where the copy goes.
+    pub target: &'a Archive,
+    /// The target's limit on bandwidth, shared by the whole process.
+    pub throttle: Option<Throttle>,
+    /// Stops the copy.
+    pub cancel: &'a CancellationToken,
+}
+
+/// Runs a copy to its end.
+pub async fn copy(step: &Step, bench: CopyBench<'_>) -> Ended {
+    let Action::CopyBackup {
+        backup, version, ..
+    } = &step.action
+    else {
+        let failure = Failure::new(Kind::Failed, format!("`{}` is no copy", step.describe()));
+        return Ended::failed(step, failure);
+    };
+    let Some(entry) = bench.server.entry(&step.destination) else {
+        return Ended::not_open(step);
+    };
+    let copying = copy::Copying {
+        source: bench.source,
+        target: bench.target,
+        part_bytes: entry.files.part_bytes,
+        throttle: bench.throttle,
+        cancel: bench.cancel,
+    };
+    let copied = copy::backup(&copying, backup, version).await;
+    Ended {
+        destination: step.destination.clone(),
+        result: match copied {
+            Ok(copied) => Ok(Done::Copied(copied)),
+            Err(error) => Err(Failure::of(error.kind(), &error)),
+        },
     }
 }
 

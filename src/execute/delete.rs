@@ -18,10 +18,12 @@ use crate::{
     model::{
         action::WalSpan,
         backup::BackupId,
+        catalog::Run,
+        lock::Lock,
         record::{Deletion, Epitaph},
         time::Timestamp,
         timeline::TimelineId,
-        wal::{SegmentName, SegmentNumber, SegmentSize, WalFile},
+        wal::{SegmentName, SegmentSize},
     },
     store::{Archive, Error as StoreError, Key, Meaning, ObjectMeta, PutMode, StoreExt as _},
 };
@@ -45,6 +47,7 @@ pub(super) struct Occasion {
     pub(super) at: Timestamp,
     /// The digest of the plan.
     pub(super) plan: String,
+    pub(super) locks: LockCheck,
 }
 
 /// Deletes backups. The outcomes are in the order given; one that is refused or fails does not stop the others.
@@ -62,6 +65,9 @@ pub(super) async fn backups(
         };
         data.push(keys);
         outcomes.push(outcome);
+    }
+    if occasion.locks == LockCheck::Heeded {
+        heed_locks(archive, doomed, &data, &mut outcomes).await;
     }
     announce(archive, doomed, occasion, &mut outcomes).await;
     first_wave(archive, doomed, &data, &mut outcomes).await;
@@ -141,6 +147,47 @@ async fn unchanged(
         return Err(Error::Changed(id.clone()));
     }
     Ok(data)
+}
+
+/// Looks again whether anything of a backup is locked: then all of it stays.
+async fn heed_locks(
+    archive: &Archive,
+    doomed: &[Doomed],
+    data: &[Vec<Key>],
+    outcomes: &mut [Result<(), Error>],
+) {
+    let mut keys = Vec::new();
+    let mut owners = Vec::new();
+    for (index, one) in doomed.iter().enumerate() {
+        if outcomes[index].is_ok() {
+            let before = keys.len();
+            keys.extend(data[index].iter().cloned());
+            keys.push(archive.key(&ObjectKey::info(&one.id)));
+            owners.extend(std::iter::repeat_n(index, keys.len() - before));
+        }
+    }
+    let locks = archive.store().locks(&keys).await;
+    for (index, lock) in owners.into_iter().zip(locks) {
+        if lock != Lock::Free && outcomes[index].is_ok() {
+            let what = doomed[index].id.to_string();
+            outcomes[index] = Err(Error::Locked { what, lock });
+        }
+    }
+}
+
+/// Looks again whether any of some objects is locked: then all of them stay.
+async fn free(archive: &Archive, keys: &[Key], what: &str, check: LockCheck) -> Result<(), Error> {
+    if check == LockCheck::Needless {
+        return Ok(());
+    }
+    let locks = archive.store().locks(keys).await;
+    match locks.into_iter().find(|lock| *lock != Lock::Free) {
+        Some(lock) => Err(Error::Locked {
+            what: what.to_owned(),
+            lock,
+        }),
+        None => Ok(()),
+    }
 }
 
 /// The version of a listed object. Some stores tell none in a listing, and are asked for it.
@@ -243,6 +290,7 @@ pub(super) async fn orphan(
     archive: &Archive,
     id: &BackupId,
     newest: Timestamp,
+    locks: LockCheck,
 ) -> Result<(), Error> {
     let failed = |source| Error::Delete {
         what: id.to_string(),
@@ -269,7 +317,8 @@ pub(super) async fn orphan(
         Ok(_) | Err(_) => {}
     }
     let keys: Vec<Key> = objects.into_iter().map(|meta| meta.key).collect();
-    all(archive, &keys, &id.to_string()).await
+    free(archive, &keys, id.as_str(), locks).await?;
+    all(archive, &keys, id.as_str()).await
 }
 
 /// WAL to delete, as it was judged.
@@ -278,6 +327,16 @@ pub(super) struct DoomedWal<'a> {
     pub(super) size: SegmentSize,
     /// What lay below `base/` then: something new may need older WAL than anything that was judged.
     pub(super) known: BTreeSet<BackupId>,
+    pub(super) locks: LockCheck,
+}
+
+/// Whether locks are looked at again just before the delete.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum LockCheck {
+    /// They are: what is not known to be free stays.
+    Heeded,
+    /// They are not: the configuration says so, or the destination has none.
+    Needless,
 }
 
 /// Deletes WAL: exactly the segments of the spans, with their partial and backup history files. Timeline histories stay.
@@ -291,7 +350,7 @@ pub(super) async fn wal(archive: &Archive, doomed: &DoomedWal<'_>) -> Result<u64
     }
     let mut deleted = 0;
     for (timeline, spans) in by_timeline {
-        deleted += wal_of(archive, timeline, &spans, doomed.size).await?;
+        deleted += wal_of(archive, timeline, &spans, doomed).await?;
     }
     Ok(deleted)
 }
@@ -321,7 +380,7 @@ async fn wal_of(
     archive: &Archive,
     timeline: TimelineId,
     spans: &[&WalSpan],
-    size: SegmentSize,
+    doomed: &DoomedWal<'_>,
 ) -> Result<u64, Error> {
     let what = format!("WAL of timeline {timeline}");
     let (Some(first), Some(last)) = (
@@ -330,30 +389,17 @@ async fn wal_of(
     ) else {
         return Ok(0);
     };
-    // A slash sorts behind the dot of every extension and before the digits of the next segment.
-    let end = |segment: SegmentNumber| {
-        let name = segment.name(timeline, size);
-        let stem = keys::wal_stem(WalFile::Segment(name));
-        format!("{}/", archive.prefix(&stem))
-    };
-    let before = first
-        .0
-        .checked_sub(1)
-        .map(|number| end(SegmentNumber(number)));
-    let prefix = archive.prefix(&format!("{}{timeline}", keys::WALS));
-    let objects = archive.store().list_range(&prefix, before, Some(end(last)));
+    let objects = archive.segments(timeline, Run { first, last }, doomed.size);
     let goes = |meta: &ObjectMeta| {
-        let segment = segment_of(archive, meta).filter(|found| found.timeline == timeline);
-        segment.is_some_and(|segment| {
-            let number = segment.number(size);
-            let holds = |span: &&WalSpan| span.run.first <= number && number <= span.run.last;
-            // A name that this segment size does not allow has the number of another segment.
-            let exact = number.name(timeline, size) == segment;
-            exact && spans.iter().any(holds)
-        })
+        let number = segment_of(archive, meta).map(|segment| segment.number(doomed.size));
+        let holds = |number| {
+            let of = |span: &&WalSpan| span.run.first <= number && number <= span.run.last;
+            spans.iter().any(of)
+        };
+        number.is_some_and(holds)
     };
-    let doomed = objects.try_filter(|meta| std::future::ready(goes(meta)));
-    let mut batches = doomed.try_chunks(BATCH);
+    let going = objects.try_filter(|meta| std::future::ready(goes(meta)));
+    let mut batches = going.try_chunks(BATCH);
     let mut deleted = 0;
     while let Some(batch) = batches.next().await {
         let batch = batch.map_err(|error| Error::Delete {
@@ -361,6 +407,7 @@ async fn wal_of(
             source: error.1,
         })?;
         let keys: Vec<Key> = batch.into_iter().map(|meta| meta.key).collect();
+        free(archive, &keys, &what, doomed.locks).await?;
         all(archive, &keys, &what).await?;
         deleted += u64::try_from(keys.len()).unwrap_or(u64::MAX);
     }

@@ -15,17 +15,19 @@ use crate::{
     clock::Clock,
     failure::Kind,
     model::{
-        action::{Action, Effect},
+        action::{Action, Effect, WalSpan},
         backup::BackupId,
         catalog::Catalog,
-        desired::Server,
+        desired::{ObjectLock, Server},
         lease::LeaseKind,
+        lock::{Lock, Locking},
         names::DestinationName,
         observed::Observed,
         reason::Reason,
         record::{Epitaph, KeepRecord},
         time::Timestamp,
-        wal::SegmentName,
+        timeline::TimelineId,
+        wal::{SegmentName, SegmentSize},
     },
     plan::{Step, guard::Guarded},
     store::{
@@ -37,6 +39,8 @@ use crate::{
 pub mod archive_wal;
 pub mod attempt;
 pub mod base_backup;
+
+pub mod copy;
 
 mod delete;
 mod keep;
@@ -90,6 +94,20 @@ pub enum Error {
     /// Somebody has kept it since it was judged.
     #[error("backup {0} is kept since the plan was made; it stays")]
     Kept(BackupId),
+    /// Something of it is locked, or may be.
+    #[error("{what} cannot be deleted: {lock}")]
+    Locked {
+        /// The backup or the WAL.
+        what: String,
+        /// Until when, or why.
+        lock: Lock,
+    },
+    /// WAL could not be copied.
+    #[error(transparent)]
+    Copy {
+        /// Why.
+        source: copy::Error,
+    },
     /// It was changed since it was judged.
     #[error("backup {0} has changed since the plan was made; it stays until it is judged again")]
     Changed(BackupId),
@@ -153,10 +171,13 @@ impl Error {
     pub fn kind(&self) -> Kind {
         match self {
             Self::NoSuchBackup(_) => Kind::NotFound,
-            Self::NotDone(_) | Self::Kept(_) | Self::Changed(_) | Self::Appeared(_) => {
-                Kind::Refused
-            }
+            Self::NotDone(_)
+            | Self::Kept(_)
+            | Self::Locked { .. }
+            | Self::Changed(_)
+            | Self::Appeared(_) => Kind::Refused,
             Self::Keep { source, .. } => source.kind(),
+            Self::Copy { source } => source.kind(),
             Self::Tombstone { source } => source.kind(),
             Self::Look { source, .. } => source.kind(),
             Self::Delete { source, .. } => source.kind(),
@@ -244,6 +265,7 @@ async fn carry_out(
         let occasion = delete::Occasion {
             at: store_time(workshop, &step.destination),
             plan: digest.to_owned(),
+            locks: locks(workshop, &step.destination),
         };
         return delete::backups(&archive, &doomed(group), &occasion).await;
     }
@@ -286,7 +308,10 @@ async fn one(step: &Step, archive: &Archive, workshop: &Workshop<'_>) -> Result<
             keep::set(archive, &record).await
         }
         Action::ReleaseKeep { backup } => keep::release(archive, backup).await,
-        Action::DeleteOrphan { backup, newest } => delete::orphan(archive, backup, *newest).await,
+        Action::DeleteOrphan { backup, newest } => {
+            let locks = locks(workshop, &step.destination);
+            delete::orphan(archive, backup, *newest, locks).await
+        }
         Action::DeleteWal { spans } => {
             let empty = Catalog::default();
             let stored = workshop.observed.destinations.get(&step.destination);
@@ -296,6 +321,7 @@ async fn one(step: &Step, archive: &Archive, workshop: &Workshop<'_>) -> Result<
                 spans,
                 size: catalog.segment_size(),
                 known: catalog.ids().cloned().collect(),
+                locks: locks(workshop, &step.destination),
             };
             delete::wal(archive, &doomed).await.map(|_| ())
         }
@@ -306,8 +332,58 @@ async fn one(step: &Step, archive: &Archive, workshop: &Workshop<'_>) -> Result<
                 backup: backup.clone(),
                 source: Box::new(source),
             }),
-        // Both are taken out of the steps before: they run in groups, and beside the loop.
-        Action::TakeBackup { .. } | Action::DeleteBackup { .. } => Ok(()),
+        Action::CopyWal {
+            from,
+            spans,
+            histories,
+        } => copy_wal(step, from, (spans, histories), workshop).await,
+        // They are taken out of the steps before: they run in groups, and beside the loop.
+        Action::TakeBackup { .. } | Action::CopyBackup { .. } | Action::DeleteBackup { .. } => {
+            Ok(())
+        }
+    }
+}
+
+async fn copy_wal(
+    step: &Step,
+    from: &DestinationName,
+    (spans, histories): (&[WalSpan], &[TimelineId]),
+    workshop: &Workshop<'_>,
+) -> Result<(), Error> {
+    let open = |name: &DestinationName| {
+        let archive = workshop.archives.get(name);
+        archive.ok_or_else(|| Error::NotOpen(name.clone()))
+    };
+    let entry = workshop.server.entry(&step.destination);
+    let copying = copy::Copying {
+        source: open(from)?,
+        target: open(&step.destination)?,
+        part_bytes: entry.map_or(0, |entry| entry.files.part_bytes),
+        throttle: None,
+        cancel: workshop.cancel,
+    };
+    let stored = workshop.observed.destinations.get(from);
+    let catalog = stored.and_then(|stored| stored.catalog.known());
+    let wanted = copy::Wanted {
+        spans,
+        histories,
+        size: catalog.map_or(SegmentSize::DEFAULT, Catalog::segment_size),
+    };
+    let copied = copy::wal(&copying, &wanted).await;
+    copied.map_err(|source| Error::Copy { source })
+}
+
+fn locks(workshop: &Workshop<'_>, destination: &DestinationName) -> delete::LockCheck {
+    let entry = workshop.server.entry(destination);
+    let ignored = entry.is_some_and(|entry| entry.object_lock == ObjectLock::Ignore);
+    let stored = workshop.observed.destinations.get(destination);
+    let locks = stored.and_then(|stored| stored.locks.known());
+    // Objects that lie there already are not locked by locks that somebody switches on meanwhile.
+    let none = locks.is_some_and(|locks| locks.retention.locking == Locking::Off);
+    if ignored || none {
+        delete::LockCheck::Needless
+    } else {
+        delete::LockCheck::Heeded
     }
 }
 

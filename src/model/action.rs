@@ -9,6 +9,7 @@ use super::{
     backup::{BackupId, KeepTarget},
     catalog::Run,
     lease::LeaseKind,
+    names::DestinationName,
     time::Timestamp,
     timeline::TimelineId,
 };
@@ -27,6 +28,24 @@ pub enum Action {
         /// The name that it gets.
         #[serde(skip_serializing_if = "Option::is_none")]
         name: Option<String>,
+    },
+    /// Copy a backup from another destination: its WAL first, its `backup.info` last.
+    CopyBackup {
+        /// The backup.
+        backup: BackupId,
+        /// Where it is.
+        from: DestinationName,
+        /// The version of its `backup.info` there.
+        version: String,
+    },
+    /// Copy WAL from another destination.
+    CopyWal {
+        /// Where it is.
+        from: DestinationName,
+        /// Exactly these segments.
+        spans: Vec<WalSpan>,
+        /// The histories of these timelines.
+        histories: Vec<TimelineId>,
     },
     /// Write the final `backup.info` of an attempt of ours that stored everything and died, or waited for WAL.
     FinishBackup {
@@ -97,6 +116,8 @@ impl Action {
     pub fn effect(&self) -> Effect {
         match self {
             Self::TakeBackup { .. }
+            | Self::CopyBackup { .. }
+            | Self::CopyWal { .. }
             | Self::FinishBackup { .. }
             | Self::AbandonAttempt { .. }
             | Self::SetKeep { .. } => Effect::Additive,
@@ -119,14 +140,15 @@ impl Action {
 
     /// Whether the action is an attempt of its own beside the loop.
     pub fn is_attempt(&self) -> bool {
-        matches!(self, Self::TakeBackup { .. })
+        matches!(self, Self::TakeBackup { .. } | Self::CopyBackup { .. })
     }
 
     /// The backup that the action is about; none for a new one and for WAL.
     pub fn backup(&self) -> Option<&BackupId> {
         match self {
-            Self::TakeBackup { .. } | Self::DeleteWal { .. } => None,
-            Self::FinishBackup { backup }
+            Self::TakeBackup { .. } | Self::CopyWal { .. } | Self::DeleteWal { .. } => None,
+            Self::CopyBackup { backup, .. }
+            | Self::FinishBackup { backup }
             | Self::AbandonAttempt { backup }
             | Self::SetKeep { backup, .. }
             | Self::ReleaseKeep { backup }
@@ -139,6 +161,8 @@ impl Action {
     pub fn verb(&self) -> &'static str {
         match self {
             Self::TakeBackup { .. } => "backup",
+            Self::CopyBackup { .. } => "copy",
+            Self::CopyWal { .. } => "copy WAL",
             Self::FinishBackup { .. } => "finish",
             Self::AbandonAttempt { .. } => "abandon",
             Self::SetKeep { .. } => "keep",

@@ -68,6 +68,23 @@ pub struct Destination {
     pub max_parallel: NonZeroUsize,
     /// Only one barkeep ever deletes here: no right is needed where the store cannot keep several apart.
     pub single_writer: bool,
+    /// What is done about the locks of its objects.
+    pub object_lock: ObjectLock,
+}
+
+/// What is done about the locks of objects.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema,
+)]
+#[serde(rename_all = "kebab-case")]
+pub enum ObjectLock {
+    /// They are looked at before every delete.
+    #[default]
+    Respect,
+    /// The same, and it is an objective that new objects are locked.
+    Require,
+    /// They are not looked at.
+    Ignore,
 }
 
 /// What a provider needs beyond the URL.
@@ -78,6 +95,42 @@ pub enum ProviderOptions {
     Directory,
     /// S3 and compatible stores.
     S3(S3Options),
+    /// Azure Blob Storage.
+    Azure(AzureOptions),
+}
+
+/// What Azure needs beyond the URL. `None` leaves the choice to the environment, as Barman does, or to the defaults.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct AzureOptions {
+    /// Whose identity is used; unset, whatever the environment has.
+    pub credential: Option<AzureCredential>,
+    /// Where a connection string is.
+    pub connection_string: Option<SecretRef>,
+    /// The encryption scope of what is written.
+    pub encryption_scope: Option<String>,
+    /// How long a response may take.
+    pub read_timeout: Option<Duration>,
+    /// Up to how many bytes an object is sent in one request.
+    pub max_single_put_bytes: Option<u64>,
+    /// The length of the blocks of what is longer.
+    pub max_block_bytes: Option<u64>,
+    /// How many of these are sent at once.
+    pub max_concurrency: Option<NonZeroUsize>,
+    /// Tags on every object of a backup.
+    pub tags: BTreeMap<String, String>,
+}
+
+/// Whose identity is used on Azure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[derive(schemars::JsonSchema)]
+pub enum AzureCredential {
+    /// The account that the `az` command is signed in with.
+    AzureCli,
+    /// The machine's, or the one that `AZURE_CLIENT_ID` names.
+    ManagedIdentity,
+    /// Whatever is found first: a client secret or a workload identity of the environment, the machine's identity, `az`.
+    Default,
 }
 
 /// What an S3 store needs beyond bucket and prefix. `None` leaves the choice to the SDK's own chain.
@@ -119,7 +172,7 @@ pub enum AddressingStyle {
 
 /// When checksums are sent and expected.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[serde(rename_all = "snake_case")]
 #[derive(schemars::JsonSchema)]
 pub enum Checksums {
     /// Wherever the protocol knows them.
@@ -276,6 +329,26 @@ pub struct Entry {
     pub orphans_after: Option<Duration>,
     /// How much may be deleted.
     pub deletes: DeleteBudget,
+    /// What is done about locks there, as its destination says.
+    pub object_lock: ObjectLock,
+    /// The destination whose backups are copied here; `None` if they are read from the server.
+    pub copy_of: Option<DestinationName>,
+    /// How WAL gets here.
+    pub delivery: Delivery,
+}
+
+/// How WAL gets to a destination.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[derive(schemars::JsonSchema)]
+pub enum Delivery {
+    /// Archiving waits for it.
+    #[default]
+    Required,
+    /// It is copied later from where the backups are copied from.
+    Healed,
+    /// It gets only what a copied backup needs to be consistent.
+    None,
 }
 
 /// Whether a missed instant of the schedule is made up for.

@@ -6,11 +6,15 @@
 //!
 //! [`Lock::Unknown`] is no permission: what may not be seen may be locked.
 
-use std::{fmt, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    time::Duration,
+};
 
 use serde::{Deserialize, Serialize};
 
-use super::time::Timestamp;
+use super::{action::WalSpan, backup::BackupId, runs::Runs, time::Timestamp};
 
 /// Whether an object may be destroyed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -170,6 +174,82 @@ pub enum Remains {
     },
     /// It could not be found out, for this reason.
     Unknown(String),
+}
+
+impl Remains {
+    /// When the bytes of something that is deleted at an instant are gone; `None` if nobody can say.
+    pub fn gone_at(&self, deleted: Timestamp) -> Option<Timestamp> {
+        match self {
+            Self::Nothing => Some(deleted),
+            Self::Version { kept } => kept.map(|kept| deleted + kept),
+            Self::SoftDeleted { kept } => Some(deleted + *kept),
+            Self::Unknown(_) => None,
+        }
+    }
+
+    /// Whether a delete only hides what it deletes.
+    pub fn is_logical(&self) -> bool {
+        matches!(self, Self::Version { .. } | Self::SoftDeleted { .. })
+    }
+}
+
+/// The locks of what would be deleted in one destination, as far as somebody has looked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Locks {
+    /// What the destination does by itself.
+    pub retention: BucketRetention,
+    /// Of each directory below `base/` that was looked at, the lock that lasts longest.
+    pub directories: BTreeMap<BackupId, Lock>,
+    /// Of each span of WAL that was looked at, a lock that forbids to delete all of it, if there is one.
+    pub wal: BTreeMap<WalSpan, Lock>,
+}
+
+impl Locks {
+    /// Nobody has looked at more than this.
+    pub fn new(retention: BucketRetention) -> Self {
+        Self {
+            retention,
+            directories: BTreeMap::new(),
+            wal: BTreeMap::new(),
+        }
+    }
+
+    /// The lock of a directory below `base/`; `None` if nobody has looked.
+    pub fn directory(&self, id: &BackupId) -> Option<Lock> {
+        match self.retention.locking {
+            Locking::Off => Some(Lock::Free),
+            Locking::On { .. } | Locking::Unknown(_) => self.directories.get(id).cloned(),
+        }
+    }
+
+    /// The lock of a span of WAL; `None` if nobody has looked at all of it.
+    pub fn span(&self, span: &WalSpan) -> Option<Lock> {
+        if self.retention.locking == Locking::Off {
+            return Some(Lock::Free);
+        }
+        let touches = |(seen, _): &(&WalSpan, &Lock)| {
+            seen.timeline == span.timeline
+                && seen.run.first <= span.run.last
+                && span.run.first <= seen.run.last
+        };
+        let mut unseen: Runs = [span.run].into_iter().collect();
+        let mut lock = Lock::Free;
+        for (seen, found) in self.wal.iter().filter(touches) {
+            unseen.remove(seen.run);
+            lock = lock.and(found.clone());
+        }
+        unseen.is_empty().then_some(lock)
+    }
+}
+
+/// What somebody should look at in one destination, before a plan can delete it. Even if it names nothing, what the destination does by
+/// itself should be looked at.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Questions {
+    /// Directories below `base/`.
+    pub directories: BTreeSet<BackupId>,
+    /// WAL, each span in the reach of one backup.
+    pub wal: Vec<WalSpan>,
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     backup::BackupId,
     catalog::Catalog,
+    lock::Locks,
     names::{DestinationName, ServerName},
     record::{Attempt, Identity, KeepRecord, Life, Tombstone},
     time::Timestamp,
@@ -160,6 +161,13 @@ pub struct Stored {
     pub keep_records: Knowledge<BTreeMap<BackupId, KeepRecord>>,
     /// Uploads that were begun and neither completed nor aborted; `Absent` where the store cannot tell.
     pub uploads: Knowledge<Vec<PendingUpload>>,
+    /// The locks of what would be deleted; `Absent` as long as nobody has looked.
+    #[serde(default = "unlooked", skip)]
+    pub locks: Knowledge<Locks>,
+}
+
+fn unlooked() -> Knowledge<Locks> {
+    Knowledge::Absent
 }
 
 impl Stored {
@@ -174,6 +182,7 @@ impl Stored {
             tombstones: Knowledge::Unknown(failure.clone()),
             keep_records: Knowledge::Unknown(failure.clone()),
             uploads: Knowledge::Unknown(failure.clone()),
+            locks: Knowledge::Absent,
         }
     }
 }

@@ -11,6 +11,7 @@ use super::{
     backup::{BackupId, BackupStatus, KeepTarget},
     desired::Mode,
     lease::HeldLease,
+    lock::Lock,
     names::DestinationName,
     retention::RetentionPolicy,
     time::{Span, Timestamp},
@@ -162,6 +163,18 @@ pub enum Reason {
         /// When the youngest was written.
         since: Timestamp,
     },
+    /// A copy of it should be here.
+    NotCopied {
+        /// Where it is.
+        from: DestinationName,
+        /// How many more are to follow.
+        more: usize,
+    },
+    /// WAL that the copies need is not here yet.
+    WalNotCopied {
+        /// Where it is.
+        from: DestinationName,
+    },
     /// Its deletion was begun and interrupted.
     DeleteBegun,
     /// No retained backup needs these segments.
@@ -238,8 +251,10 @@ pub enum Waiting {
     },
     /// The server is retired.
     Retired,
-    /// A backup goes first; another one, and deletes, follow when it is done.
+    /// A backup or a copy goes first; another one, and deletes, follow when it is done.
     AdditiveFirst,
+    /// A copy goes first: it still needs WAL that would be deleted.
+    CopyFirst,
     /// An id from the future blocks new ids.
     FutureId {
         /// The id.
@@ -300,11 +315,46 @@ pub enum Waiting {
         /// Its words.
         why: String,
     },
+    /// Objects of a backup are locked, so all of it stays.
+    Locked {
+        /// The backup.
+        backup: BackupId,
+        /// Which of its objects.
+        what: Locked,
+        /// Until when, or why.
+        lock: Lock,
+    },
+    /// WAL that belongs to no backup is locked.
+    LockedWal {
+        /// Its first segment.
+        first: SegmentName,
+        /// How many.
+        segments: u64,
+        /// Until when, or why.
+        lock: Lock,
+    },
     /// The source of a copy.
     Source {
         /// The destination to copy from.
         destination: DestinationName,
     },
+}
+
+/// What of a backup is locked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Locked {
+    /// Its own objects.
+    Objects,
+    /// WAL that would go with it.
+    Wal,
+}
+
+impl Waiting {
+    /// Whether a lock withholds it, until a time comes or somebody lifts it.
+    pub fn is_lock(&self) -> bool {
+        matches!(self, Self::Locked { .. } | Self::LockedWal { .. })
+    }
 }
 
 impl fmt::Display for Reason {
@@ -364,6 +414,11 @@ impl fmt::Display for Reason {
             Self::OrphanedSince { since } => {
                 write!(formatter, "no backup.info, untouched since {since}")
             }
+            Self::NotCopied { from, more: 0 } => write!(formatter, "not copied from {from} yet"),
+            Self::NotCopied { from, more } => {
+                write!(formatter, "not copied from {from} yet, {more} more follow")
+            }
+            Self::WalNotCopied { from } => write!(formatter, "not copied from {from} yet"),
             Self::DeleteBegun => formatter.write_str("its deletion was interrupted"),
             Self::WalUnneeded => formatter.write_str("no retained backup needs it"),
         }
@@ -404,6 +459,7 @@ impl fmt::Display for Waiting {
             Self::Mode { mode, step } => write!(formatter, "mode is {mode}: would {step}"),
             Self::Retired => formatter.write_str("the server is retired"),
             Self::AdditiveFirst => formatter.write_str("the rest follows when the backup is done"),
+            Self::CopyFirst => formatter.write_str("a copy still needs WAL that would go"),
             Self::FutureId { backup } => write!(formatter, "the id {backup} lies in the future"),
             Self::Wal { first } => write!(formatter, "WAL {first} is not archived yet"),
             Self::ClockSkew { by } => write!(formatter, "clocks disagree by {}", Span(*by)),
@@ -422,6 +478,21 @@ impl fmt::Display for Waiting {
             Self::NoExclusion { why } => write!(formatter, "no deletes: {why}"),
             Self::Turn { since } => write!(formatter, "a backup waits for its turn since {since}"),
             Self::Refused { why } => write!(formatter, "refused: {why}"),
+            Self::Locked {
+                backup,
+                what: Locked::Objects,
+                lock,
+            } => write!(formatter, "{backup}  {lock}"),
+            Self::Locked {
+                backup,
+                what: Locked::Wal,
+                lock,
+            } => write!(formatter, "{backup}  its WAL: {lock}"),
+            Self::LockedWal {
+                first,
+                segments,
+                lock,
+            } => write!(formatter, "WAL of {segments} from {first}  {lock}"),
             Self::Source { destination } => write!(formatter, "its source `{destination}`"),
         }
     }

@@ -24,6 +24,8 @@ use crate::{
     model::{
         backup::{Backup, BackupId, BackupStatus, KeepTarget, StoredArchive},
         catalog::{Catalog, Orphan},
+        desired::ObjectLock,
+        lock::Locks,
         observed::{Knowledge, PendingUpload, Stored},
         record::{Attempt, Deletion, Identity, KeepRecord, Life, Tombstone},
         time::Timestamp,
@@ -57,8 +59,12 @@ pub async fn observe(archive: &Archive, context: &Context<'_>) -> Stored {
     {
         return Stored::unknown(read_at, failure);
     }
-    let (mut catalog, own, uploads) =
-        futures_util::join!(backups(archive, context), own(archive), pending(archive));
+    let (mut catalog, own, uploads, locks) = futures_util::join!(
+        backups(archive, context),
+        own(archive),
+        pending(archive),
+        locks(archive, context)
+    );
     let own = match own {
         Ok(own) => own,
         Err(error) => {
@@ -67,6 +73,7 @@ pub async fn observe(archive: &Archive, context: &Context<'_>) -> Stored {
                 store_time,
                 catalog,
                 uploads,
+                locks,
                 ..Stored::unknown(read_at, &failure)
             };
         }
@@ -88,6 +95,17 @@ pub async fn observe(archive: &Archive, context: &Context<'_>) -> Stored {
         tombstones,
         keep_records,
         uploads,
+        locks,
+    }
+}
+
+/// Nothing but what is required: what would be deleted is not known yet.
+async fn locks(archive: &Archive, context: &Context<'_>) -> Knowledge<Locks> {
+    match (context.object_lock, context.depth) {
+        (ObjectLock::Require, Depth::Everything | Depth::Catalog) => {
+            super::lock::retention(archive).await
+        }
+        _ => Knowledge::Absent,
     }
 }
 

@@ -12,7 +12,7 @@ use crate::{
     failure::{Failure, Kind},
     model::{
         catalog::Catalog,
-        desired::{Server, ServerState},
+        desired::{ObjectLock, Server, ServerState},
         names::DestinationName,
         observed::{Knowledge, Locality, Observed, ServerFacts, Stored},
         time::Span,
@@ -26,6 +26,7 @@ use crate::{
 const READ_MAX: Duration = Duration::from_mins(5);
 
 pub mod catalog;
+pub mod lock;
 pub mod server;
 pub mod wal;
 
@@ -128,6 +129,8 @@ pub struct Context<'a> {
     pub clock: Clock,
     /// How much to read.
     pub depth: Depth,
+    /// What is done about locks: where they are required, it is looked at whether there are any.
+    pub object_lock: ObjectLock,
     /// The catalog as it was read before: a `backup.info` that is still the same version is not read again.
     pub earlier: Option<&'a Catalog>,
 }
@@ -142,5 +145,6 @@ fn context<'a>(surroundings: &Surroundings<'a>, destination: &DestinationName) -
         zone: entry.map_or_else(Zone::utc, |entry| entry.zone.clone()),
         clock: surroundings.clock,
         depth: surroundings.depth,
+        object_lock: entry.map_or(ObjectLock::Respect, |entry| entry.object_lock),
     }
 }

@@ -9,7 +9,9 @@ use crate::model::{
     names::DestinationName,
     observed::{Knowledge, Observed, Stored},
     record::{Epitaph, KeepRecord, Tombstone},
+    runs::Runs,
     time::Timestamp,
+    timeline::TimelineId,
     wal::SegmentNumber,
 };
 
@@ -22,6 +24,13 @@ pub fn after(
     now: Timestamp,
 ) -> Observed {
     let mut observed = observed.clone();
+    let source = match action {
+        Action::CopyBackup { from, .. } | Action::CopyWal { from, .. } => {
+            let source = observed.destinations.get(from);
+            source.and_then(|stored| stored.catalog.known().cloned())
+        }
+        _ => None,
+    };
     let Some(stored) = observed.destinations.get_mut(destination) else {
         return observed;
     };
@@ -34,6 +43,9 @@ pub fn after(
         }
     };
     apply(stored, &mut catalog, action, taken, now);
+    if let Some(source) = source {
+        copy(&source, &mut catalog, action);
+    }
     if catalog != Catalog::default() {
         stored.catalog = Knowledge::Known(catalog);
     }
@@ -54,6 +66,8 @@ fn apply(
             catalog.backups.extend(taken);
             catalog.backups.sort_by(|a, b| a.id.cmp(&b.id));
         }
+        // What is copied comes from elsewhere, and is done by `after` itself.
+        Action::CopyBackup { .. } | Action::CopyWal { .. } => {}
         Action::FinishBackup { backup } => {
             with(catalog, backup, |found| found.status = BackupStatus::Done);
             forget(&mut stored.attempts, backup);
@@ -99,6 +113,64 @@ fn apply(
             catalog.orphans.retain(|orphan| orphan.id != *backup);
         }
         Action::DeleteWal { spans } => remove(&mut catalog.wal, spans),
+    }
+}
+
+/// What is copied is there afterwards as it is where it comes from.
+fn copy(source: &Catalog, catalog: &mut Catalog, action: &Action) {
+    let mut insert = |span: &WalSpan| {
+        let there: Runs = source
+            .wal
+            .runs
+            .get(&span.timeline)
+            .into_iter()
+            .flatten()
+            .copied()
+            .collect();
+        let wanted: Runs = [span.run].into_iter().collect();
+        let runs = catalog.wal.runs.entry(span.timeline).or_default();
+        let all: Runs = runs
+            .drain(..)
+            .chain(there.intersection(&wanted).iter())
+            .collect();
+        runs.extend(all.iter());
+    };
+    match action {
+        Action::CopyBackup {
+            backup, version, ..
+        } => {
+            let Some(found) = source.backup(backup) else {
+                return;
+            };
+            if let (Some(begin), Some(end)) = (found.begin_wal, found.end_wal) {
+                let size = found.segment_size;
+                let (first, last) = (begin.number(size), end.number(size));
+                for timeline in [begin.timeline, end.timeline] {
+                    let run = Run { first, last };
+                    insert(&WalSpan { timeline, run });
+                }
+            }
+            let histories = source.wal.histories.clone();
+            catalog.wal.histories.extend(histories);
+            catalog.backups.push(found.clone());
+            catalog.backups.sort_by(|a, b| a.id.cmp(&b.id));
+            catalog.versions.insert(backup.clone(), version.clone());
+            catalog.orphans.retain(|orphan| orphan.id != *backup);
+        }
+        Action::CopyWal {
+            spans, histories, ..
+        } => {
+            spans.iter().for_each(&mut insert);
+            let known = |timeline: &TimelineId| {
+                let history = source.wal.histories.get(timeline)?;
+                Some((*timeline, history.clone()))
+            };
+            catalog
+                .wal
+                .histories
+                .extend(histories.iter().filter_map(known));
+        }
+        _ => {}
     }
 }
 

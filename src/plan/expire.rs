@@ -8,20 +8,23 @@ use std::{
     time::Duration,
 };
 
-use super::{Budget, Decision, Scene, Step, Weight, segments_in, trust};
+use super::{
+    Budget, Decision, Scene, Step, Weight,
+    choose::{choose, locked},
+    trust,
+};
 use crate::model::{
     action::Action,
     backup::{Backup, BackupId, BackupStatus},
     catalog::{Catalog, Orphan},
-    condition::{Condition, Standing},
     judge::{self, Facts, Fate, Rule, Verdict, Verdicts},
+    lock::Lock,
     observed::Knowledge,
-    reason::{Reason, Waiting},
+    reason::{Locked, Reason},
     record::Tombstone,
     recovery::{RecoveryWindow, recovery_window},
     semantics::SAFE,
     time::Timestamp,
-    wal_expiry::{Going, WantedBy, wal_expiry},
 };
 
 /// The rolling span that the budget is counted over.
@@ -63,7 +66,7 @@ pub(super) fn budget(scene: &Scene<'_>) -> Budget {
 }
 
 /// The backups that the budget counts already.
-fn recently_deleted<'a>(scene: &Scene<'a>) -> BTreeSet<&'a BackupId> {
+pub(super) fn recently_deleted<'a>(scene: &Scene<'a>) -> BTreeSet<&'a BackupId> {
     let now = trust::expiry_now(scene);
     let tombstones = scene.stored.tombstones.known().into_iter().flatten();
     // One from the future counts too: somebody's clock is wrong, perhaps ours.
@@ -76,46 +79,26 @@ pub(super) fn decide(scene: &Scene<'_>, verdicts: &Verdicts, budget: Budget) -> 
     let Some(catalog) = scene.stored.catalog.known() else {
         return decision;
     };
-    backups(scene, catalog, verdicts, budget, &mut decision);
+    let choice = choose(scene, catalog, verdicts, budget);
+    choice.backups(scene, catalog, budget, &mut decision);
     orphans(scene, catalog, &mut decision);
-    wal(scene, catalog, verdicts, &mut decision);
+    choice.wal(scene, &mut decision);
     decision
 }
 
-fn backups(
+/// Everything below `base/` that would go, whatever the budget and the locks say.
+pub(super) fn doomed(
     scene: &Scene<'_>,
     catalog: &Catalog,
     verdicts: &Verdicts,
-    budget: Budget,
-    decision: &mut Decision,
-) {
-    let counted = recently_deleted(scene);
-    let mut left = budget.left();
-    let mut withheld = Vec::new();
-    for (backup, reason) in candidates(scene, catalog, verdicts) {
-        let free = counted.contains(&backup.id);
-        if left == 0 && !free {
-            withheld.push(backup.id.clone());
-            continue;
-        }
-        left -= usize::from(!free);
-        let weight = Weight {
-            bytes: backup.stored_bytes(),
-            segments: 0,
-        };
-        let action = delete(catalog, &backup.id);
-        decision.step(scene, action, reason, weight);
-    }
-    if withheld.is_empty() {
-        return;
-    }
-    let message = format!("{} to delete when the budget allows it", withheld.len());
-    let condition = Condition::new(Standing::Progressing, message);
-    decision.conditions.push(condition);
-    decision.waiting.push(Waiting::Budget {
-        backups: withheld,
-        allowed: budget.allowed,
-    });
+) -> BTreeSet<BackupId> {
+    let backups = candidates(scene, catalog, verdicts).into_iter();
+    let backups = backups.map(|(backup, _)| backup.id.clone());
+    let mut orphaned = Decision::default();
+    orphans(scene, catalog, &mut orphaned);
+    let orphans = orphaned.steps.into_iter();
+    let orphans = orphans.filter_map(|step| step.action.backup().cloned());
+    backups.chain(orphans).collect()
 }
 
 /// The deletion of a backup as it was read.
@@ -127,12 +110,15 @@ pub(super) fn delete(catalog: &Catalog, id: &BackupId) -> Action {
     }
 }
 
+/// A backup that may go, and why.
+pub(super) type Candidate<'a> = (&'a Backup, Reason);
+
 /// What may go, in the order in which it goes.
-fn candidates<'a>(
+pub(super) fn candidates<'a>(
     scene: &Scene<'_>,
     catalog: &'a Catalog,
     verdicts: &Verdicts,
-) -> Vec<(&'a Backup, Reason)> {
+) -> Vec<Candidate<'a>> {
     // What an attempt left is settled before it is judged.
     let settled = |backup: &&'a Backup| !scene.has_attempt(&backup.id);
     let reason = |backup: &'a Backup| {
@@ -206,6 +192,11 @@ fn orphans(scene: &Scene<'_>, catalog: &Catalog, decision: &mut Decision) {
         if trust::expiry_now(scene).since(newest) <= after {
             continue;
         }
+        let lock = scene.directory_lock(&orphan.id);
+        if lock != Lock::Free {
+            locked(&orphan.id, Locked::Objects, &lock, decision);
+            continue;
+        }
         let action = Action::DeleteOrphan {
             backup: orphan.id.clone(),
             newest,
@@ -230,28 +221,6 @@ fn newest_sign(scene: &Scene<'_>, orphan: &Orphan) -> Option<Timestamp> {
     let own = uploads.iter().filter(|upload| upload.backup == orphan.id);
     let begun = own.map(|upload| upload.begun_at);
     begun.chain([orphan.newest]).max()
-}
-
-/// WAL that nothing needs once the steps decided so far are done. What the budget withholds keeps its WAL.
-fn wal(scene: &Scene<'_>, catalog: &Catalog, verdicts: &Verdicts, decision: &mut Decision) {
-    let going = Going {
-        backups: going(&decision.steps),
-        wanted_by: WantedBy::Policy,
-    };
-    let spans = wal_expiry(catalog, verdicts, &going, SAFE);
-    if spans.is_empty() {
-        return;
-    }
-    let weight = Weight {
-        bytes: 0,
-        segments: segments_in(&spans),
-    };
-    decision.step(
-        scene,
-        Action::DeleteWal { spans },
-        Reason::WalUnneeded,
-        weight,
-    );
 }
 
 /// The backups that steps delete.

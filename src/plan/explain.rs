@@ -9,6 +9,7 @@ use crate::model::{
     backup::{Backup, BackupId},
     catalog::Catalog,
     judge::{Fate, Verdict},
+    lock::Lock,
     names::DestinationName,
     observed::Observed,
     record::KeepRecord,
@@ -23,6 +24,8 @@ pub struct Explanation<'a> {
     verdict: Option<&'a Verdict>,
     steps: Vec<String>,
     keep: Option<&'a KeepRecord>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lock: Option<Lock>,
     needed_by: Vec<&'a BackupId>,
 }
 
@@ -47,6 +50,7 @@ pub fn explain<'a>(plan: &'a Plan, observed: &'a Observed, id: &BackupId) -> Vec
                 .keep_records
                 .known()
                 .and_then(|records| records.get(id)),
+            lock: stored.locks.known().and_then(|locks| locks.directory(id)),
             needed_by: catalog
                 .backups
                 .iter()
@@ -94,6 +98,9 @@ impl fmt::Display for Explanation<'_> {
             }
             (Some(target), None) => line("kept", format!("{target}, set by somebody"))?,
             (None, _) => {}
+        }
+        if let Some(lock) = self.lock.as_ref().filter(|lock| **lock != Lock::Free) {
+            line("locked", lock.to_string())?;
         }
         for child in &self.needed_by {
             line("needed by", child.to_string())?;

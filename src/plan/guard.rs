@@ -11,7 +11,8 @@ use crate::model::{
     action::{Action, Effect, WalSpan},
     backup::{Backup, BackupId, BackupStatus, KeepTarget},
     catalog::{Catalog, WalArchive},
-    desired::{Mode, Server},
+    desired::{Mode, ObjectLock, Server},
+    lock::Lock,
     names::DestinationName,
     observed::{Knowledge, Observed, Stored},
     time::Timestamp,
@@ -113,6 +114,17 @@ pub enum Violation {
     /// The keep was set by somebody else, or its time has not come.
     #[error("the keep of {0} is not ours to release now")]
     NotReleasable(BackupId),
+    /// Objects that would go are locked, or may be.
+    #[error("{what}: {lock}")]
+    Locked {
+        /// The backup or the WAL.
+        what: String,
+        /// Until when, or why.
+        lock: Lock,
+    },
+    /// A copy from elsewhere than the configuration says, or of something that is not good there.
+    #[error("{0} is not to be copied from there")]
+    NotToCopy(String),
     /// The server's mode forbids it.
     #[error("mode is {0}")]
     Mode(Mode),
@@ -136,6 +148,7 @@ pub fn guard(
     now: Timestamp,
 ) -> Guarded {
     let mut refusals = within_mode(&mut plan, server.mode, asked);
+    refusals.extend(copies(&mut plan, server, observed));
     let destinations: BTreeSet<DestinationName> = plan
         .steps
         .iter()
@@ -154,6 +167,9 @@ pub fn guard(
             observed,
             steps: &steps,
             kept: kept(&plan, &destination),
+            object_lock: server
+                .entry(&destination)
+                .map_or(ObjectLock::Respect, |entry| entry.object_lock),
             minimum: usize::try_from(minimum).unwrap_or(usize::MAX),
             asked,
             now,
@@ -192,6 +208,36 @@ fn within_mode(plan: &mut Plan, mode: Mode, asked: Asked) -> Vec<Refusal> {
     refused.into_iter().map(refusal).collect()
 }
 
+/// Takes out copies that are not of what is good in the destination that the configuration names. Other steps are not affected.
+fn copies(plan: &mut Plan, server: &Server, observed: &Observed) -> Vec<Refusal> {
+    let is_allowed = |step: &Step| {
+        let (from, backup) = match &step.action {
+            Action::CopyBackup { from, backup, .. } => (from, Some(backup)),
+            Action::CopyWal { from, .. } => (from, None),
+            _ => return true,
+        };
+        let entry = server.entry(&step.destination);
+        let source = observed.destinations.get(from);
+        let catalog = source.and_then(|stored| stored.catalog.known());
+        let found = |id| catalog.and_then(|catalog| Some((catalog, catalog.backup(id)?)));
+        let good = backup.is_none_or(|id| {
+            found(id).is_some_and(|(catalog, found)| {
+                found.status == BackupStatus::Done && is_whole(catalog, found)
+            })
+        });
+        entry.and_then(|entry| entry.copy_of.as_ref()) == Some(from) && catalog.is_some() && good
+    };
+    let (stay, out): (Vec<_>, Vec<_>) = std::mem::take(&mut plan.steps)
+        .into_iter()
+        .partition(is_allowed);
+    plan.steps = stay;
+    let refusal = |step: Step| Refusal {
+        violation: Violation::NotToCopy(step.describe()),
+        destination: step.destination,
+    };
+    out.into_iter().map(refusal).collect()
+}
+
 /// The backups that the plan itself keeps.
 fn kept<'a>(plan: &'a Plan, destination: &DestinationName) -> BTreeSet<&'a BackupId> {
     let of = |step: &&Step| {
@@ -213,6 +259,7 @@ struct Inspection<'a> {
     observed: &'a Observed,
     steps: &'a [&'a Step],
     kept: BTreeSet<&'a BackupId>,
+    object_lock: ObjectLock,
     minimum: usize,
     asked: Asked,
     now: Timestamp,
@@ -235,6 +282,7 @@ impl Inspection<'_> {
         }
         for step in self.steps {
             violations.extend(on_orphan(stored, catalog, &step.action));
+            violations.extend(self.on_locks(stored, &step.action));
             violations.extend(self.on_release(stored, &step.action));
         }
         violations.extend(self.on_redundancy(catalog));
@@ -330,6 +378,34 @@ impl Inspection<'_> {
             child: child.id.clone(),
         }));
         violations
+    }
+
+    /// Whether all that a step deletes is known to be free.
+    fn on_locks(&self, stored: &Stored, action: &Action) -> Vec<Violation> {
+        if self.object_lock == ObjectLock::Ignore {
+            return Vec::new();
+        }
+        let locks = stored.locks.known();
+        let asked: Vec<(String, Option<Lock>)> = match action {
+            Action::DeleteBackup { backup, .. } | Action::DeleteOrphan { backup, .. } => {
+                let lock = locks.and_then(|locks| locks.directory(backup));
+                vec![(format!("backup {backup}"), lock)]
+            }
+            Action::DeleteWal { spans } => {
+                let lock = |span| locks.and_then(|locks| locks.span(span));
+                let each = spans.iter().map(|span| ("WAL".to_owned(), lock(span)));
+                each.collect()
+            }
+            _ => Vec::new(),
+        };
+        // Retention counts by the earlier clock.
+        let store = stored.store_time.known().copied();
+        let now = store.map_or(self.now, |store| store.min(self.now));
+        let refused = asked.into_iter().filter_map(|(what, lock)| {
+            let lock = lock.unwrap_or_else(|| Lock::Unknown("nobody has looked".to_owned()));
+            (!lock.is_free(now)).then_some(Violation::Locked { what, lock })
+        });
+        refused.collect()
     }
 
     fn on_release(&self, stored: &Stored, action: &Action) -> Option<Violation> {

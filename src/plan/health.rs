@@ -9,7 +9,7 @@ use crate::model::{
     backup::{Backup, BackupStatus},
     catalog::Catalog,
     condition::{Condition, Standing},
-    desired::WalCheck,
+    desired::{Delivery, WalCheck},
     observed::{ArchiveMode, Knowledge, ServerFacts},
     recovery::RecoveryWindow,
     time::{Span, Timestamp},
@@ -69,6 +69,7 @@ fn of_catalog(scene: &Scene<'_>, catalog: &Catalog) -> Vec<Condition> {
         )));
     }
     if scene.entry.wal.check == WalCheck::On
+        && scene.entry.delivery == Delivery::Required
         && let Some(facts) = scene.postgres.known()
     {
         conditions.extend(of_wal(scene, catalog, facts));

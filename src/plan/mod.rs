@@ -19,6 +19,7 @@ use crate::{
         condition::{Condition, Standing},
         desired::{Entry, Mode, Server},
         judge::Verdict,
+        lock::Remains,
         names::{DestinationName, ServerName},
         observed::{Knowledge, Locality, Observed, ServerFacts, Stored},
         reason::{Reason, Waiting},
@@ -28,6 +29,8 @@ use crate::{
 };
 
 mod adopt;
+mod choose;
+mod copy;
 mod digest;
 mod expire;
 mod health;
@@ -41,12 +44,15 @@ pub mod after;
 pub mod due;
 pub mod explain;
 pub mod guard;
+pub mod lock;
 pub mod render;
 pub mod requested;
 pub mod saved;
 pub mod wake;
 
 mod withhold;
+
+use lock::Unseen;
 
 /// Ordered work for one server, with the judgement that it follows from.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -110,6 +116,18 @@ pub struct Target {
     pub window_after: Option<RecoveryWindow>,
     /// How many backups may be deleted now, of how many in 24 hours.
     pub budget: Budget,
+    /// What the plan's deletes leave behind, where they only hide what they delete.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remains: Option<Remaining>,
+}
+
+/// What logical deletes leave behind.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Remaining {
+    /// As what.
+    pub remains: Remains,
+    /// When the bytes of what is deleted now are gone, where that is known.
+    pub gone_at: Option<Timestamp>,
 }
 
 /// How many backups may be deleted.
@@ -150,6 +168,7 @@ struct Scene<'a> {
     postgres: &'a Knowledge<ServerFacts>,
     locality: &'a Locality,
     stored: &'a Stored,
+    unseen: Unseen,
     now: Timestamp,
 }
 
@@ -238,20 +257,10 @@ pub fn plan(
     location: &dyn Fn(&DestinationName) -> String,
     now: Timestamp,
 ) -> Plan {
-    let unseen = Failure::new(Kind::Failed, "it was not looked at");
-    let unseen = Stored::unknown(now, &unseen);
-    let scene = |entry| Scene {
-        server,
-        entry,
-        postgres: &observed.postgres,
-        locality: &observed.locality,
-        stored: observed
-            .destinations
-            .get(&entry.destination)
-            .unwrap_or(&unseen),
-        now,
-    };
-    let mut decided: Vec<_> = server.entries.iter().map(|e| decide(scene(e))).collect();
+    let unseen = unlooked(now);
+    let all: Vec<_> = scenes(server, observed, &unseen, now).collect();
+    let mut decided: Vec<_> = all.iter().map(|scene| decide(*scene, &all)).collect();
+    copy_before_delete(&mut decided);
     for one in &mut decided {
         within_mode(server.mode, &mut one.decision);
     }
@@ -274,6 +283,33 @@ pub fn plan(
     plan
 }
 
+/// A server in each of its destinations; what was not looked at is `unseen`.
+fn scenes<'a>(
+    server: &'a Server,
+    observed: &'a Observed,
+    unseen: &'a Stored,
+    now: Timestamp,
+) -> impl Iterator<Item = Scene<'a>> {
+    server.entries.iter().map(move |entry| {
+        let stored = observed.destinations.get(&entry.destination);
+        Scene {
+            server,
+            entry,
+            postgres: &observed.postgres,
+            locality: &observed.locality,
+            stored: stored.unwrap_or(unseen),
+            unseen: Unseen::Locked,
+            now,
+        }
+    })
+}
+
+/// A destination that nobody has looked at.
+fn unlooked(now: Timestamp) -> Stored {
+    let failure = Failure::new(Kind::Failed, "it was not looked at");
+    Stored::unknown(now, &failure)
+}
+
 /// What the deciders made of one destination.
 struct Decided<'a> {
     scene: Scene<'a>,
@@ -283,17 +319,21 @@ struct Decided<'a> {
 }
 
 /// The deciders, in their order. Deletes come last.
-fn decide(scene: Scene<'_>) -> Decided<'_> {
+fn decide<'a>(scene: Scene<'a>, all: &[Scene<'a>]) -> Decided<'a> {
     let wanted = keep::wanted(&scene);
     let verdicts = expire::judge(&scene, wanted.protected());
     let budget = expire::budget(&scene);
     let mut decision = health::assess(&scene);
+    decision.conditions.extend(lock::required(&scene));
     match trust::additive(&scene) {
         Ok(()) => {
             decision.extend(adopt::decide(&scene));
             decision.extend(keep::decide(&scene, &wanted));
             // Not held up by what a dead attempt left: if that cannot be settled, backups go on all the same.
             decision.extend(due::decide(&scene));
+            if let Some(source) = source(&scene, all) {
+                decision.extend(copy::decide(&scene, source));
+            }
         }
         Err(waiting) => decision.block(waiting),
     }
@@ -312,6 +352,7 @@ fn decide(scene: Scene<'_>) -> Decided<'_> {
 impl Decided<'_> {
     fn finish(mut self, location: String) -> (Vec<Step>, Target) {
         self.decision.settle();
+        let remains = self.remains();
         let windows = expire::windows(&self.scene, &self.decision.steps);
         let target = Target {
             location,
@@ -324,8 +365,61 @@ impl Decided<'_> {
             window: windows.0,
             window_after: windows.1,
             budget: self.budget,
+            remains,
         };
         (self.decision.steps, target)
+    }
+
+    fn remains(&self) -> Option<Remaining> {
+        let deletes = |step: &Step| {
+            matches!(
+                step.action,
+                Action::DeleteBackup { .. }
+                    | Action::DeleteOrphan { .. }
+                    | Action::DeleteWal { .. }
+            )
+        };
+        let locks = self.scene.stored.locks.known()?;
+        let remains = locks.retention.remains.clone();
+        let steps = &self.decision.steps;
+        (steps.iter().any(deletes) && remains.is_logical()).then(|| Remaining {
+            gone_at: remains.gone_at(self.scene.now),
+            remains,
+        })
+    }
+}
+
+/// The destination that this one is a copy of.
+fn source<'s, 'a>(scene: &Scene<'a>, all: &'s [Scene<'a>]) -> Option<&'s Scene<'a>> {
+    let name = scene.entry.copy_of.as_ref()?;
+    all.iter().find(|other| other.entry.destination == *name)
+}
+
+/// WAL that a copy still has to get is not deleted where it is.
+fn copy_before_delete(decided: &mut [Decided<'_>]) {
+    let all: Vec<Scene<'_>> = decided.iter().map(|one| one.scene).collect();
+    let wanted = all.iter().filter_map(|scene| {
+        let source = source(scene, &all)?;
+        let (own, there) = (
+            scene.stored.catalog.known()?,
+            source.stored.catalog.known()?,
+        );
+        let wanted = copy::missing_wal(scene, own, there);
+        Some((source.entry.destination.clone(), wanted))
+    });
+    let wanted: Vec<_> = wanted.collect();
+    for one in decided {
+        let own = wanted
+            .iter()
+            .filter(|(from, _)| *from == one.scene.entry.destination);
+        for (_, wanted) in own {
+            let before = one.decision.steps.len();
+            let takes_away = |step: &Step| copy::takes_away(&step.action, wanted);
+            one.decision.steps.retain(|step| !takes_away(step));
+            if one.decision.steps.len() < before {
+                one.decision.waiting.push(Waiting::CopyFirst);
+            }
+        }
     }
 }
 
@@ -346,7 +440,13 @@ fn within_mode(mode: Mode, decision: &mut Decision) {
 /// A plan holds either one attempt or destructive steps, never both, so that nothing is deleted beside a running backup of the same plan.
 fn one_attempt_or_deletes(decided: &mut [Decided<'_>]) {
     let has_attempt = |one: &Decided<'_>| one.decision.steps.iter().any(|s| s.action.is_attempt());
-    let Some(first) = decided.iter().position(has_attempt) else {
+    // A new backup is read from the server only now; a copy can be made later.
+    let takes = |one: &Decided<'_>| {
+        let mut steps = one.decision.steps.iter();
+        steps.any(|step| matches!(step.action, Action::TakeBackup { .. }))
+    };
+    let first = decided.iter().position(takes);
+    let Some(first) = first.or_else(|| decided.iter().position(has_attempt)) else {
         return;
     };
     for (index, one) in decided.iter_mut().enumerate() {

@@ -6,11 +6,12 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::{Plan, Step, Target, Weight};
+use super::{Plan, Remaining, Step, Target, Weight};
 use crate::model::{
     action::{Action, Effect},
     compression::Compression,
-    condition::Standing,
+    condition::{Condition, Standing},
+    lock::Remains,
     reason::{Reason, Waiting},
     recovery::RecoveryWindow,
     time::{Span, Timestamp},
@@ -38,6 +39,7 @@ impl fmt::Display for Text<'_> {
             for row in &rows {
                 row.write(formatter, &columns)?;
             }
+            write_remains(formatter, target, &columns)?;
             write_conditions(formatter, target, &columns)?;
             write_windows(formatter, target)?;
         }
@@ -76,6 +78,7 @@ impl Row {
             sign,
             verb: match &step.action {
                 Action::DeleteOrphan { .. } | Action::DeleteWal { .. } => "delete",
+                Action::CopyWal { .. } => "copy",
                 other => other.verb(),
             },
             object: object(&step.action, step.weight, compression),
@@ -161,7 +164,7 @@ fn object(action: &Action, weight: Weight, compression: Compression) -> String {
             Some(until) => format!("{backup}  {target} until {until}"),
             None => format!("{backup}  {target}"),
         },
-        Action::DeleteWal { spans } => {
+        Action::DeleteWal { spans } | Action::CopyWal { spans, .. } => {
             let (segments, spans) = (weight.segments, spans.len());
             let ranges = plural(spans, "range");
             format!(
@@ -170,7 +173,9 @@ fn object(action: &Action, weight: Weight, compression: Compression) -> String {
             )
         }
         Action::DeleteBackup { backup, .. } if weight.bytes == 0 => backup.to_string(),
-        Action::DeleteBackup { backup, .. } => format!("{backup}  {}", Bytes(weight.bytes)),
+        Action::DeleteBackup { backup, .. } | Action::CopyBackup { backup, .. } => {
+            format!("{backup}  {}", Bytes(weight.bytes))
+        }
         Action::DeleteOrphan { backup, .. } => {
             format!("orphan {backup}  {}", Bytes(weight.bytes))
         }
@@ -178,6 +183,28 @@ fn object(action: &Action, weight: Weight, compression: Compression) -> String {
         | Action::AbandonAttempt { backup }
         | Action::ReleaseKeep { backup } => backup.to_string(),
     }
+}
+
+/// Names deletes that free nothing yet.
+fn write_remains(
+    formatter: &mut fmt::Formatter<'_>,
+    target: &Target,
+    columns: &Columns,
+) -> fmt::Result {
+    let Some(Remaining { remains, gone_at }) = &target.remains else {
+        return Ok(());
+    };
+    let how = match remains {
+        Remains::SoftDeleted { .. } => "can be restored",
+        _ => "stays as an old version",
+    };
+    let until = gone_at.map_or("somebody removes it".to_owned(), |at| at.to_string());
+    let verb = columns.verb;
+    writeln!(
+        formatter,
+        "  . {:<verb$}  what is deleted {how} until {until}",
+        "logical"
+    )
 }
 
 fn write_conditions(
@@ -195,6 +222,9 @@ fn write_conditions(
 
 /// The word before what is waited for.
 const WAITING: &str = "waiting";
+
+/// The word before what a lock withholds.
+const BLOCKED: &str = "blocked";
 
 /// What is not as it should be, from a standing on, and what is waited for; each cause is told once.
 pub fn notes(target: &Target, from: Standing) -> Vec<(String, String)> {
@@ -217,7 +247,8 @@ pub fn notes(target: &Target, from: Standing) -> Vec<(String, String)> {
         let (message, shortened) = told.shorten(&text);
         // What is unknown has been told with its cause.
         if !(shortened && matches!(waiting, Waiting::Unknown { .. })) {
-            notes.push((WAITING.to_owned(), message));
+            let word = if waiting.is_lock() { BLOCKED } else { WAITING };
+            notes.push((word.to_owned(), message));
         }
     }
     notes
@@ -315,14 +346,16 @@ impl fmt::Display for Summary<'_> {
 }
 
 impl Summary<'_> {
-    fn counts(&self) -> [(u64, String); 9] {
+    fn counts(&self) -> [(u64, String); 10] {
         let left_over = |action: &Action| {
             matches!(
                 action,
                 Action::FinishBackup { .. } | Action::AbandonAttempt { .. }
             )
         };
-        let segments = self.steps().map(|step| step.weight.segments).sum();
+        let goes = |step: &&Step| matches!(step.action, Action::DeleteWal { .. });
+        let going = self.steps().filter(goes);
+        let segments = going.map(|step| step.weight.segments).sum();
         let budget = self
             .targets()
             .map(|target| target.budget.left())
@@ -331,6 +364,10 @@ impl Summary<'_> {
             (
                 self.count(|a| matches!(a, Action::TakeBackup { .. })),
                 "to back up".to_owned(),
+            ),
+            (
+                self.count(|a| matches!(a, Action::CopyBackup { .. } | Action::CopyWal { .. })),
+                "to copy".to_owned(),
             ),
             (self.count(left_over), "left by dead attempts".to_owned()),
             (
@@ -353,7 +390,7 @@ impl Summary<'_> {
                 segments,
                 format!("WAL {} to delete", plural(segments, "segment")),
             ),
-            (self.standing(Standing::Blocked), "blocked".to_owned()),
+            (self.blocked(), BLOCKED.to_owned()),
             (self.standing(Standing::Stalled), "stalled".to_owned()),
         ]
     }
@@ -369,6 +406,17 @@ impl Summary<'_> {
     fn count(&self, of: impl Fn(&Action) -> bool) -> u64 {
         let count = self.steps().filter(|step| of(&step.action)).count();
         u64::try_from(count).unwrap_or(u64::MAX)
+    }
+
+    /// What a lock withholds, and destinations that are blocked for another reason.
+    fn blocked(&self) -> u64 {
+        let of = |target: &Target| {
+            let locks = target.waiting.iter().filter(|waiting| waiting.is_lock());
+            let is_blocked = |one: &Condition| one.standing == Standing::Blocked;
+            let worst = target.conditions.first().is_some_and(is_blocked);
+            locks.count().max(usize::from(worst))
+        };
+        u64::try_from(self.targets().map(of).sum::<usize>()).unwrap_or(u64::MAX)
     }
 
     fn standing(&self, standing: Standing) -> u64 {

@@ -12,13 +12,16 @@ use std::{
 use barkeep::{
     failure::{Failure, Kind},
     model::{
+        action::WalSpan,
         backup::{Backup, BackupId, KeepTarget},
-        catalog::{Catalog, Orphan},
+        catalog::{Catalog, Orphan, Run},
         compression::Compression,
         desired::{
-            CalendarSpan, CatchUp, Checkpoint, DeclaredKeep, DeleteBudget, Entry, FilesOptions,
-            KeepRule, Mode, Period, Server, ServerState, WalCheck, WalOptions,
+            CalendarSpan, CatchUp, Checkpoint, DeclaredKeep, DeleteBudget, Delivery, Entry,
+            FilesOptions, KeepRule, Mode, ObjectLock, Period, Server, ServerState, WalCheck,
+            WalOptions,
         },
+        lock::{BucketRetention, Lock, LockMode, Locking, Locks},
         names::DestinationName,
         observed::{
             ArchiveMode, Archiver, Knowledge, Locality, Observed, PendingUpload, Role, ServerFacts,
@@ -176,6 +179,8 @@ impl World {
                     pinned_at: now(),
                 });
             }
+            "locked" => self.locked(&words),
+            "unlooked" => self.stored().locks = Knowledge::Absent,
             "lose" => words.iter().for_each(|word| self.lose(word)),
             "nothing" => *self.catalog() = Catalog::default(),
             _ => panic!("unknown word `{word}`"),
@@ -287,6 +292,51 @@ impl World {
         }
     }
 
+    /// `8d until:-3d`, `8d held`, `8d unknown`, `wal:1:900-910 held`: all else is free.
+    fn locked(&mut self, words: &[&str]) {
+        let lock = match after(words, "until") {
+            Some(age) => Lock::until(until(age), LockMode::Compliance),
+            None if words.contains(&"held") => Lock::Held,
+            None => Lock::Unknown("no answer".to_owned()),
+        };
+        let id = self.id(words[0]);
+        let catalog = self.catalog();
+        let ids: Vec<BackupId> = catalog.ids().cloned().collect();
+        let whole = |timeline: &TimelineId| WalSpan {
+            timeline: *timeline,
+            run: Run {
+                first: SegmentNumber(0),
+                last: SegmentNumber(u64::MAX),
+            },
+        };
+        let wal: Vec<WalSpan> = catalog.wal.runs.keys().map(whole).collect();
+        let Knowledge::Known(locks) = &mut self.stored().locks else {
+            return;
+        };
+        locks.retention.locking = Locking::On { default: None };
+        for id in ids {
+            locks.directories.entry(id).or_insert(Lock::Free);
+        }
+        locks
+            .wal
+            .extend(wal.into_iter().map(|span| (span, Lock::Free)));
+        match words[0].strip_prefix("wal:") {
+            Some(text) => {
+                let (on, range) = text.split_once(':').expect("1:900-910");
+                let (first, last) = range.split_once('-').expect("900-910");
+                let run = Run {
+                    first: SegmentNumber(number(first)),
+                    last: SegmentNumber(number(last)),
+                };
+                let timeline = timeline(on);
+                locks.wal.insert(WalSpan { timeline, run }, lock);
+            }
+            None => {
+                locks.directories.insert(id, lock);
+            }
+        }
+    }
+
     fn postgres(&mut self, word: &str) {
         if word == "remote" {
             let why = "another host".to_owned();
@@ -339,6 +389,7 @@ impl World {
             "identity" => stored.identity = Knowledge::Unknown(failure),
             "clock" => stored.store_time = Knowledge::Unknown(failure),
             "uploads" => stored.uploads = Knowledge::Unknown(failure),
+            "locks" => stored.locks = Knowledge::Unknown(failure),
             "server" => self.observed.postgres = Knowledge::Unknown(failure),
             "destination" => self.observed.destinations.clear(),
             _ => panic!("cannot lose `{word}`"),
@@ -365,7 +416,9 @@ fn stopped_as(backup: &Backup) -> Option<Stopped> {
 }
 
 /// The first words of what is no backup.
-const WORDS: [&str; 11] = [
+const WORDS: [&str; 13] = [
+    "locked",
+    "unlooked",
     "attempt",
     "tombstone",
     "record",
@@ -480,6 +533,9 @@ fn server() -> Server {
             backups_max: 100,
             percent_max: 100,
         },
+        object_lock: ObjectLock::Respect,
+        copy_of: None,
+        delivery: Delivery::Required,
     };
     Server {
         name: "orders".parse().expect("a name"),
@@ -527,6 +583,7 @@ fn observed(mut catalog: Catalog) -> Observed {
         tombstones: Knowledge::Known(Vec::new()),
         keep_records: Knowledge::Known(BTreeMap::new()),
         uploads: Knowledge::Known(Vec::new()),
+        locks: Knowledge::Known(Locks::new(BucketRetention::NONE)),
     };
     Observed {
         server: "orders".parse().expect("a name"),

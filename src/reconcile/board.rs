@@ -96,6 +96,8 @@ pub struct Busy {
 pub struct Attempt {
     /// Where.
     pub destination: DestinationName,
+    /// What, as the verb of its action.
+    pub action: &'static str,
     /// Since when.
     pub since: Timestamp,
 }
@@ -203,11 +205,11 @@ impl Board {
         }
     }
 
-    /// Counts an attempt.
-    pub(super) fn count_attempt(&self, server: &ServerName, ended: &Ended) {
+    /// Counts an attempt, by the verb of its action.
+    pub(super) fn count_attempt(&self, server: &ServerName, verb: &'static str, ended: &Ended) {
         let result = Success::of(&ended.result);
         let mut state = self.lock();
-        state.tally(server, &ended.destination, "backup", result);
+        state.tally(server, &ended.destination, verb, result);
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

@@ -34,7 +34,8 @@ use crate::{
     store::{
         Archive,
         fenced::Fence,
-        lease::{self, Acquired, Conditions, LeaseError, Terms},
+        lease::{self, Acquired, LeaseError, Terms},
+        probe::Conditions,
         tenure::{self, Tenure},
     },
 };

@@ -14,14 +14,14 @@ use crate::{
     actor,
     clock::{Clock, pause},
     execute::{
-        attempt::Ended,
+        attempt::{Done, Ended},
         base_backup::{Memory as Held, Taken, TakenState, Times},
     },
     failure::{Failure, Kind},
     format::keys::{ObjectKey, OwnObject},
     model::{
         backup::{Backup, BackupId, BackupStatus},
-        desired::{Desired, Destination, ProviderOptions, Server, Service},
+        desired::{Desired, Destination, ObjectLock, ProviderOptions, Server, Service},
         names::{DestinationName, ServerName},
         observed::{Archiver, Knowledge, Locality, Observed, ServerFacts},
         record::{Actor, Attempt},
@@ -149,7 +149,7 @@ impl Simulated {
             .expect("memory");
         Ended {
             destination: step.destination.clone(),
-            result: Ok(taken(backup.id)),
+            result: Ok(Done::Taken(taken(backup.id))),
         }
     }
 }
@@ -250,6 +250,7 @@ impl Fleet {
                 max_bandwidth: None,
                 max_parallel: std::num::NonZeroUsize::new(4).expect("not zero"),
                 single_writer: false,
+                object_lock: ObjectLock::default(),
             };
             fleet.desired.destinations.insert(name, destination);
         }

@@ -9,7 +9,9 @@ use super::Ports;
 use crate::{
     execute::attempt::{self, Ended},
     model::{
+        action::Action,
         desired::Server,
+        names::DestinationName,
         observed::{Knowledge, Locality, Observed, ServerFacts},
     },
     observe,
@@ -58,6 +60,9 @@ impl Servers for Postgres {
         step: &Step,
         observed: &Observed,
     ) -> Ended {
+        if let Action::CopyBackup { from, .. } = &step.action {
+            return copy(ports, server, step, from).await;
+        }
         let archive = match ports.archives(server).remove(&step.destination) {
             Some(Ok(archive)) => archive,
             Some(Err(failure)) => return Ended::failed(step, failure),
@@ -99,4 +104,23 @@ impl Servers for Postgres {
         };
         HeldLock::take(connector.connect().await?, key).await
     }
+}
+
+/// Runs a copy to its end.
+async fn copy(ports: &Ports, server: &Server, step: &Step, from: &DestinationName) -> Ended {
+    let mut archives = ports.archives(server);
+    let (source, target) = match (archives.remove(from), archives.remove(&step.destination)) {
+        (Some(Ok(source)), Some(Ok(target))) => (source, target),
+        (Some(Err(failure)), _) | (_, Some(Err(failure))) => return Ended::failed(step, failure),
+        _ => return Ended::not_open(step),
+    };
+    let bench = attempt::CopyBench {
+        server,
+        source: &source,
+        target: &target,
+        throttle: ports.throttle(&step.destination),
+        cancel: &ports.cancel,
+    };
+    let span = info_span!("copy", destination = %step.destination);
+    Box::pin(attempt::copy(step, bench)).instrument(span).await
 }

@@ -1,4 +1,4 @@
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use super::{
     once::{Report, apply, once},
@@ -8,8 +8,9 @@ use crate::{
     format::keys::{ObjectKey, OwnObject},
     model::{
         backup::KeepTarget,
-        desired::{Mode, ProviderOptions, Service},
+        desired::{Mode, ObjectLock, ProviderOptions, Service},
         location::Location,
+        lock::{BucketRetention, DefaultLock, Lock, LockMode, Locking, Remains},
         record::{Actor, Attempt},
         scene::{instant, now},
     },
@@ -64,6 +65,7 @@ impl Bed {
             max_bandwidth: None,
             max_parallel: std::num::NonZeroUsize::MIN,
             single_writer: false,
+            object_lock: ObjectLock::Respect,
         };
         let desired = Desired {
             destinations: BTreeMap::from([(name.clone(), destination)]),
@@ -395,4 +397,78 @@ async fn expiring_a_hundred_backups_with_their_wal_takes_few_requests() {
     assert!(again.is_empty());
     let looking = counts.requests() - before;
     assert!(looking <= 2 * 11 + 4 + 1, "{looking}");
+}
+
+#[tokio::test]
+async fn what_is_locked_is_found_out_before_anything_goes_and_looked_at_once() {
+    let listing = [false, true];
+    for listing in listing {
+        let bed = Bed::new("retention=1x | done 1d | done 8d | done 9d").await;
+        if listing {
+            let _ = bed.memory.clone().listing_locks();
+        }
+        bed.memory.set_retention(BucketRetention {
+            locking: Locking::On { default: None },
+            remains: Remains::Version {
+                kept: Some(Duration::from_hours(24)),
+            },
+        });
+        let key = |path: String| bed.archive.join(&path);
+        let (old, middle) = (bed.world.id("9d"), bed.world.id("8d"));
+        let until = now() + Duration::from_hours(48);
+        let lock = Lock::until(until, LockMode::Compliance);
+        bed.memory
+            .set_lock(&key(format!("base/{old}/data.tar")), lock);
+        let plan = bed
+            .ports(Arc::new(bed.memory.clone()))
+            .plan(bed.server())
+            .await
+            .plan;
+        let text = crate::plan::render::Text(&plan).to_string();
+        let line = ". logical  what is deleted stays as an old version until 2026-11-21T12:00:00Z";
+        assert!(text.contains(line), "{text}");
+        let report = bed.once(Arc::new(bed.memory.clone())).await;
+        assert_eq!(failures(&report), Vec::<String>::new());
+        assert_eq!(bed.backups().await, "9d DONE | 1d DONE");
+        assert!(
+            !bed.left()
+                .await
+                .iter()
+                .any(|path| path.contains(middle.as_str()))
+        );
+        let text = crate::plan::render::Text(&report.last.plan).to_string();
+        let said = bed.world.told(text);
+        let line = "! blocked  9d  object lock until 2026-11-22T12:00:00Z";
+        assert!(said.contains(line), "{said}");
+        let standing = report.last.plan.standing().to_string();
+        assert_eq!(standing, "progressing", "it ends by itself");
+        bed.memory.set_time(until);
+        let mut ports = bed.ports(Arc::new(bed.memory.clone()));
+        ports.clock = Clock::Fixed(until);
+        once(&ports, &[bed.server()]).await;
+        assert_eq!(bed.backups().await, "1d DONE", "listing: {listing}");
+    }
+}
+
+#[tokio::test]
+async fn where_nothing_locks_what_must_be_locked_it_is_said() {
+    let mut bed = Bed::new("| done 1d").await;
+    bed.world.entry().object_lock = ObjectLock::Require;
+    let ports = bed.ports(Arc::new(bed.memory.clone()));
+    let stands =
+        |plan: &crate::plan::Plan| plan.targets.values().next().expect("one").conditions[0].clone();
+    let plan = ports.plan(bed.server()).await.plan;
+    let missing = "object locks are required, but the destination has no object locks";
+    assert_eq!(stands(&plan).message, missing);
+    bed.memory.set_retention(BucketRetention {
+        locking: Locking::On {
+            default: Some(DefaultLock {
+                mode: LockMode::Compliance,
+                period: None,
+            }),
+        },
+        remains: Remains::Version { kept: None },
+    });
+    let plan = ports.plan(bed.server()).await.plan;
+    assert_eq!(stands(&plan).message, "nothing to do");
 }

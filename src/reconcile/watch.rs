@@ -240,6 +240,7 @@ impl<'a> Watch<'a> {
     fn start_attempt(&mut self, server: &ServerName, step: Step, observed: Observed) {
         let attempt = Attempt {
             destination: step.destination.clone(),
+            action: step.action.verb(),
             since: self.now(),
         };
         self.attempting.insert(server.clone(), attempt.clone());
@@ -265,8 +266,9 @@ impl<'a> Watch<'a> {
         let now = self.now();
         let failed = match &tried {
             Some(Tried::Ended(ended)) => {
-                self.board.count_attempt(server, ended);
-                tell(server, ended);
+                let verb = attempt.as_ref().map_or("backup", |attempt| attempt.action);
+                self.board.count_attempt(server, verb, ended);
+                tell(server, verb, ended);
                 ended.result.is_err()
             }
             Some(Tried::NotNeeded | Tried::Missing(_)) => false,
@@ -296,16 +298,16 @@ impl<'a> Watch<'a> {
     }
 }
 
-fn tell(server: &ServerName, ended: &Ended) {
+fn tell(server: &ServerName, verb: &str, ended: &Ended) {
     let destination = &ended.destination;
     match &ended.result {
-        Ok(taken) => {
-            info!(%server, %destination, "{taken}");
-            for warning in &taken.warnings {
+        Ok(done) => {
+            info!(%server, %destination, "{done}");
+            for warning in done.warnings() {
                 warn!(%server, %destination, "{warning}");
             }
         }
-        Err(failure) => error!(%server, %destination, "backup: {failure}"),
+        Err(failure) => error!(%server, %destination, "{verb}: {failure}"),
     }
 }
 
@@ -380,12 +382,16 @@ fn failures(mut failures: Failures, report: &Report, now: Timestamp) -> Failures
         };
     }
     // Where nothing is left to be tried, what failed has been mended by somebody else, or is not wanted any more.
-    let quiet = report.last.plan.targets.iter().filter(|(_, target)| {
+    let plan = &report.last.plan;
+    let quiet = plan.targets.iter().filter(|(name, target)| {
         let idle = |waiting: &Waiting| matches!(waiting, Waiting::NextDue { .. });
-        target.waiting.iter().all(idle)
+        let is_done = !plan.steps.iter().any(|step| step.destination == **name);
+        is_done && target.waiting.iter().all(idle)
     });
     for destination in good.into_iter().chain(quiet.map(|(name, _)| name)) {
-        failures.remove(destination);
+        if !bad.contains(destination) {
+            failures.remove(destination);
+        }
     }
     for destination in bad {
         fail(&mut failures, destination, now);

@@ -253,7 +253,7 @@ fn line(
         window: target.window.clone(),
         reached: target.reached,
         budget: target.budget,
-        strip: catalog.map(|catalog| strip::draw(catalog, target, observed, plan.now)),
+        strip: stored.and_then(|stored| strip::draw(stored, target, observed, plan.now)),
         stored: stored.map(amount),
         wal_waits_since: archiver.and_then(|archiver| archiver.oldest_ready_at),
         watched: None,

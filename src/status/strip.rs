@@ -9,7 +9,8 @@ use crate::model::{
     backup::{Backup, BackupId, BackupStatus, KeepTarget},
     catalog::Catalog,
     judge::Fate,
-    observed::Observed,
+    lock::Lock,
+    observed::{Observed, Stored},
     recovery::recovery_windows,
     time::Timestamp,
     wal::{SegmentName, SegmentNumber, SegmentSize},
@@ -85,20 +86,41 @@ pub enum MarkKind {
 }
 
 /// Draws the strip of a catalog.
-pub fn draw(catalog: &Catalog, target: &Target, observed: &Observed, now: Timestamp) -> Strip {
+pub fn draw(
+    stored: &Stored,
+    target: &Target,
+    observed: &Observed,
+    now: Timestamp,
+) -> Option<Strip> {
+    let catalog = stored.catalog.known()?;
     let reaches = reaches(catalog, observed, now);
     let gaps = reaches.windows(2).map(|pair| Reach {
         from: pair[0].to,
         to: pair[1].from,
     });
-    Strip {
+    let marks = catalog.backups.iter().filter_map(|backup| {
+        let mark = mark(catalog, target, backup)?;
+        let locks = stored.locks.known();
+        let lock = locks.and_then(|locks| locks.directories.get(&backup.id));
+        Some(Mark {
+            locked: lock.and_then(locked),
+            ..mark
+        })
+    });
+    Some(Strip {
         gaps: gaps.collect(),
-        marks: catalog
-            .backups
-            .iter()
-            .filter_map(|backup| mark(catalog, target, backup))
-            .collect(),
+        marks: marks.collect(),
         reaches,
+    })
+}
+
+fn locked(lock: &Lock) -> Option<Locked> {
+    match lock {
+        Lock::LockedUntil {
+            until: Some(until), ..
+        } => Some(Locked::Until(*until)),
+        Lock::LockedUntil { until: None, .. } | Lock::Held => Some(Locked::Held),
+        Lock::Free | Lock::Unknown(_) => None,
     }
 }
 
@@ -199,10 +221,7 @@ fn mark(catalog: &Catalog, target: &Target, backup: &Backup) -> Option<Mark> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        model::{observed::Knowledge, scene},
-        plan::testing::World,
-    };
+    use crate::{model::scene, plan::testing::World};
 
     /// The strip of a scene, with instants as hours before now.
     fn strip(text: &str) -> String {
@@ -210,10 +229,8 @@ mod tests {
         let plan = world.plan();
         let target = plan.targets.values().next().expect("one");
         let stored = world.observed.destinations.values().next().expect("one");
-        let Knowledge::Known(catalog) = &stored.catalog else {
-            panic!("a scene has a catalog");
-        };
-        let strip = draw(catalog, target, &world.observed, scene::now());
+        let strip = draw(stored, target, &world.observed, scene::now());
+        let strip = strip.expect("a scene has a catalog");
         let hours = |at: Timestamp| scene::now().since(at).as_secs() / 3600;
         let spans = |spans: &[Reach]| {
             let each = spans

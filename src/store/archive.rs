@@ -5,6 +5,8 @@
 
 use std::sync::Arc;
 
+use futures_util::{StreamExt as _, TryStreamExt as _, stream::BoxStream};
+
 use super::{
     Error, GetOptions, Head, Key, ObjectMeta, ObjectVersion, PutMode, PutOptions, SharedStore,
     StoreExt as _, Stored,
@@ -14,12 +16,15 @@ use crate::{
     failure::{Disposition, Kind},
     format::{
         backup_info::{self, BackupInfo},
-        keys::{ObjectKey, OwnObject},
+        keys::{self, ObjectKey, OwnObject},
         records::{self, Record},
     },
     model::{
         backup::{BackupId, KeepTarget},
+        catalog::Run,
         names::ServerName,
+        timeline::TimelineId,
+        wal::{SegmentNumber, SegmentSize, WalFile},
     },
 };
 
@@ -143,9 +148,40 @@ impl Archive {
 
     /// The objects of a backup's directory.
     pub async fn objects(&self, directory: &str) -> Result<Vec<ObjectMeta>, Error> {
-        use futures_util::TryStreamExt as _;
         let prefix = self.prefix(directory);
         self.store.list_all(&prefix).try_collect().await
+    }
+
+    /// The objects of some segments of a timeline, with their partial and backup history files, in the order of their names.
+    ///
+    /// A segment whose name this segment size does not allow is not among them: its number is that of another one.
+    pub fn segments(
+        &self,
+        timeline: TimelineId,
+        run: Run,
+        size: SegmentSize,
+    ) -> BoxStream<'_, Result<ObjectMeta, Error>> {
+        // A slash sorts behind the dot of every extension and before the digits of the next segment.
+        let end = |segment: SegmentNumber| {
+            let stem = keys::wal_stem(WalFile::Segment(segment.name(timeline, size)));
+            format!("{}/", self.prefix(&stem))
+        };
+        let before = run.first.0.checked_sub(1);
+        let before = before.map(|number| end(SegmentNumber(number)));
+        let prefix = self.prefix(&format!("{}{timeline}", keys::WALS));
+        let objects = self.store.list_range(&prefix, before, Some(end(run.last)));
+        let is_inside = move |meta: &ObjectMeta| {
+            let Some(ObjectKey::Wal(object)) = self.parse(&meta.key) else {
+                return false;
+            };
+            object.file.segment().is_some_and(|segment| {
+                let number = segment.number(size);
+                let exact = number.name(timeline, size) == segment;
+                exact && run.first <= number && number <= run.last
+            })
+        };
+        let inside = objects.try_filter(move |meta| std::future::ready(is_inside(meta)));
+        inside.boxed()
     }
 
     /// What is there under a key.
@@ -158,7 +194,6 @@ impl Archive {
         &self,
         object: &ObjectKey,
     ) -> Result<Option<(bytes::Bytes, ObjectVersion)>, Error> {
-        use futures_util::TryStreamExt as _;
         let result = match self
             .store
             .get(&self.key(object), GetOptions::default())

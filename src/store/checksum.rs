@@ -1,7 +1,7 @@
-//! CRC-32 of what is sent, in the form in which stores keep it.
+//! CRC-32 and CRC-32C of what is sent, in the form in which stores keep them.
 //!
-//! It is the one checksum that every S3-compatible store knows, costs next to nothing, and can be combined: the checksum of a whole
-//! object follows from those of its parts, without reading anything twice.
+//! The one is what every S3-compatible store knows, the other is Google's. Both cost next to nothing, and can be combined: the checksum
+//! of a whole object follows from those of its parts, without reading anything twice.
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 
@@ -30,6 +30,29 @@ impl Checksum {
         }
     }
 
+    /// That of an object, or of a part, by Castagnoli's polynomial.
+    pub fn of_crc32c(crc: u32) -> Self {
+        Self {
+            algorithm: ChecksumAlgorithm::Crc32c,
+            value: STANDARD.encode(crc.to_be_bytes()),
+        }
+    }
+
+    /// That of an object, by MD5.
+    pub fn of_md5(digest: &[u8]) -> Self {
+        Self {
+            algorithm: ChecksumAlgorithm::Md5,
+            value: STANDARD.encode(digest),
+        }
+    }
+
+    /// The CRC-32C that this is, if it is one.
+    pub fn crc32c(&self) -> Option<u32> {
+        let bytes = STANDARD.decode(&self.value).ok()?;
+        let crc = u32::from_be_bytes(bytes.try_into().ok()?);
+        (self.algorithm == ChecksumAlgorithm::Crc32c).then_some(crc)
+    }
+
     /// That of an object sent in parts with these CRC-32, as S3 computes it.
     pub fn of_crc32_parts(parts: &[u32]) -> Self {
         let bytes: Vec<u8> = parts.iter().flat_map(|crc| crc.to_be_bytes()).collect();
@@ -55,6 +78,12 @@ mod tests {
 
     #[test]
     fn the_form_is_that_of_the_stores() {
+        let google = Checksum::of_crc32c(crc32c::crc32c(b"123456789"));
+        assert_eq!(
+            (google.value.as_str(), google.crc32c()),
+            ("4waSgw==", Some(0xe306_9283))
+        );
+        assert_eq!(Checksum::of_crc32(0).crc32c(), None);
         assert_eq!(Checksum::of_crc32(0xcbf4_3926).value, "y/Q5Jg==");
         assert!(Checksum::of_crc32_parts(&[1, 2]).value.ends_with("-2"));
     }

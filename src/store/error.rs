@@ -48,6 +48,26 @@ pub enum Operation {
 }
 
 impl Operation {
+    /// Every operation.
+    pub const ALL: [Self; Self::Open as usize + 1] = [
+        Self::Put,
+        Self::Get,
+        Self::Head,
+        Self::List,
+        Self::Delete,
+        Self::Locks,
+        Self::Retention,
+        Self::BeginUpload,
+        Self::PutPart,
+        Self::CompleteUpload,
+        Self::AbortUpload,
+        Self::ListUploads,
+        Self::CheckReachable,
+        Self::CreateDestination,
+        Self::Time,
+        Self::Open,
+    ];
+
     /// Whether it may change what is stored.
     pub fn is_write(self) -> bool {
         match self {

@@ -6,7 +6,7 @@
 //! believing in it before others may take it. A holder that dies is waited for; one that ends gives it back.
 //!
 //! Exclusion is an optimisation: what is done under a lease must be safe without it. It needs a store that heeds conditions, which
-//! [`conditions`] finds out.
+//! [`probe`](super::probe) finds out.
 
 use std::{
     sync::atomic::{AtomicU64, Ordering},
@@ -17,9 +17,7 @@ use futures_util::TryStreamExt;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-use super::{
-    Error, GetOptions, Key, Meaning, ObjectVersion, PutMode, SharedStore, Store, StoreExt, Stored,
-};
+use super::{Error, GetOptions, Key, ObjectVersion, PutMode, SharedStore, Store, StoreExt, Stored};
 use crate::{
     failure::{Disposition, Kind},
     format::records::{self, Record},
@@ -378,39 +376,13 @@ pub async fn revoke(store: &dyn Store, key: &Key, held: Option<&Claim>) -> Resul
     }
 }
 
-/// Whether a store heeds conditions, without which there are no leases.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Conditions {
-    /// What exists is not created again.
-    Heeded,
-    /// They are ignored, or refused.
-    Ignored,
-}
-
-/// Finds out whether a store heeds conditions, by creating an object of no other use twice.
-pub async fn conditions(store: &dyn Store, probe: &Key) -> Result<Conditions, Error> {
-    let mut found = Conditions::Ignored;
-    for _ in 0..2 {
-        match store.put_text(probe, "", PutMode::Create).await {
-            Ok(_) => {}
-            Err(error) if error.meaning == Meaning::AlreadyExists => found = Conditions::Heeded,
-            Err(error) if error.meaning == Meaning::Unsupported => return Ok(found),
-            Err(error) => return Err(error),
-        }
-    }
-    for deleted in store.delete(std::slice::from_ref(probe)).await {
-        deleted.outcome?;
-    }
-    Ok(found)
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
 
     use super::*;
     use crate::store::{
-        Operation,
+        Meaning, Operation,
         fault::{Effect, Faults, Faulty, Rule},
         memory::Memory,
     };
@@ -568,23 +540,5 @@ mod tests {
         world.memory.set_time(instant(9000));
         let later = acquire(&world.store, &terms("one")).await;
         assert!(matches!(later, Err(LeaseError::Later { .. })));
-    }
-
-    #[tokio::test]
-    async fn a_store_that_heeds_conditions_is_recognised_also_after_a_crash() {
-        let world = world();
-        let probe = Key::verbatim("srv/barkeep/probe");
-        for leftover in [false, true] {
-            if leftover {
-                world
-                    .memory
-                    .put_text(&probe, "", PutMode::Create)
-                    .await
-                    .expect("written");
-            }
-            let found = conditions(&world.memory, &probe).await;
-            assert_eq!(found.expect("an answer"), Conditions::Heeded);
-            assert!(world.memory.contents().is_empty());
-        }
     }
 }

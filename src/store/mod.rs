@@ -24,6 +24,8 @@ use crate::model::{
 };
 
 mod archive;
+#[cfg(feature = "azure")]
+pub mod azure;
 pub mod checksum;
 pub mod conformance;
 pub mod directory;
@@ -38,7 +40,10 @@ pub mod meter;
 mod object;
 mod open;
 pub mod permission;
+pub mod probe;
 pub mod read_only;
+#[cfg(any(feature = "aws", feature = "azure"))]
+mod reading;
 mod request;
 #[cfg(feature = "aws")]
 pub mod s3;
@@ -96,7 +101,7 @@ pub trait Store: fmt::Debug + Send + Sync {
     async fn delete(&self, keys: &[Key]) -> Vec<Deleted>;
 
     /// Whether each of these objects may be destroyed, in the order given, in as few requests as the store allows: none where it
-    /// has no locks. An object that is not there is free. What the caller may not see is [`Lock::Unknown`], never free; so
+    /// has no locks. An object that is not there is free, and so is one whose retention has passed by the store's clock. What the caller may not see is [`Lock::Unknown`], never free; so
     /// is everything when the store does not answer.
     async fn locks(&self, keys: &[Key]) -> Vec<Lock>;
 

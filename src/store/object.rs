@@ -99,6 +99,16 @@ impl AsRef<str> for Key {
 pub struct ObjectVersion(pub String);
 
 impl ObjectVersion {
+    /// An entity tag, which comes with quotes or without, from one store in one answer or another.
+    pub fn from_entity_tag(tag: Option<&str>) -> Self {
+        Self(tag.unwrap_or_default().trim_matches('"').to_owned())
+    }
+
+    /// The version as an entity tag, with quotes.
+    pub fn entity_tag(&self) -> String {
+        format!("\"{}\"", self.0.trim_matches('"'))
+    }
+
     /// Whether the store has told it.
     pub fn is_told(&self) -> bool {
         !self.0.is_empty()
@@ -129,6 +139,19 @@ pub enum ChecksumAlgorithm {
     Md5,
 }
 
+impl fmt::Display for ChecksumAlgorithm {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.pad(match self {
+            Self::Crc32 => "CRC-32",
+            Self::Crc32c => "CRC-32C",
+            Self::Crc64Nvme => "CRC-64/NVME",
+            Self::Sha1 => "SHA-1",
+            Self::Sha256 => "SHA-256",
+            Self::Md5 => "MD5",
+        })
+    }
+}
+
 /// A checksum as the store keeps it, to be compared and never computed with.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Checksum {
@@ -152,7 +175,7 @@ pub struct ObjectMeta {
     pub version: ObjectVersion,
     /// Its checksum, if the store keeps one; never in a listing.
     pub checksum: Option<Checksum>,
-    /// Whether it may be destroyed, where this very answer tells. `None` is "not told", which is not "free": ask
+    /// Whether it may be destroyed, where this very answer tells; a retention that has passed is told as free. `None` is "not told", which is not "free": ask
     /// [`locks`](super::Store::locks).
     pub lock: Option<Lock>,
 }
@@ -177,6 +200,13 @@ mod tests {
         for text in ["", "/", "a/../b", "./a", "a\0b", &"x".repeat(1025)] {
             assert!(Key::new(text).is_err(), "{text:?}");
         }
+    }
+
+    #[test]
+    fn a_version_is_the_same_with_quotes_and_without() {
+        let [quoted, bare] = ["\"a\"", "a"].map(|tag| ObjectVersion::from_entity_tag(Some(tag)));
+        assert_eq!(quoted, bare);
+        assert_eq!(bare.entity_tag(), "\"a\"");
     }
 
     #[test]

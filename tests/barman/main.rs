@@ -5,7 +5,9 @@ mod support;
 
 mod codec;
 mod peer;
-#[cfg(feature = "aws")]
+#[cfg(any(feature = "aws", feature = "azure"))]
+mod place;
+#[cfg(any(feature = "aws", feature = "azure"))]
 mod restore;
 mod verdicts;
 mod world;

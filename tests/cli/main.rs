@@ -3,6 +3,7 @@
 //! The real binary against directories; no PostgreSQL, no network but closed ports of this host.
 
 #[path = "../support/bed.rs"]
+#[expect(dead_code, reason = "no server is run here")]
 mod bed;
 mod catalog;
 mod configuration;

@@ -12,6 +12,7 @@ use barkeep::{
         backup::{ArchiveRoot, Backup, BackupId, BackupStatus, KeepTarget, StoredArchive},
         catalog::Catalog,
         compression::Compression,
+        lock::{BucketRetention, Locks},
         observed::{
             ArchiveMode, Archiver, Knowledge, Locality, Observed, Role, ServerFacts, Stored,
         },
@@ -116,6 +117,7 @@ fn observed(now: Timestamp) -> Observed {
         tombstones: Knowledge::Known(Vec::new()),
         keep_records: Knowledge::Known(BTreeMap::new()),
         uploads: Knowledge::Known(Vec::new()),
+        locks: Knowledge::Known(Locks::new(BucketRetention::NONE)),
     };
     let archived = SegmentNumber(last).name(TimelineId::FIRST, SegmentSize::DEFAULT);
     Observed {

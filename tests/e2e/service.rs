@@ -7,6 +7,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use barkeep::clock::pause;
+use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::{
@@ -78,15 +80,15 @@ async fn services_and_a_cron_job_on_one_configuration_never_act_twice() {
         // A kill every half minute or so.
         if random.fraction() < 0.04 {
             let victim = usize::from(random.fraction() < 0.5);
-            services[victim].signal("KILL");
+            services[victim].signal(Signal::KILL);
             services[victim] = service(&scene.place);
             kills += 1;
         }
-        tokio::time::sleep(Duration::from_secs(1)).await;
+        pause(Duration::from_secs(1)).await;
     }
     for mut service in services {
         assert!(service.has_ended().is_none(), "{}", service.end());
-        service.signal("TERM");
+        service.signal(Signal::TERM);
         let ran = service.end();
         assert_eq!(ran.code, Some(0), "{ran}");
     }

@@ -114,6 +114,15 @@ impl Answer {
         self
     }
 
+    /// Replaces a text in the body.
+    pub(crate) fn replace(&mut self, from: &str, to: &str) {
+        let text = String::from_utf8_lossy(&self.body);
+        if text.contains(from) {
+            self.body = text.replace(from, to).into_bytes();
+            self.headers.retain(|(name, _)| name != "content-length");
+        }
+    }
+
     fn has(&self, header: &str) -> bool {
         self.headers.iter().any(|(name, _)| name == header)
     }

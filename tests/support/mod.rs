@@ -5,6 +5,8 @@
 // Each test binary compiles this module and uses a part of it.
 #![allow(dead_code, reason = "no test binary uses all of it")]
 
+#[cfg(feature = "azure")]
+pub(crate) mod azurite;
 pub(crate) mod backup;
 pub(crate) mod bed;
 pub(crate) mod certificates;

@@ -39,7 +39,8 @@ impl Server {
         }))
     }
 
-    fn start(command: impl Fn(u16, &std::path::Path) -> Command) -> Self {
+    /// Any server, given its port and a directory of its own.
+    pub(crate) fn start(command: impl Fn(u16, &std::path::Path) -> Command) -> Self {
         let data = tempfile::tempdir().expect("a temporary directory");
         // The port may be taken between looking and starting.
         for _ in 0..5 {

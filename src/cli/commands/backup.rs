@@ -2,7 +2,7 @@
 
 use crate::{
     cli::{Session, args, error::Error, exit::Exit, output, selection},
-    execute::base_backup::TakenState,
+    execute::{attempt::Done, base_backup::TakenState},
     failure::{Failure, Kind},
     model::{action::Action, observed::Locality, reason::Waiting},
     observe::Depth,
@@ -20,8 +20,12 @@ pub(in crate::cli) async fn run(arguments: args::Backup, session: &Session) -> R
     let ports = session.ports(None).await?;
     let server = selection::server(&ports.desired, &arguments.server)?;
     let entry = selection::entry(server, arguments.destination.as_ref())?;
-    let observed = ports.observe(server, Depth::Everything).await;
     let doing = || format!("cannot back up `{}`", server.name);
+    if let Some(source) = &entry.copy_of {
+        let why = format!("`{}` is a copy of `{source}`", entry.destination);
+        return Err(Error::failed(doing(), Failure::new(Kind::Usage, why)));
+    }
+    let observed = ports.observe(server, Depth::Everything).await;
     if let Some(failure) = observed.postgres.unknown() {
         return Err(Error::failed(doing(), failure.clone()));
     }
@@ -51,9 +55,13 @@ pub(in crate::cli) async fn run(arguments: args::Backup, session: &Session) -> R
     rights.release().await;
     let ended = attempts.into_iter().next();
     let ended = ended.ok_or_else(|| Error::failed(doing(), refused(&guarded)))?;
-    let taken = ended
+    let done = ended
         .result
         .map_err(|failure| Error::failed(doing(), failure))?;
+    let Done::Taken(taken) = done else {
+        let failure = Failure::new(Kind::Failed, "it is a copy");
+        return Err(Error::failed(doing(), failure));
+    };
     for warning in &taken.warnings {
         output::talk(&format!("warning: {warning}"));
     }

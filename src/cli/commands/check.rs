@@ -1,15 +1,19 @@
 //! `check`: can servers and destinations be reached and used? Each line says what was looked at, and what mends it.
 
-use std::fmt;
+use std::{collections::BTreeSet, fmt};
 
 use serde::Serialize;
 
 use crate::{
-    cli::{Session, args, error::Error, exit::Exit, selection, table::Table},
+    cli::{
+        Session, args, commands::capabilities, error::Error, exit::Exit, selection, table::Table,
+    },
     failure::{Failure, Kind},
     model::{
-        desired::Server,
-        observed::{ArchiveMode, Knowledge, Locality, Observed},
+        desired::{ObjectLock, Server},
+        lock::{BucketRetention, Locking, Remains},
+        observed::{ArchiveMode, Knowledge, Locality, Observed, Stored},
+        time::Span,
     },
     observe::Depth,
     reconcile::Ports,
@@ -29,11 +33,17 @@ struct Check {
     result: Found,
 }
 
+/// What was found.
 #[derive(Serialize)]
 #[serde(rename_all = "kebab-case", tag = "result")]
-enum Found {
+pub(super) enum Found {
     Good {
         detail: String,
+    },
+    /// It works, but not all of it.
+    Limited {
+        why: String,
+        mend: String,
     },
     Bad {
         why: String,
@@ -42,15 +52,30 @@ enum Found {
     },
 }
 
-pub(in crate::cli) async fn run(arguments: args::Select, session: &Session) -> Result<Exit, Error> {
-    let ports = session.ports(arguments.now).await?;
-    let servers = selection::servers(&ports.desired, &arguments)?;
+pub(in crate::cli) async fn run(arguments: args::Check, session: &Session) -> Result<Exit, Error> {
+    let ports = session.ports(arguments.select.now).await?;
+    let servers = selection::servers(&ports.desired, &arguments.select)?;
     let mut checks = Vec::new();
+    let mut probed = BTreeSet::new();
     for server in servers {
         checks.extend(of_server(&ports, server).await);
+        for (destination, archive) in ports.archives(server) {
+            // Once for all servers that have it.
+            if arguments.probe
+                && let Ok(archive) = archive
+                && probed.insert(destination.clone())
+            {
+                let rows = capabilities::probe(&ports.desired.destinations[&destination], &archive);
+                checks.extend(rows.await.into_iter().map(|(what, result)| Check {
+                    server: server.name.to_string(),
+                    what: format!("{what} in {destination}"),
+                    result,
+                }));
+            }
+        }
     }
     let worst = checks.iter().map(|check| match &check.result {
-        Found::Good { .. } => Exit::Done,
+        Found::Good { .. } | Found::Limited { .. } => Exit::Done,
         Found::Bad { kind, .. } => Exit::from(*kind),
     });
     let exit = worst.fold(Exit::Done, Exit::worst);
@@ -73,6 +98,10 @@ async fn of_server(ports: &Ports, server: &Server) -> Vec<Check> {
         add(what.to_owned(), result);
     }
     for (destination, stored) in &observed.destinations {
+        let entry = server.entry(destination);
+        if entry.is_some_and(|entry| entry.object_lock == ObjectLock::Require) {
+            add(format!("object locks in {destination}"), of_locks(stored));
+        }
         let mend = match stored.catalog.unknown().map(|failure| failure.kind) {
             Some(Kind::NotFound) => "create the bucket or directory; barkeep never does",
             _ => "check the URL, the credentials and the network",
@@ -100,6 +129,51 @@ async fn of_server(ports: &Ports, server: &Server) -> Vec<Check> {
         }
     }
     checks
+}
+
+/// Whether a destination locks by itself, as it must.
+fn of_locks(stored: &Stored) -> Found {
+    let locks = match &stored.locks {
+        Knowledge::Known(locks) => locks,
+        Knowledge::Unknown(failure) => {
+            return bad(failure, "check the right to see the bucket's retention");
+        }
+        Knowledge::Absent => {
+            let detail = "not looked at".to_owned();
+            return Found::Good { detail };
+        }
+    };
+    let BucketRetention { locking, remains } = &locks.retention;
+    let lacking = |why: &str, mend: &str| Found::Bad {
+        why: why.to_owned(),
+        mend: mend.to_owned(),
+        kind: Kind::Failed,
+    };
+    match (locking, remains) {
+        (
+            Locking::On {
+                default: Some(lock),
+            },
+            _,
+        ) => {
+            let period = lock.period.map(|period| format!(", {}", Span(period)));
+            let detail = format!("{}{}", lock.mode, period.unwrap_or_default());
+            Found::Good { detail }
+        }
+        (Locking::On { default: None }, _) => lacking(
+            "new objects are not locked",
+            "give the bucket a default retention; barkeep never locks",
+        ),
+        (Locking::Off, Remains::Nothing) => lacking(
+            "no object locks, and no versions",
+            "enable versioning and object locks on the bucket, with a default retention",
+        ),
+        (Locking::Off, _) => lacking(
+            "no object locks",
+            "enable object locks on the bucket, with a default retention",
+        ),
+        (Locking::Unknown(why), _) => lacking(why, "grant the right to see the bucket's retention"),
+    }
 }
 
 fn of_postgres(observed: &Observed) -> Vec<(Found, &'static str)> {
@@ -170,7 +244,7 @@ fn known<T>(knowledge: &Knowledge<T>, good: &str, mend: &str) -> Found {
     }
 }
 
-fn bad(failure: &Failure, mend: &str) -> Found {
+pub(super) fn bad(failure: &Failure, mend: &str) -> Found {
     Found::Bad {
         why: failure.to_string(),
         mend: mend.to_owned(),
@@ -184,6 +258,7 @@ impl fmt::Display for Checks {
         for check in &self.checks {
             let (result, found, notes) = match &check.result {
                 Found::Good { detail } => ("ok", detail, Vec::new()),
+                Found::Limited { why, mend } => ("limited", why, vec![format!("hint: {mend}")]),
                 Found::Bad { why, mend, .. } => ("FAIL", why, vec![format!("hint: {mend}")]),
             };
             let cells = [

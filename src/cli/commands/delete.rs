@@ -8,6 +8,7 @@ use crate::{
     plan::{
         Plan,
         guard::{Asked, Refusal, Violation},
+        lock::questions_about,
         render,
     },
     reconcile::{
@@ -20,9 +21,9 @@ pub(in crate::cli) async fn run(arguments: args::Delete, session: &Session) -> R
     let ports = session.ports(None).await?;
     let server = selection::server(&ports.desired, &arguments.server)?;
     let entry = selection::entry(server, arguments.destination.as_ref())?;
-    let observed = ports.observe(server, Depth::Everything).await;
+    let mut observed = ports.observe(server, Depth::Everything).await;
     let catalog = selection::catalog(&observed, &entry.destination)?;
-    let backup = selection::backup(catalog, &arguments.backup)?;
+    let backup = selection::backup(catalog, &arguments.backup)?.clone();
     let version = catalog
         .versions
         .get(&backup.id)
@@ -32,6 +33,9 @@ pub(in crate::cli) async fn run(arguments: args::Delete, session: &Session) -> R
         backup: backup.id.clone(),
         version,
     }];
+    let questions = questions_about(&observed, &entry.destination, &actions);
+    let questions = [(entry.destination.clone(), questions)].into();
+    ports.look(server, &questions, &mut observed).await;
     let plan = Plan::requested(&server.name, &entry.destination, actions, ports.clock.now());
     let guarded = ports.guard(plan, server, &observed, Asked::ByName);
     if let Some(refusal) = guarded.refusals().first() {
@@ -77,6 +81,9 @@ fn refused(server: &ServerName, refusal: &Refusal) -> Error {
         }
         Violation::Unfinished(_) => {
             error.hinted("`barkeep reconcile --once` settles what a dead attempt left")
+        }
+        Violation::Locked { .. } => {
+            error.hinted("who set the lock can lift it; else wait, or `object_lock = \"ignore\"`")
         }
         _ => error,
     }

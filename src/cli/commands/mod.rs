@@ -1,6 +1,7 @@
 //! One command per file: its arguments come from `args`, its work is done below `cli`, its result is printed here.
 
 pub(super) mod backup;
+mod capabilities;
 pub(super) mod catalog;
 pub(super) mod check;
 pub(super) mod configuration;
@@ -8,6 +9,7 @@ pub(super) mod delete;
 pub(super) mod explain;
 pub(super) mod generate;
 pub(super) mod keep;
+pub(super) mod permissions;
 pub(super) mod plan;
 pub(super) mod reconcile;
 pub(super) mod restore;

@@ -6,7 +6,10 @@ use serde::Serialize;
 
 use crate::{
     cli::{Session, args, error::Error, exit::Exit, output, selection, standing},
-    execute::{Outcome, attempt::Ended},
+    execute::{
+        Outcome,
+        attempt::{Done, Ended},
+    },
     failure::{Failure, Kind, chain},
     model::{
         action::Effect,
@@ -336,7 +339,7 @@ fn warnings(report: &Report) {
         result,
     } in &report.attempts
     {
-        for warning in result.iter().flat_map(|taken| &taken.warnings) {
+        for warning in result.iter().flat_map(Done::warnings) {
             let server = &report.last.plan.server;
             output::talk(&format!("{server} -> {destination}: warning: {warning}"));
         }

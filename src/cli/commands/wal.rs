@@ -17,7 +17,7 @@ use crate::{
     failure::{Failure, Kind, chain},
     model::{
         compression::{Codec, Level},
-        desired::{Server, WalOptions},
+        desired::{Delivery, Server, WalOptions},
         names::DestinationName,
     },
     reconcile::Ports,
@@ -50,7 +50,12 @@ async fn try_archive(arguments: &args::WalArchive, session: &Session) -> Result<
     let codec = codec.map_err(|error| Error::Usage(chain(&error)))?;
     let mut options = ArchiveOptions::new(codec, ports.clock.now());
     options.spool = Some(Spool::new(&wal.spool));
-    let targets: Vec<_> = archives(&ports, server, None)?
+    // What heals later, and what gets none, is not waited for.
+    let waits = |name: &DestinationName| {
+        let entry = server.entry(name);
+        entry.is_some_and(|entry| entry.delivery == Delivery::Required)
+    };
+    let targets: Vec<_> = archives(&ports, server, waits)?
         .into_iter()
         .map(|(destination, archive)| ArchiveTarget {
             destination,
@@ -117,7 +122,14 @@ async fn try_restore(arguments: &args::WalRestore, session: &Session) -> Result<
     options.read_ahead = wal.read_ahead;
     options.spool = Some(Spool::new(&wal.spool));
     options.retry_time = RETRY_TIME;
-    let sources: Vec<_> = archives(&ports, server, arguments.destination.as_ref())?
+    if let Some(name) = &arguments.destination {
+        selection::entry(server, Some(name))?;
+    }
+    let asked = |name: &DestinationName| {
+        let only = arguments.destination.as_ref();
+        only.is_none_or(|only| only == name)
+    };
+    let sources: Vec<_> = archives(&ports, server, asked)?
         .into_iter()
         .map(|(destination, archive)| RestoreSource {
             destination,
@@ -174,12 +186,8 @@ fn wal_options(server: &Server) -> Result<&WalOptions, Error> {
 fn archives(
     ports: &Ports,
     server: &Server,
-    only: Option<&DestinationName>,
+    wanted: impl Fn(&DestinationName) -> bool,
 ) -> Result<BTreeMap<DestinationName, Archive>, Error> {
-    if let Some(name) = only {
-        selection::entry(server, Some(name))?;
-    }
-    let wanted = |name: &DestinationName| only.is_none_or(|only| only == name);
     let each = ports
         .archives(server)
         .into_iter()

@@ -156,7 +156,8 @@ fn overlapping(root: &Node, desired: &Desired, diagnostics: &mut Vec<Diagnostic>
 fn same_store(one: &Destination, other: &Destination) -> bool {
     let endpoint = |destination: &Destination| match &destination.provider {
         ProviderOptions::S3(options) => options.endpoint_url.clone(),
-        ProviderOptions::Directory => None,
+        // The URL says it all.
+        ProviderOptions::Directory | ProviderOptions::Azure(_) => None,
     };
     endpoint(one) == endpoint(other)
 }
@@ -180,6 +181,18 @@ fn contains(outer: &Location, inner: &Location) -> bool {
                 prefix: path,
             },
         ) => bucket == other && inside(prefix, path),
+        (
+            Location::Azure {
+                account_url,
+                container,
+                prefix,
+            },
+            Location::Azure {
+                account_url: account,
+                container: other,
+                prefix: path,
+            },
+        ) => (account_url, container) == (account, other) && inside(prefix, path),
         (Location::Directory { path }, Location::Directory { path: other }) => {
             path != other && other.starts_with(path)
         }

@@ -1,16 +1,16 @@
 //! Destinations: a place and what its provider needs to know.
 
-use std::{collections::BTreeMap, num::NonZeroUsize};
+use std::{collections::BTreeMap, num::NonZeroUsize, time::Duration};
 
-use super::Context;
+use super::{Context, azure};
 use crate::{
     config::{
         diagnostic::Diagnostic,
         document::{
             DestinationTable, Written,
-            provider::{EncryptionTable, S3Table, Sse},
+            provider::{AzureTable, EncryptionTable, S3Table, Sse},
         },
-        quantity::OrNone,
+        quantity::{OrNone, Text},
         reader,
         source::Span,
         tree::{Item, Node},
@@ -68,6 +68,10 @@ fn one(name: &str, item: &Item, context: &mut Context<'_>) -> Option<Destination
         }),
         max_parallel: max_parallel.unwrap_or(const { NonZeroUsize::new(4).expect("not zero") }),
         single_writer: table.single_writer.is_some_and(|written| *written.get()),
+        object_lock: table
+            .object_lock
+            .as_ref()
+            .map_or_else(Default::default, |lock| *lock.get()),
     })
 }
 
@@ -97,7 +101,7 @@ fn provider(
     let (own, provider) = match location {
         Location::S3 { .. } => ("s3", Some("S3")),
         Location::Gcs { .. } => ("gcs", None),
-        Location::Azure { .. } => ("azure", None),
+        Location::Azure { .. } => ("azure", Some("Azure")),
         Location::Directory { .. } => ("", Some("a directory")),
     };
     for key in ["s3", "azure", "gcs"] {
@@ -111,11 +115,10 @@ fn provider(
         }
     }
     if provider.is_none() {
-        let scheme = if own == "gcs" { "gs://" } else { "https://" };
         context.report(
-            Diagnostic::error(format!("`{scheme}` destinations are not supported yet"))
+            Diagnostic::error("`gs://` destinations are not supported yet")
                 .label(url, "not supported yet")
-                .help("`s3://` and `file:///` are"),
+                .help("`s3://`, `https://` (Azure) and `file:///` are"),
         );
         return None;
     }
@@ -124,6 +127,11 @@ fn provider(
             let unset = S3Table::default();
             let table = table.s3.as_ref().map_or(&unset, Written::get);
             ProviderOptions::S3(s3(table, context))
+        }
+        Location::Azure { .. } => {
+            let unset = AzureTable::default();
+            let table = table.azure.as_ref().map_or(&unset, Written::get);
+            ProviderOptions::Azure(azure::options(table, context))
         }
         _ => ProviderOptions::Directory,
     })
@@ -138,15 +146,6 @@ fn s3(table: &S3Table, context: &mut Context<'_>) -> S3Options {
         let error = Diagnostic::error(format!("`{}` is no URL of a store", url.get()));
         context.report(error.label(&url.span(), "should begin with `https://` or `http://`"));
     }
-    if let Some(timeout) = table
-        .read_timeout
-        .as_ref()
-        .filter(|timeout| timeout.get().0.is_zero())
-    {
-        let error = Diagnostic::error("no store answers in no time");
-        context.report(error.label(&timeout.span(), "should be at least 1s"));
-    }
-    tags(&table.tags, context);
     let encryption = table.encryption.as_ref();
     S3Options {
         endpoint_url: text(&table.endpoint_url),
@@ -156,19 +155,28 @@ fn s3(table: &S3Table, context: &mut Context<'_>) -> S3Options {
             .addressing_style
             .as_ref()
             .map_or_else(Default::default, |style| *style.get()),
-        read_timeout: table.read_timeout.as_ref().map(|timeout| timeout.get().0),
+        read_timeout: read_timeout(table.read_timeout.as_ref(), context),
         checksums: table
             .checksums
             .as_ref()
             .map_or_else(Default::default, |checksums| *checksums.get()),
         role: text(&table.role),
         encryption: encryption.and_then(|written| encrypted(written, context)),
-        tags: table
-            .tags
-            .iter()
-            .map(|(key, value)| (key.clone(), value.get().clone()))
-            .collect(),
+        tags: tags(&table.tags, "_.:/=+-@", context),
     }
+}
+
+/// How long an answer may take, if that is said.
+pub(super) fn read_timeout(
+    written: Option<&Written<Text<Duration>>>,
+    context: &mut Context<'_>,
+) -> Option<Duration> {
+    let timeout = written?;
+    if timeout.get().0.is_zero() {
+        let error = Diagnostic::error("no store answers in no time");
+        context.report(error.label(&timeout.span(), "should be at least 1s"));
+    }
+    Some(timeout.get().0)
 }
 
 fn encrypted(
@@ -201,26 +209,32 @@ fn encrypted(
     }
 }
 
-/// Checks what S3 demands of tags.
-fn tags(tags: &BTreeMap<String, Written<String>>, context: &mut Context<'_>) {
+/// The tags of every object, after checking what stores demand of them; `signs` are allowed beside letters, digits and spaces.
+pub(super) fn tags(
+    tags: &BTreeMap<String, Written<String>>,
+    signs: &str,
+    context: &mut Context<'_>,
+) -> BTreeMap<String, String> {
     const TAGS_MAX: usize = 10;
-    let allowed = |c: char| c.is_alphanumeric() || c.is_whitespace() || "_.:/=+-@".contains(c);
+    let allowed = |c: char| c.is_alphanumeric() || c.is_whitespace() || signs.contains(c);
     for (index, (key, value)) in tags.iter().enumerate() {
         let text = value.get();
         let wrong = if index >= TAGS_MAX {
-            "an object has at most 10 tags"
+            "an object has at most 10 tags".to_owned()
         } else if key.is_empty() || key.chars().count() > 128 {
-            "a tag's key has 1 to 128 characters"
+            "a tag's key has 1 to 128 characters".to_owned()
         } else if key.to_ascii_lowercase().starts_with("aws:") {
-            "keys that begin with `aws:` are reserved"
+            "keys that begin with `aws:` are reserved".to_owned()
         } else if text.chars().count() > 256 {
-            "a tag's value has at most 256 characters"
+            "a tag's value has at most 256 characters".to_owned()
         } else if !key.chars().chain(text.chars()).all(allowed) {
-            "tags have letters, digits, spaces and `_.:/=+-@` only"
+            format!("tags have letters, digits, spaces and `{signs}` only")
         } else {
             continue;
         };
         let error = Diagnostic::error(format!("tag `{key}` cannot be set: {wrong}"));
         context.report(error.label(&value.span(), "this tag"));
     }
+    let pair = |(key, value): (&String, &Written<String>)| (key.clone(), value.get().clone());
+    tags.iter().map(pair).collect()
 }

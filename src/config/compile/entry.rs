@@ -16,7 +16,10 @@ use crate::{
     },
     model::{
         compression::{Codec, Compression},
-        desired::{Checkpoint, DeleteBudget, Entry, FilesOptions, KeepRule, WalCheck, WalOptions},
+        desired::{
+            Checkpoint, DeleteBudget, Delivery, Entry, FilesOptions, KeepRule, ObjectLock,
+            WalCheck, WalOptions,
+        },
         names::{DestinationName, PolicyName},
         retention::RetentionPolicy,
         schedule::{Schedule, Zone},
@@ -44,13 +47,15 @@ pub(super) fn settings(
         .schedule
         .as_ref()
         .and_then(|text| schedule(text, &zone, context));
+    let copy_of = table.copy_of.as_ref();
     Entry {
         destination: destination.clone(),
         policy: table
             .policy
             .as_ref()
             .and_then(|name| PolicyName::parse(name.get()).ok()),
-        schedule,
+        // A copy is made when there is something to copy.
+        schedule: schedule.filter(|_| copy_of.is_none()),
         window: table
             .window
             .as_ref()
@@ -77,6 +82,9 @@ pub(super) fn settings(
         failed_after: expiry(table.failed_backups.as_ref()),
         orphans_after: orphans(table, context),
         deletes: deletes(table, context),
+        object_lock: ObjectLock::default(),
+        copy_of: copy_of.and_then(|name| DestinationName::parse(name.get()).ok()),
+        delivery: delivery(table),
     }
 }
 
@@ -391,6 +399,19 @@ fn wal(table: &EntryTable, context: &mut Context<'_>) -> WalOptions {
         read_ahead: usize::try_from(of(|wal| wal.read_ahead.as_ref())).unwrap_or(usize::MAX),
         spool: spool.map_or_else(PathBuf::new, |spool| spool.get().clone()),
     }
+}
+
+/// A copy gets its WAL later unless it says otherwise.
+fn delivery(table: &EntryTable) -> Delivery {
+    let said = match table.wal.as_ref().map(Written::get) {
+        Some(TextOr::Text(delivery)) => Some(*delivery),
+        Some(TextOr::Table(wal)) => wal.delivery.as_ref().map(|delivery| *delivery.get()),
+        None => None,
+    };
+    said.unwrap_or(match table.copy_of {
+        Some(_) => Delivery::Healed,
+        None => Delivery::Required,
+    })
 }
 
 fn expiry(written: Option<&Written<ExpiryTable>>) -> Option<Duration> {

@@ -5,7 +5,9 @@
 //! yet is refused: no key is accepted and ignored. Nothing here reads, contacts or resolves
 //! anything.
 
+mod azure;
 mod checks;
+mod copies;
 mod destination;
 mod entry;
 mod server;
@@ -87,7 +89,12 @@ pub fn compile(mut loaded: Loaded) -> Result<Compiled, Report> {
         diagnostics: &mut diagnostics,
     };
     let destinations = destination::compile(&root, &mut context);
-    let (servers, shown) = servers(&layers, &mut context);
+    let (mut servers, shown) = servers(&layers, &mut context);
+    for entry in servers.iter_mut().flat_map(|server| &mut server.entries) {
+        if let Some(destination) = destinations.get(&entry.destination) {
+            entry.object_lock = destination.object_lock;
+        }
+    }
     let desired = Desired {
         destinations,
         servers: servers

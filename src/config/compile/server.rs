@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Context, checks, entry};
+use super::{Context, checks, copies, entry};
 use crate::{
     config::{
         conninfo,
@@ -139,6 +139,7 @@ impl Written<'_> {
             compiled.push((table, entry));
         }
         self.check_sources(&compiled, context);
+        copies::check(self, &compiled, context);
         compiled
     }
 
@@ -154,7 +155,8 @@ impl Written<'_> {
             ("retention", "all of its backups stay for ever"),
         ];
         for (key, consequence) in unsaid {
-            if node.get(key).is_none() && !(retired && key == "schedule") {
+            let needless = retired || node.get("copy_of").is_some();
+            if node.get(key).is_none() && !(needless && key == "schedule") {
                 let message = format!("nothing sets a {key} for server `{}`", self.name);
                 context.report(
                     Diagnostic::warning(message)

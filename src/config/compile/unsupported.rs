@@ -10,20 +10,18 @@ use crate::config::{
 };
 
 /// Settings, wherever settings stand.
-pub(in crate::config) const SETTINGS: [&str; 8] = [
+pub(in crate::config) const SETTINGS: [&str; 6] = [
     "incremental",
     "manage_keeps",
     "retire_after",
     "verify",
     "snapshot",
-    "wal.delivery",
     "deletes.grace",
-    "copy_of",
 ];
 
 /// Keys of a destination.
-pub(in crate::config) const DESTINATION: [&str; 5] =
-    ["object_lock", "control", "azure", "gcs", "s3.history_tags"];
+pub(in crate::config) const DESTINATION: [&str; 4] =
+    ["control", "azure.history_tags", "gcs", "s3.history_tags"];
 
 /// Reports every key that is not supported yet.
 pub(super) fn refuse(root: &Node, diagnostics: &mut Vec<Diagnostic>) {

@@ -18,8 +18,8 @@ use serde_spanned::Spanned;
 use self::{
     provider::{AzureTable, GcsTable, S3Table},
     settings::{
-        CompressionTable, DeletesTable, Delivery, ExpiryTable, IncrementalTable, IntervalTable,
-        KeepTable, ManageKeeps, Method, RetentionTable, SnapshotTable, VerifyTable, WalTable,
+        CompressionTable, DeletesTable, ExpiryTable, IncrementalTable, IntervalTable, KeepTable,
+        ManageKeeps, Method, RetentionTable, SnapshotTable, VerifyTable, WalTable,
     },
 };
 use super::{
@@ -28,7 +28,7 @@ use super::{
 };
 use crate::model::{
     compression::Compression,
-    desired::{CatchUp, Mode, SecretRef, ServerState},
+    desired::{CatchUp, Delivery, Mode, ObjectLock, SecretRef, ServerState},
     location::Location,
     retention::RetentionPolicy,
     schedule::StartWindow,
@@ -254,7 +254,7 @@ pub struct DestinationTable {
     pub max_parallel: Option<Written<u32>>,
     /// What is done about object locks: `respect` (look before every delete), `require` (and warn
     /// where nothing locks) or `ignore`.
-    pub object_lock: Option<Written<provider::ObjectLock>>,
+    pub object_lock: Option<Written<ObjectLock>>,
     /// The destination that holds barkeep's own objects, if this one forbids overwriting.
     pub control: Option<Written<String>>,
     /// Says that only one barkeep ever deletes here, for a store without conditional writes.

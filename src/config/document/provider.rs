@@ -8,7 +8,7 @@ use serde::Deserialize;
 use super::Written;
 use crate::{
     config::quantity::{Bytes, Text},
-    model::desired::{AddressingStyle, Checksums},
+    model::desired::{AddressingStyle, AzureCredential, Checksums, SecretRef},
 };
 
 /// What S3 needs to know. What is unset comes from the SDK's own chain: environment, shared files,
@@ -26,7 +26,7 @@ pub struct S3Table {
     pub addressing_style: Option<Written<AddressingStyle>>,
     /// How long a response may take.
     pub read_timeout: Option<Written<Text<std::time::Duration>>>,
-    /// When checksums are sent and expected: `when-supported`, or `when-required` for stores that
+    /// When checksums are sent and expected: `when_supported`, or `when_required` for stores that
     /// refuse them.
     pub checksums: Option<Written<Checksums>>,
     /// The role to assume, as an ARN.
@@ -61,36 +61,33 @@ pub enum Sse {
     Kms,
 }
 
-/// What Azure needs to know.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
+/// What Azure needs to know. What is unset comes from the environment, in Barman's order:
+/// `AZURE_STORAGE_CONNECTION_STRING`, `AZURE_STORAGE_SAS_TOKEN`, `AZURE_STORAGE_KEY`, then the
+/// default chain.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AzureTable {
-    /// Whose identity is used.
+    /// Whose identity is used, whatever keys the environment has.
     pub credential: Option<Written<AzureCredential>>,
+    /// Where a connection string is: `{ env = "NAME" }`, `{ file = "/path" }` or `{ command =
+    /// ["program", "argument"] }`. Never the string. Its endpoint takes the place of the URL's.
+    pub connection_string: Option<Written<SecretRef>>,
     /// The encryption scope of what is written.
     pub encryption_scope: Option<Written<String>>,
-    /// The size of a block.
+    /// How long a response may take.
+    pub read_timeout: Option<Written<Text<std::time::Duration>>>,
+    /// The size of the blocks in which a longer object is sent; `8MiB` if unset. Base backups have
+    /// their own `part_size`.
     pub max_block_size: Option<Written<Text<Bytes>>>,
-    /// How many blocks of one object are sent at once.
+    /// How many of these blocks are sent at once; 4 if unset.
     pub max_concurrency: Option<Written<u32>>,
-    /// Up to which size an object is sent in one request.
+    /// Up to which size an object is sent in one request; `64MiB` if unset.
     pub max_single_put_size: Option<Written<Text<Bytes>>>,
-    /// Tags on every object.
-    pub tags: Option<Written<BTreeMap<String, String>>>,
+    /// Tags on every object; at most 10.
+    #[serde(default)]
+    pub tags: BTreeMap<String, Written<String>>,
     /// Tags on timeline history files instead of `tags`.
     pub history_tags: Option<Written<BTreeMap<String, String>>>,
-}
-
-/// Whose identity is used on Azure.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum AzureCredential {
-    /// The account that the `az` command is signed in with.
-    AzureCli,
-    /// The machine's.
-    ManagedIdentity,
-    /// Whatever is found first.
-    Default,
 }
 
 /// What Google Cloud Storage needs to know.
@@ -103,16 +100,4 @@ pub struct GcsTable {
     pub tags: Option<Written<BTreeMap<String, String>>>,
     /// Metadata on timeline history files instead of `tags`.
     pub history_tags: Option<Written<BTreeMap<String, String>>>,
-}
-
-/// What is done about object locks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum ObjectLock {
-    /// Looked at before every delete.
-    Respect,
-    /// The same, and a warning where nothing locks.
-    Require,
-    /// Not looked at.
-    Ignore,
 }

@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{Written, provider::AzureCredential};
+use super::Written;
 use crate::{
     config::quantity::{FromText, LevelText, OrNone, Text, TextOr, Until},
     model::{
         backup::KeepTarget,
         compression::Compression,
-        desired::{CalendarSpan, Period},
+        desired::{AzureCredential, CalendarSpan, Delivery, Period},
         retention::Window,
     },
 };
@@ -126,18 +126,6 @@ pub struct WalTable {
     pub spool: Option<Written<std::path::PathBuf>>,
     /// How a copy gets WAL: `required` (archiving waits for it), `healed` (copied later) or `none`.
     pub delivery: Option<Written<Delivery>>,
-}
-
-/// How a copy gets WAL.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum Delivery {
-    /// Archiving waits for it.
-    Required,
-    /// It is copied later.
-    Healed,
-    /// It gets none.
-    None,
 }
 
 impl FromText for Delivery {

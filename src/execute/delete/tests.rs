@@ -6,6 +6,7 @@ use crate::{
         catalog::Run,
         lock::{Lock, LockMode},
         scene,
+        wal::SegmentNumber,
     },
     store::{
         Operation,
@@ -32,11 +33,16 @@ fn occasion() -> Occasion {
     Occasion {
         at: scene::now(),
         plan: "7c1e94ab".to_owned(),
+        locks: LockCheck::Heeded,
     }
 }
 
 async fn delete(bed: &Bed, doomed: &[Doomed]) -> Vec<String> {
-    let outcomes = backups(&bed.archive, doomed, &occasion()).await;
+    delete_in(&bed.archive, doomed).await
+}
+
+async fn delete_in(archive: &Archive, doomed: &[Doomed]) -> Vec<String> {
+    let outcomes = backups(archive, doomed, &occasion()).await;
     let told =
         |outcome: Result<(), Error>| outcome.map_or_else(|e| e.to_string(), |()| String::new());
     outcomes.into_iter().map(told).collect()
@@ -159,10 +165,17 @@ async fn the_record_of_a_backup_goes_only_after_all_of_its_data() {
     let bed = Bed::new("done 1d | done 8d | done 9d").await;
     let gone = doomed(&bed, &["9d", "8d"]).await;
     let key = bed.archive.join(&format!("base/{}/data.tar", gone[0].id));
-    let until = scene::now() + std::time::Duration::from_hours(1);
-    bed.memory
-        .set_lock(&key, Lock::until(until, LockMode::Compliance));
-    let told = delete(&bed, &gone).await;
+    // The store refuses what nobody could see.
+    let refused = Rule::next(
+        Operation::Delete,
+        key.as_str(),
+        Effect::Before(Meaning::Locked),
+    );
+    let faults = Faults::default();
+    faults.add(refused);
+    let faulty = Faulty::new(Arc::new(bed.memory.clone()), faults);
+    let archive = Archive::new(Arc::new(faulty), &"orders".parse().expect("a name"));
+    let told = delete_in(&archive, &gone).await;
     assert_eq!(told[0], "cannot delete 20261111T110000");
     assert_eq!(told[1], "", "the other one goes all the same");
     let left = [
@@ -172,9 +185,37 @@ async fn the_record_of_a_backup_goes_only_after_all_of_its_data() {
         "1d/data.tar",
     ];
     assert_eq!(base(&bed).await, left);
-    bed.memory.set_lock(&key, Lock::Free);
     assert_eq!(delete(&bed, &gone[..1]).await, [""]);
     assert_eq!(base(&bed).await, left[2..]);
+}
+
+#[tokio::test]
+async fn what_was_locked_since_it_was_judged_stays_whole() {
+    let bed = Bed::new("done 1d | done 8d | done 9d").await;
+    let gone = doomed(&bed, &["9d", "8d"]).await;
+    let key = bed
+        .archive
+        .join(&format!("base/{}/backup.info", gone[0].id));
+    let until = scene::now() + std::time::Duration::from_hours(1);
+    let locks = [
+        (
+            Lock::until(until, LockMode::Governance),
+            "object lock until 2026-11-20T13:00:00Z",
+        ),
+        (Lock::Held, "legal hold"),
+        (
+            Lock::Unknown("no answer".to_owned()),
+            "whether it is locked is unknown: no answer",
+        ),
+    ];
+    let before = base(&bed).await;
+    for (lock, said) in locks {
+        bed.memory.set_lock(&key, lock);
+        let told = delete(&bed, &gone[..1]).await;
+        assert_eq!(told, [format!("20261111T110000 cannot be deleted: {said}")]);
+        assert_eq!(base(&bed).await, before);
+    }
+    assert_eq!(delete(&bed, &gone[1..]).await, [""], "it locks no other");
 }
 
 #[tokio::test]
@@ -210,7 +251,7 @@ async fn an_orphan_goes_only_if_nothing_has_happened_to_it() {
         if !late.is_empty() {
             put(&bed.archive, &path(late), "x").await;
         }
-        let outcome = orphan(&bed.archive, &id, scene::now()).await;
+        let outcome = orphan(&bed.archive, &id, scene::now(), LockCheck::Heeded).await;
         assert_eq!(outcome.err().map(|error| error.kind()), kind, "{late}");
         let left = base(&bed).await.len();
         assert_eq!(left, if kind.is_some() { 4 } else { 2 }, "{late}");
@@ -232,7 +273,7 @@ async fn an_orphan_that_is_being_sent_stays() {
     };
     let upload = bed.archive.store().begin_upload(&key, options).await;
     upload.expect("memory");
-    let outcome = orphan(&bed.archive, &id, scene::now()).await;
+    let outcome = orphan(&bed.archive, &id, scene::now(), LockCheck::Heeded).await;
     assert!(matches!(outcome, Err(Error::Changed(_))), "{outcome:?}");
 }
 
@@ -256,6 +297,7 @@ async fn wal_left(spans: &str, page_size: usize) -> Vec<String> {
     bed.archive = Archive::new(small, &"orders".parse().expect("a name"));
     let spans: Vec<WalSpan> = spans.split(' ').map(span).collect();
     let doomed = DoomedWal {
+        locks: LockCheck::Heeded,
         spans: &spans,
         size: SegmentSize::DEFAULT,
         known: BTreeSet::new(),
@@ -311,6 +353,7 @@ async fn no_wal_goes_when_something_new_may_need_it() {
     let bed = Bed::new("done 1d | wal 1:900-1010").await;
     let spans = [span("1:900-980")];
     let mut doomed = DoomedWal {
+        locks: LockCheck::Heeded,
         spans: &spans,
         size: SegmentSize::DEFAULT,
         known: BTreeSet::new(),

@@ -21,6 +21,7 @@ fn context() -> Context<'static> {
         earlier: None,
         zone: Zone::utc(),
         clock: Clock::Fixed(now()),
+        object_lock: ObjectLock::Respect,
         depth: Depth::Everything,
     }
 }

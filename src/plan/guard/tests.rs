@@ -316,3 +316,34 @@ fn a_mode_that_has_changed_since_holds() {
     );
     assert_eq!(said(text, "delete 8d", Asked::ByName), "");
 }
+
+#[test]
+fn what_is_locked_or_may_be_is_never_deleted() {
+    let text = "retention=1x | done 1d | done 8d | orphan 20d";
+    for (lock, said) in [
+        ("until:-1d", "object lock until 2026-11-21T12:00:00Z"),
+        ("held", "legal hold"),
+        ("unknown", "whether it is locked is unknown: no answer"),
+    ] {
+        let one = format!("{text} | locked 8d {lock}");
+        assert_eq!(refused(&one, "delete 8d"), format!("backup 8d: {said}"));
+        assert_eq!(
+            said_by_name(&one, "delete 8d"),
+            format!("backup 8d: {said}")
+        );
+        let wal = format!("{text} | locked wal:1:5-5 {lock}");
+        assert_eq!(refused(&wal, "delete wal 1:1-9"), format!("WAL: {said}"));
+        assert_eq!(refused(&wal, "delete wal 1:6-9"), "");
+    }
+    let unlooked = format!("{text} | unlooked");
+    let unseen = "backup 8d: whether it is locked is unknown: nobody has looked";
+    assert_eq!(refused(&unlooked, "delete 8d"), unseen);
+    assert_eq!(
+        refused(&format!("{text} | locked 8d until:1d"), "delete 8d"),
+        ""
+    );
+}
+
+fn said_by_name(text: &str, actions: &str) -> String {
+    said(text, actions, Asked::ByName)
+}

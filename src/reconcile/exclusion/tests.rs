@@ -56,7 +56,11 @@ async fn what_another_one_deletes_is_left_to_it() {
     assert!(waits.contains("holds the retention lease until"), "{waits}");
     assert_eq!(backups(&fleet), 3);
     let waits = beside(&fleet, LeaseKind::Attempt, run(&fleet, 1)).await;
-    assert_eq!((waits.as_str(), backups(&fleet)), ("", 1), "the other right is another one's");
+    assert_eq!(
+        (waits.as_str(), backups(&fleet)),
+        ("", 1),
+        "the other right is another one's"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -106,7 +110,10 @@ async fn where_conditions_are_ignored_only_a_single_writer_deletes() {
     fleet.ignore_conditions("d");
     overfull(&mut fleet).await;
     let waits = run(&fleet, 1).await;
-    assert!(waits.contains("no connection for a lock in PostgreSQL"), "{waits}");
+    assert!(
+        waits.contains("no connection for a lock in PostgreSQL"),
+        "{waits}"
+    );
     assert!(waits.contains("`single_writer = true`"), "{waits}");
     assert_eq!(backups(&fleet), 3, "backups are taken, nothing is deleted");
     let server = fleet.desired.servers.values_mut().next();
@@ -116,7 +123,10 @@ async fn where_conditions_are_ignored_only_a_single_writer_deletes() {
         password: None,
     });
     let waits = run(&fleet, 1).await;
-    assert!(waits.contains("somebody holds the retention lease"), "{waits}");
+    assert!(
+        waits.contains("somebody holds the retention lease"),
+        "{waits}"
+    );
     let destination = fleet.desired.destinations.values_mut().next();
     destination.expect("a destination").single_writer = true;
     assert_eq!(run(&fleet, 1).await, "");

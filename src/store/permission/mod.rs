@@ -11,6 +11,12 @@ use std::{error::Error, fmt, sync::Arc};
 
 use super::Operation;
 
+mod document;
+mod role;
+
+pub use document::{Document, document};
+pub use role::{Grant, Part, Role};
+
 /// Whose permissions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Cloud {
@@ -87,13 +93,14 @@ fn aws(operation: Operation) -> &'static [&'static str] {
             "s3:GetObjectLegalHold",
             "s3:GetBucketObjectLockConfiguration",
             "s3:GetObject",
+            "s3:ListBucket",
         ],
         Operation::Retention => &[
             "s3:GetBucketObjectLockConfiguration",
             "s3:GetBucketVersioning",
             "s3:GetLifecycleConfiguration",
         ],
-        Operation::CreateDestination => &["s3:CreateBucket"],
+        Operation::CreateDestination => &["s3:CreateBucket", "s3:ListBucket"],
         Operation::Open => &[],
     }
 }

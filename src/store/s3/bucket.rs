@@ -173,10 +173,8 @@ impl Bucket {
                 match error.meaning {
                     // The answer to HEAD has no words: ask with one that has, whether it is the object or the bucket that lacks.
                     Meaning::NotFound => Err(match self.page("", None, 1).await {
-                        Err(other) if other.meaning == Meaning::BucketMissing => {
-                            other.during(Operation::Head).about(key)
-                        }
-                        _ => error,
+                        Ok(_) => error,
+                        Err(other) => other.during(Operation::Head).about(key),
                     }),
                     _ => Err(error),
                 }

@@ -10,7 +10,8 @@ use aws_config::{BehaviorVersion, Region, SdkConfig, meta::region::RegionProvide
 use aws_sdk_s3::{
     Client,
     config::{
-        Builder, RequestChecksumCalculation, ResponseChecksumValidation, retry::RetryConfig,
+        Builder, RequestChecksumCalculation, ResponseChecksumValidation,
+        retry::{RetryConfig, RetryPartition},
         timeout::TimeoutConfig,
     },
 };
@@ -160,6 +161,8 @@ fn builder(
         .force_path_style(style)
         .timeout_config(timeouts.usual())
         .retry_config(RetryConfig::standard().with_max_attempts(tries.max(1)))
+        // The SDK would have all stores of the process in one region share what they may retry.
+        .retry_partition(RetryPartition::custom("destination").build())
         // Ours are set per request, and what is read is checked while it streams.
         .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
         .response_checksum_validation(ResponseChecksumValidation::WhenRequired);

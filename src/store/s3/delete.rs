@@ -26,6 +26,17 @@ pub(super) struct Batch {
     is_missing: AtomicBool,
 }
 
+impl Batch {
+    /// How many objects one request deletes, as far as is known.
+    pub(super) fn max(&self) -> usize {
+        if self.is_missing.load(Ordering::Relaxed) {
+            1
+        } else {
+            DELETE_BATCH_MAX
+        }
+    }
+}
+
 /// Deletes any number, and answers in their order.
 pub(super) async fn delete(bucket: &Bucket, keys: &[Key]) -> Vec<Deleted> {
     let batches = keys.chunks(DELETE_BATCH_MAX);
@@ -35,7 +46,7 @@ pub(super) async fn delete(bucket: &Bucket, keys: &[Key]) -> Vec<Deleted> {
 }
 
 async fn batch_or_singles(bucket: &Bucket, keys: &[Key]) -> Vec<Deleted> {
-    if bucket.batch.is_missing.load(Ordering::Relaxed) {
+    if bucket.batch.max() == 1 {
         return singles(bucket, keys).await;
     }
     match batch(bucket, keys).await {

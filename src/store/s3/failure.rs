@@ -146,13 +146,20 @@ where
             let metadata = service.err().meta();
             let code = metadata.code().unwrap_or_default();
             let text = metadata.message().unwrap_or_default();
-            let meaning = meaning(code, text, response.status().as_u16());
+            let meaning = match meaning(code, text, response.status().as_u16()) {
+                // Whoever does not say what is missing need not be a store. Only the answer to HEAD has no room for it.
+                Meaning::NotFound if code.is_empty() && operation != Operation::Head => {
+                    Meaning::Unreachable
+                }
+                meaning => meaning,
+            };
             (meaning, sentence(code, text, response))
         }
         SdkError::ResponseError(answer) => {
             let status = answer.raw().status().as_u16();
             let meaning = match meaning("", "", status) {
-                // A success that cannot be understood, such as a proxy's page.
+                // A success or an absence that cannot be understood, such as a proxy's page.
+                Meaning::NotFound => Meaning::Unreachable,
                 Meaning::Other if status < 300 => Meaning::Unreachable,
                 meaning => meaning,
             };

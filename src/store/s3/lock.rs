@@ -54,7 +54,7 @@ pub(super) async fn locks(bucket: &Bucket, keys: &[Key]) -> Result<Vec<Lock>> {
 
 async fn one(bucket: &Bucket, key: &Key) -> Lock {
     match bucket.head(key).await {
-        Ok(head) => head.meta.lock.unwrap_or(Lock::Free),
+        Ok(head) => head.meta.lock.unwrap_or(Lock::Free).at(head.date),
         // There is nothing to destroy.
         Err(error) if error.is_not_found() => Lock::Free,
         Err(error) => Lock::Unknown(chain(&error)),

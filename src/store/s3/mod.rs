@@ -167,7 +167,7 @@ impl Store for S3 {
             parts_max: PARTS_MAX,
             put_bytes_max: PUT_BYTES_MAX,
             object_bytes_max: OBJECT_BYTES_MAX,
-            delete_batch_max: DELETE_BATCH_MAX,
+            delete_batch_max: self.bucket().batch.max(),
         }
     }
 

@@ -1,75 +1,19 @@
-//! Reading an object to its end, also when the connection breaks on the way.
+//! Reading an object, and going on with it.
 
 use std::{ops::Range, sync::Arc};
 
+use async_trait::async_trait;
 use aws_sdk_s3::primitives::ByteStream;
-use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 
 use super::{
     super::{
-        Body, Checksum, ChecksumAlgorithm, Error, GetOptions, GetRange, Key, Meaning, ObjectMeta,
-        ObjectVersion, Operation, Result,
+        Body, GetOptions, Key, ObjectMeta, Result,
+        reading::{self, Chunks, Source},
     },
     bucket::Bucket,
 };
 use crate::failure::chain;
-
-/// How often reading begins again without having got a byte in between.
-const RESUMES_MAX: u32 = 4;
-
-struct Reading {
-    bucket: Arc<Bucket>,
-    key: Key,
-    version: ObjectVersion,
-    rest: Range<u64>,
-    stream: ByteStream,
-    resumes: u32,
-    check: Option<Check>,
-}
-
-/// The checksum of a whole object that is being read.
-struct Check {
-    hash: Hash,
-    expected: Checksum,
-}
-
-enum Hash {
-    Crc32(crc32fast::Hasher),
-    Crc32c(u32),
-}
-
-impl Check {
-    /// Only of a whole object, and not where the checksum is one of parts' checksums.
-    fn new(meta: &ObjectMeta, range: &Range<u64>) -> Option<Self> {
-        let expected = meta.checksum.clone()?;
-        if *range != (0..meta.size) || expected.value.contains('-') {
-            return None;
-        }
-        let hash = match expected.algorithm {
-            ChecksumAlgorithm::Crc32 => Hash::Crc32(crc32fast::Hasher::new()),
-            ChecksumAlgorithm::Crc32c => Hash::Crc32c(0),
-            _ => return None,
-        };
-        Some(Self { hash, expected })
-    }
-
-    fn update(&mut self, bytes: &[u8]) {
-        match &mut self.hash {
-            Hash::Crc32(hasher) => hasher.update(bytes),
-            Hash::Crc32c(crc) => *crc = crc32c::crc32c_append(*crc, bytes),
-        }
-    }
-
-    fn holds(self) -> bool {
-        let crc = match self.hash {
-            Hash::Crc32(hasher) => hasher.finalize(),
-            Hash::Crc32c(crc) => crc,
-        };
-        // Both are four bytes in Base64.
-        Checksum::of_crc32(crc).value == self.expected.value
-    }
-}
 
 /// The bytes of a range, resumed where they break off, and checked if they are all.
 pub(super) fn body(
@@ -78,65 +22,25 @@ pub(super) fn body(
     range: Range<u64>,
     stream: ByteStream,
 ) -> Body {
-    let reading = Reading {
-        bucket,
-        key: meta.key.clone(),
-        version: meta.version.clone(),
-        check: Check::new(meta, &range),
-        rest: range,
-        stream,
-        resumes: 0,
-    };
-    stream::try_unfold(reading, |mut reading| async move {
-        let chunk = reading.next().await?;
-        Ok(chunk.map(|chunk| (chunk, reading)))
-    })
-    .boxed()
+    reading::body(bucket, meta, range, chunks(stream))
 }
 
-impl Reading {
-    async fn next(&mut self) -> Result<Option<Bytes>> {
-        while !self.rest.is_empty() {
-            match self.stream.next().await {
-                Some(Ok(chunk)) => {
-                    self.rest.start += chunk.len() as u64;
-                    self.resumes = 0;
-                    if self.rest.start > self.rest.end {
-                        return Err(self.error(Meaning::Checksum, "more bytes than it has"));
-                    }
-                    if let Some(check) = &mut self.check {
-                        check.update(&chunk);
-                    }
-                    return Ok(Some(chunk));
-                }
-                Some(Err(error)) => self.resume(&chain(&error)).await?,
-                None => self.resume("the answer ended early").await?,
-            }
-        }
-        if self.check.take().is_none_or(Check::holds) {
-            return Ok(None);
-        }
-        Err(self.error(Meaning::Checksum, "what was read is not what was stored"))
+#[async_trait]
+impl Source for Arc<Bucket> {
+    fn location(&self) -> &str {
+        &self.location
     }
 
-    async fn resume(&mut self, why: &str) -> Result<()> {
-        if self.resumes == RESUMES_MAX {
-            return Err(self.error(Meaning::Unreachable, why));
-        }
-        self.resumes += 1;
-        let options = GetOptions {
-            range: Some(GetRange::Bounded(self.rest.clone())),
-            // Never the rest of another object.
-            version: Some(self.version.clone()),
-        };
-        let (output, _) = self.bucket.get(&self.key, &options).await?;
-        self.stream = output.body;
-        Ok(())
+    async fn reopen(&self, key: &Key, options: &GetOptions) -> Result<Chunks> {
+        let (output, _) = self.get(key, options).await?;
+        Ok(chunks(output.body))
     }
+}
 
-    fn error(&self, meaning: Meaning, why: &str) -> Error {
-        Error::new(meaning, Operation::Get, self.bucket.location.as_str())
-            .about(&self.key)
-            .because(why)
-    }
+fn chunks(stream: ByteStream) -> Chunks {
+    stream::unfold(stream, |mut stream| async move {
+        let chunk = stream.next().await?;
+        Some((chunk.map_err(|error| chain(&error)), stream))
+    })
+    .boxed()
 }

@@ -13,7 +13,6 @@ use aws_sdk_s3::{
 use super::{
     super::{Meaning, Operation, Result},
     bucket::Bucket,
-    failure::failed,
 };
 use crate::{
     failure::chain,
@@ -43,7 +42,7 @@ pub(super) async fn locking(bucket: &Bucket) -> Result<Locking> {
             return Ok(Locking::Off);
         }
         Err(error) => {
-            let error = failed(&bucket.location, Operation::Retention, &error);
+            let error = bucket.failed(Operation::Retention, &error);
             return match error.meaning {
                 Meaning::NotFound | Meaning::Unsupported => Ok(Locking::Off),
                 Meaning::Unreachable | Meaning::Throttled | Meaning::BucketMissing => Err(error),
@@ -82,7 +81,7 @@ async fn remains(bucket: &Bucket) -> Result<Remains> {
     let status = match request.bucket(&bucket.name).send().await {
         Ok(output) => output.status().cloned(),
         Err(error) => {
-            let error = failed(&bucket.location, Operation::Retention, &error);
+            let error = bucket.failed(Operation::Retention, &error);
             return match error.meaning {
                 Meaning::NotFound | Meaning::Unsupported => Ok(Remains::Nothing),
                 Meaning::Unreachable | Meaning::Throttled | Meaning::BucketMissing => Err(error),

@@ -6,12 +6,13 @@ use async_trait::async_trait;
 use aws_sdk_s3::types::{
     ChecksumAlgorithm as SdkChecksum, CompletedMultipartUpload, CompletedPart, MultipartUpload,
 };
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use md5::{Digest, Md5};
 
 use super::{
     super::{
-        Checksum, ChecksumAlgorithm, Error, Head, Key, Meaning, ObjectVersion, Operation, Part,
+        Checksum, ChecksumAlgorithm, Error, Head, Key, Meaning, ObjectMeta, Operation, Part,
         PendingUpload, Result, Stored, Upload, UploadId, UploadOptions, checksum::crc32,
     },
     answer::{instant, version},
@@ -71,7 +72,7 @@ impl S3Upload {
     async fn completed_before(&self, parts: &[Part], error: Error) -> Result<Stored> {
         let size: u64 = parts.iter().map(|part| part.size).sum();
         match self.bucket.head(&self.key).await {
-            Ok(Head { meta, date }) if meta.size == size && is_made_of(&meta.version, parts) => {
+            Ok(Head { meta, date }) if meta.size == size && is_made_of(&meta, parts) => {
                 Ok(Stored {
                     version: meta.version,
                     checksum: meta.checksum,
@@ -173,20 +174,42 @@ impl Upload for S3Upload {
     }
 }
 
-/// Whether an object has the entity tag that parts with these make: the MD5 of their MD5, and their number.
-fn is_made_of(found: &ObjectVersion, parts: &[Part]) -> bool {
+/// Whether an object is the one that these parts make, by its entity tag or, where that is none of MD5, by its checksum.
+fn is_made_of(found: &ObjectMeta, parts: &[Part]) -> bool {
+    let has = |expected: Option<String>, told: Option<&str>| {
+        expected.is_some_and(|expected| Some(expected.as_str()) == told)
+    };
+    let checksum = found.checksum.as_ref();
+    let checksum = checksum.filter(|checksum| checksum.algorithm == ChecksumAlgorithm::Crc32);
+    has(entity_tag_of(parts), Some(&found.version.0))
+        || has(
+            checksum_of(parts),
+            checksum.map(|checksum| checksum.value.as_str()),
+        )
+}
+
+/// The MD5 of the parts' MD5, and their number.
+fn entity_tag_of(parts: &[Part]) -> Option<String> {
     let mut whole = Md5::new();
     for part in parts {
-        let Some(digest) = digest(part.tag.trim_matches('"')) else {
-            return false;
-        };
-        whole.update(digest);
+        whole.update(digest(part.tag.trim_matches('"'))?);
     }
     let mut tag = String::new();
     for byte in whole.finalize() {
         write!(tag, "{byte:02x}").expect("a string takes all");
     }
-    found.0 == format!("{tag}-{}", parts.len())
+    Some(format!("{tag}-{}", parts.len()))
+}
+
+/// The CRC-32 of the parts' CRC-32, and their number.
+fn checksum_of(parts: &[Part]) -> Option<String> {
+    let mut all = Vec::new();
+    for part in parts {
+        let checksum = part.checksum.as_ref()?;
+        all.extend(STANDARD.decode(&checksum.value).ok()?);
+    }
+    let whole = Checksum::of_crc32(crc32(&all));
+    Some(format!("{}-{}", whole.value, parts.len()))
 }
 
 fn digest(hex: &str) -> Option<Vec<u8>> {

@@ -4,7 +4,10 @@ use insta::assert_snapshot;
 use proptest::prelude::*;
 
 use super::*;
-use crate::config::{Origins, origin};
+use crate::{
+    config::{Origins, origin},
+    model::desired::{AzureOptions, ProviderOptions, SecretRef},
+};
 
 #[test]
 fn every_leaf_comes_from_the_highest_layer_that_has_it() {
@@ -225,4 +228,25 @@ proptest! {
             Err(report) => prop_assert!(!report.render(Style::Plain).is_empty()),
         }
     }
+}
+
+#[test]
+fn what_azure_needs_to_know_is_read() {
+    let text = r#"
+version = 1
+[destinations.a]
+url = "https://acc.blob.core.windows.net/c/p"
+azure = { connection_string = { file = "/run/secrets/azure" }, encryption_scope = "s", max_block_size = "4MB", tags = { a = "b" } }
+"#;
+    let compiled = compiled(&[("barkeep.toml", text)]).expect("it is right");
+    let destination = compiled.desired.destinations.values().next();
+    let provider = &destination.expect("a destination").provider;
+    let expected = AzureOptions {
+        connection_string: Some(SecretRef::File("/run/secrets/azure".into())),
+        encryption_scope: Some("s".to_owned()),
+        max_block_bytes: Some(4_000_000),
+        tags: [("a".to_owned(), "b".to_owned())].into(),
+        ..AzureOptions::default()
+    };
+    assert!(matches!(provider, ProviderOptions::Azure(options) if *options == expected));
 }

@@ -168,6 +168,36 @@ tags = { "aws:x" = "1" }
 }
 
 #[test]
+fn what_azure_would_not_take_is_refused() {
+    let azure = r#"
+version = 1
+[destinations.a]
+url = "https://acc.blob.core.windows.net/c/p"
+[destinations.a.azure]
+credential = "default"
+connection_string = { env = "AZURE" }
+max_block_size = "1KiB"
+max_concurrency = 0
+read_timeout = "0s"
+tags = { team = "a@b" }
+[destinations.b]
+url = "https://acc.blob.core.windows.net/c/p/q"
+"#;
+    assert_snapshot!(messages_of(azure), @r#"
+    barkeep.toml:7:21 `credential` and `connection_string` exclude one another
+    barkeep.toml:8:18 Azure takes no such size
+    barkeep.toml:9:19 zero would mean that nothing is ever done
+    barkeep.toml:10:16 no store answers in no time
+    barkeep.toml:11:17 tag `team` cannot be set: tags have letters, digits, spaces and `_.:/=+-` only
+    barkeep.toml:13:7 one destination lies inside another
+    "#);
+    let inline = "version = 1\n[destinations.a]\nurl = \"https://acc.blob.core.windows.net/c\"\n\
+        azure.connection_string = \"AccountKey=c2VjcmV0\"\n";
+    assert_snapshot!(messages_of(inline), @"barkeep.toml:4:7 a password is written in the configuration");
+    assert!(!said(inline).contains("c2VjcmV0"));
+}
+
+#[test]
 fn what_does_not_exist_yet_is_refused_and_never_ignored() {
     let keys = "method = \"snapshot\"\nverify.every = \"7d\"\ndeletes.grace = \"24h\"\n\
         retire_after = \"90d\"\nmanage_keeps = \"exact\"\nincremental.full_every = \"7d\"\n\
@@ -189,9 +219,6 @@ fn what_does_not_exist_yet_is_refused_and_never_ignored() {
     );
     assert_snapshot!(messages_of(&copies), @r#"
     barkeep.toml:4:1 `control` is not supported yet
-    barkeep.toml:5:1 `object_lock` is not supported yet
-    barkeep.toml:15:1 `copy_of` is not supported yet
-    barkeep.toml:16:1 `wal.delivery` is not supported yet
     "#);
 }
 
@@ -202,6 +229,49 @@ fn a_service_listens_at_an_address_and_does_not_look_all_the_time() {
     barkeep.toml:5:10 `9187` is not an address with its port, such as `127.0.0.1:9187` or `[::]:9187`
     barkeep.toml:6:15 servers are looked at every 10s at most
     "#);
+}
+
+#[test]
+fn a_copy_is_made_of_what_is_read_from_the_server() {
+    let head = format!(
+        "{HEAD}[destinations.e]\nurl = \"file:///e\"\n[destinations.f]\nurl = \"file:///f\"\n\
+            [defaults]\nschedule = \"none\"\nretention = \"none\"\n"
+    );
+    let entries = |entries: &[&str]| {
+        let each = entries
+            .iter()
+            .map(|entry| format!("[[servers.s.backups]]\n{entry}\n"));
+        messages_of(&format!("{head}{}", each.collect::<String>()))
+    };
+    let read = "destination = \"d\"";
+    let copy = "destination = \"e\"\ncopy_of = \"d\"";
+    assert_eq!(entries(&[read, copy]), "");
+    let of_copy = "destination = \"f\"\ncopy_of = \"e\"";
+    let healed = "destination = \"d\"\nwal = \"healed\"";
+    let with_schedule = format!("{copy}\nschedule = \"@daily\"");
+    for (written, expected) in [
+        (
+            vec![read, "destination = \"e\"\ncopy_of = \"e\""],
+            "nothing can be copied to `e`",
+        ),
+        (
+            vec![read, "destination = \"e\"\ncopy_of = \"x\""],
+            "nothing can be copied to `e`",
+        ),
+        (vec![read, copy, of_copy], "nothing can be copied to `f`"),
+        (
+            vec![healed, copy],
+            "archiving must wait for this destination",
+        ),
+        (
+            vec![read, &with_schedule],
+            "`schedule` says nothing about a copy",
+        ),
+    ] {
+        let said = entries(&written);
+        let (_, message) = said.split_once(' ').unwrap_or_default();
+        assert_eq!(message, expected);
+    }
 }
 
 #[test]

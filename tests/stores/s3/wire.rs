@@ -16,8 +16,9 @@ use barkeep::{
 use bytes::Bytes;
 use futures_util::TryStreamExt;
 
+use super::{keys, options};
 use crate::{
-    key, keys, meaning, options,
+    key, meaning,
     support::http::{Answer, Reply, Request, Standin},
 };
 
@@ -249,21 +250,34 @@ async fn what_is_not_what_was_stored_is_an_error_at_the_end() {
 
 #[tokio::test]
 async fn a_completion_whose_answer_was_lost_is_recognised() {
-    // MD5 of "x", and of that digest.
+    // MD5 of "x", and of that digest; the same of CRC-32.
     let (part, whole) = (
         "9dd4e461268c8034f5c8564e155c67a6",
         "9affad555af89da9b0bfcd5e45bc93da",
     );
-    for (found, expected) in [(whole, true), ("another", false)] {
+    let (part_crc, whole_crc) = ("x-amz-checksum-crc32: jNwWgw==", "anF9hg==-1");
+    let cases = [
+        (format!("ETag: \"{whole}-1\""), true),
+        ("ETag: \"another-1\"".to_owned(), false),
+        (
+            format!("ETag: \"encrypted\"\r\nx-amz-checksum-crc32: {whole_crc}"),
+            true,
+        ),
+        (
+            format!("ETag: \"encrypted\"\r\nx-amz-checksum-crc32: AAAAAA==-1"),
+            false,
+        ),
+    ];
+    for (found, expected) in cases {
         let script = Script::new(vec![
             answer(
                 "200 OK",
                 "",
                 "<InitiateMultipartUploadResult><UploadId>u</UploadId></InitiateMultipartUploadResult>",
             ),
-            answer("200 OK", &format!("ETag: \"{part}\"\r\n"), ""),
+            answer("200 OK", &format!("ETag: \"{part}\"\r\n{part_crc}"), ""),
             error("404 Not Found", "NoSuchUpload"),
-            answer("200 OK", &format!("ETag: \"{found}-1\"\r\n"), "x"),
+            answer("200 OK", &found, "x"),
         ]);
         let store = script.store(Checksums::WhenSupported).await;
         let upload = store
@@ -285,6 +299,7 @@ async fn an_answer_that_is_no_answer_is_not_an_absence() {
     // A proxy's page; the SDK repeats what may pass.
     for (status, expected, answers) in [
         ("403 Forbidden", Meaning::PermissionDenied, 1),
+        ("404 Not Found", Meaning::Unreachable, 1),
         ("502 Bad Gateway", Meaning::Unreachable, 5),
     ] {
         let page = answer(status, "", "<html>sorry</html>");

@@ -1,0 +1,211 @@
+use std::sync::Arc;
+
+use super::*;
+use crate::{
+    model::{backup::KeepTarget, names::ServerName, scene},
+    store::{
+        Key, Meaning, Operation, SharedStore,
+        fault::{Effect, Faults, Faulty, Rule},
+        memory::Memory,
+        meter::{Counts, Meter},
+        scene::{Bed, paths, put},
+    },
+};
+
+fn server() -> ServerName {
+    "orders".parse().expect("a name")
+}
+
+struct Copies {
+    bed: Bed,
+    target: Memory,
+}
+
+impl Copies {
+    async fn new(text: &str) -> Self {
+        Self {
+            bed: Bed::new(text).await,
+            target: Memory::new(scene::now()),
+        }
+    }
+
+    async fn copy(&self, label: &str, target: SharedStore) -> Result<Copied, Error> {
+        let id = self.bed.id(label);
+        let version = self.bed.version(&id).await;
+        let target = Archive::new(target, &server());
+        let cancel = CancellationToken::new();
+        let copying = Copying {
+            source: &self.bed.archive,
+            target: &target,
+            part_bytes: 5 << 20,
+            throttle: None,
+            cancel: &cancel,
+        };
+        backup(&copying, &id, &version).await
+    }
+
+    fn target(&self) -> SharedStore {
+        Arc::new(self.target.clone())
+    }
+
+    async fn left(&self) -> Vec<String> {
+        paths(&Archive::new(self.target(), &server())).await
+    }
+}
+
+/// Everything of the source that belongs to the copy is the same there.
+fn same(copies: &Copies) {
+    let (source, target) = (copies.bed.memory.contents(), copies.target.contents());
+    for (key, content) in &target {
+        assert_eq!(source.get(key), Some(content), "{key}");
+    }
+}
+
+#[tokio::test]
+async fn a_backup_arrives_with_its_wal_its_keep_and_its_record_last() {
+    let copies = Copies::new("done 1d | done 8d").await;
+    let id = copies.bed.id("8d");
+    let long = "x".repeat(18 << 20);
+    put(&copies.bed.archive, &format!("base/{id}/16384.tar"), &long).await;
+    copies
+        .bed
+        .archive
+        .write_keep(&id, KeepTarget::Full)
+        .await
+        .expect("memory");
+    let faults = Faults::default();
+    let store = Faulty::new(copies.target(), faults.clone());
+    let copied = copies.copy("8d", Arc::new(store)).await.expect("copied");
+    assert_eq!(copied.objects, 6);
+    same(&copies);
+    let left = copies.left().await;
+    let ends = ["annotations/keep", "16384.tar", "data.tar", "backup.info"];
+    for end in ends {
+        assert!(
+            left.contains(&format!("base/{id}/{end}")),
+            "{end}: {left:?}"
+        );
+    }
+    assert_eq!(
+        left.iter().filter(|path| path.starts_with("wals/")).count(),
+        2
+    );
+    let writes = faults
+        .calls()
+        .into_iter()
+        .filter(|(operation, _)| operation.is_write());
+    let writes: Vec<String> = writes
+        .filter_map(|(_, key)| key)
+        .map(|key| key.as_str().to_owned())
+        .collect();
+    assert!(writes[0].contains("/wals/") && writes[1].contains("/wals/"));
+    let last = writes.last().expect("writes");
+    assert!(last.ends_with("backup.info"), "{writes:?}");
+}
+
+#[tokio::test]
+async fn interrupted_at_any_request_the_next_try_ends_where_an_undisturbed_one_does() {
+    let undisturbed = Copies::new("done 1d").await;
+    let faults = Faults::default();
+    let store = Faulty::new(undisturbed.target(), faults.clone());
+    undisturbed
+        .copy("1d", Arc::new(store))
+        .await
+        .expect("copied");
+    let expected = undisturbed.target.contents();
+    let calls = faults.calls().len() as u64;
+    for nth in 0..calls {
+        for effect in [Effect::Before, Effect::After].map(|effect| effect(Meaning::Unreachable)) {
+            let copies = Copies::new("done 1d").await;
+            let faults = Faults::default();
+            faults.add(Rule::nth(nth, effect).for_ever());
+            let store = Faulty::new(copies.target(), faults);
+            let first = copies.copy("1d", Arc::new(store)).await;
+            assert!(first.is_err(), "{nth} {effect:?}");
+            let counts = Counts::default();
+            let store = Meter::new(copies.target(), counts.clone());
+            copies.copy("1d", Arc::new(store)).await.expect("copied");
+            assert_eq!(copies.target.contents(), expected, "{nth} {effect:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_is_there_already_is_not_sent_again() {
+    let copies = Copies::new("done 1d").await;
+    copies.copy("1d", copies.target()).await.expect("copied");
+    let info = copies
+        .bed
+        .archive
+        .key(&ObjectKey::info(&copies.bed.id("1d")));
+    crate::store::Store::delete(&copies.target, &[info]).await;
+    let copied = copies.copy("1d", copies.target()).await.expect("copied");
+    assert_eq!((copied.objects, copied.bytes), (1, 0));
+}
+
+#[tokio::test]
+async fn nothing_is_written_over_something_else() {
+    let copies = Copies::new("done 1d").await;
+    let id = copies.bed.id("1d");
+    let target = Archive::new(copies.target(), &server());
+    put(&target, &format!("base/{id}/data.tar"), "something else").await;
+    let error = copies
+        .copy("1d", copies.target())
+        .await
+        .expect_err("another object");
+    let key = format!("orders/base/{id}/data.tar");
+    assert_eq!(
+        error.to_string(),
+        format!("`{key}` is another object in the destination")
+    );
+    assert!(
+        !copies
+            .left()
+            .await
+            .contains(&format!("base/{id}/backup.info"))
+    );
+}
+
+#[tokio::test]
+async fn a_backup_whose_wal_is_gone_is_not_copied() {
+    let copies = Copies::new("done 1d | wal 1:990-990").await;
+    let error = copies
+        .copy("1d", copies.target())
+        .await
+        .expect_err("no WAL");
+    assert!(matches!(error, Error::NoWal(_)), "{error}");
+    assert!(
+        !copies
+            .left()
+            .await
+            .iter()
+            .any(|path| path.ends_with("backup.info"))
+    );
+}
+
+#[tokio::test]
+async fn what_arrives_broken_is_no_copy() {
+    let copies = Copies::new("done 1d").await;
+    let faults = Faults::default();
+    let broken = Effect::After(Meaning::Checksum);
+    faults.add(Rule::next(Operation::Get, "data.tar", broken));
+    let source = Faulty::new(Arc::new(copies.bed.memory.clone()), faults);
+    let bed = Bed {
+        archive: Archive::new(Arc::new(source), &server()),
+        ..copies.bed
+    };
+    let copies = Copies { bed, ..copies };
+    let error = copies
+        .copy("1d", copies.target())
+        .await
+        .expect_err("broken");
+    assert_eq!(error.kind(), Kind::Verification);
+    let key = |path: &String| Key::verbatim(format!("orders/{path}"));
+    assert!(
+        copies
+            .left()
+            .await
+            .iter()
+            .all(|path| !key(path).as_str().ends_with("data.tar"))
+    );
+}

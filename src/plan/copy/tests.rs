@@ -1,0 +1,221 @@
+use super::*;
+use crate::plan::{
+    Plan,
+    after::after,
+    guard::{Asked, guard},
+    plan,
+    testing::World,
+};
+
+/// `retention=2x | done 1d | done 8d` in `primary`, and a copy of it in `dr`, which has other settings and other backups.
+struct Pair {
+    world: World,
+}
+
+impl Pair {
+    fn new(primary: &str, dr: &str) -> Self {
+        let mut world = World::parse(primary);
+        let other = World::parse(dr);
+        let dr: DestinationName = "dr".parse().expect("a name");
+        let mut entry = other.server.entries[0].clone();
+        entry.copy_of = Some(world.server.entries[0].destination.clone());
+        entry.destination = dr.clone();
+        entry.delivery = Delivery::Healed;
+        world.server.entries.push(entry);
+        let stored = other.observed.destinations.into_values().next();
+        world
+            .observed
+            .destinations
+            .extend(stored.map(|stored| (dr, stored)));
+        world.labels.extend(other.labels);
+        Self { world }
+    }
+
+    fn copy(&mut self) -> &mut crate::model::desired::Entry {
+        &mut self.world.server.entries[1]
+    }
+
+    fn plan(&self) -> Plan {
+        let world = &self.world;
+        plan(
+            &world.server,
+            &world.observed,
+            &|_| String::new(),
+            world.now,
+        )
+    }
+
+    /// What is planned, one step a line.
+    fn steps(&self) -> String {
+        let lines = self.plan().steps.into_iter().map(|step| {
+            let segments = match step.weight.segments {
+                0 => String::new(),
+                segments => format!(" of {segments}"),
+            };
+            let (what, reason) = (step.describe(), &step.reasons[0]);
+            format!("{}: {what}{segments}: {reason}", step.destination)
+        });
+        self.world.told(lines.collect::<Vec<_>>().join("\n"))
+    }
+
+    fn waits(&self) -> String {
+        let plan = self.plan();
+        let waiting = plan.targets.iter().flat_map(|(name, target)| {
+            target
+                .waiting
+                .iter()
+                .map(move |waiting| format!("{name}: {waiting}"))
+        });
+        self.world.told(waiting.collect::<Vec<_>>().join("\n"))
+    }
+
+    /// Does all that is planned until nothing is. Returns how many rounds that took.
+    fn converge(&mut self) -> usize {
+        for round in 0..20 {
+            let plan = self.plan();
+            if plan.is_empty() {
+                return round;
+            }
+            let world = &self.world;
+            let guarded = guard(
+                plan,
+                &world.server,
+                &world.observed,
+                Asked::ByPolicy,
+                world.now,
+            );
+            assert_eq!(guarded.refusals(), []);
+            for step in &guarded.plan().steps {
+                let observed = &self.world.observed;
+                self.world.observed = after(
+                    observed,
+                    &step.destination,
+                    &step.action,
+                    None,
+                    self.world.now,
+                );
+            }
+        }
+        panic!("it never ends: {}", self.steps());
+    }
+
+    fn backups(&self, destination: &str) -> String {
+        let catalog = self.world.observed.destinations[destination]
+            .catalog
+            .known();
+        let ids = catalog.into_iter().flat_map(Catalog::ids);
+        self.world
+            .told(ids.map(BackupId::as_str).collect::<Vec<_>>().join(" "))
+    }
+}
+
+#[test]
+fn the_newest_is_copied_first_and_only_what_will_stay() {
+    let all = "retention=9x | done 1d | done 8d | done 15d | failed 2d";
+    let mut pair = Pair::new(all, "retention=2x | nothing");
+    assert_eq!(
+        pair.steps(),
+        "dr: copy 1d: not copied from primary yet, 1 more follow"
+    );
+    pair.converge();
+    assert_eq!(pair.backups("dr"), "8d 1d");
+    assert_eq!(pair.backups("primary"), "15d 8d 2d 1d");
+    pair.copy().retention = None;
+    assert_eq!(pair.steps(), "dr: copy 15d: not copied from primary yet");
+}
+
+#[test]
+fn a_copy_lives_on_when_its_source_has_deleted_the_backup() {
+    let mut pair = Pair::new("retention=1x | done 1d | done 8d", "retention=2x | nothing");
+    assert_eq!(
+        pair.waits(),
+        "primary: the rest follows when the backup is done"
+    );
+    pair.converge();
+    assert_eq!(pair.backups("primary"), "1d");
+    assert_eq!(pair.backups("dr"), "8d 1d");
+}
+
+#[test]
+fn wal_follows_from_where_a_copied_backup_begins() {
+    let primary = "| done 1d | done 8d | wal 1:900-1010";
+    let mut pair = Pair::new(primary, "| done 1d | done 8d | wal 1:920-921 1:990-1000");
+    assert_eq!(
+        pair.steps(),
+        "dr: copy WAL of 78: not copied from primary yet"
+    );
+    assert!(pair.converge() <= 1);
+    pair.copy().delivery = Delivery::None;
+    assert_eq!(pair.steps(), "");
+}
+
+#[test]
+fn wal_that_a_copy_needs_stays_where_it_is_until_it_is_copied() {
+    let primary = "retention=1x | done 1d | wal 1:900-1010";
+    let mut pair = Pair::new(
+        primary,
+        "retention=9x | done 1d | done 8d | wal 1:920-921 1:990-1010",
+    );
+    assert_eq!(
+        pair.steps(),
+        "dr: copy WAL of 68: not copied from primary yet"
+    );
+    assert!(
+        pair.waits()
+            .contains("primary: a copy still needs WAL that would go")
+    );
+    pair.converge();
+    let catalog = pair.world.observed.destinations["dr"].catalog.known();
+    let runs = &catalog.expect("known").wal.runs[&TimelineId::FIRST];
+    assert_eq!(
+        runs.iter().map(|run| run.first.0).collect::<Vec<_>>(),
+        [920]
+    );
+}
+
+#[test]
+fn what_is_unknown_about_the_source_holds_up_copies_and_nothing_else() {
+    let dr = "retention=1x | done 8d | done 9d | wal 1:910-1010";
+    let pair = Pair::new("| done 1d | lose catalog", dr);
+    assert!(
+        pair.steps().starts_with("dr: delete 9d"),
+        "{}",
+        pair.steps()
+    );
+    assert!(pair.waits().contains("dr: its source `primary`"));
+    let pair = Pair::new("| done 1d | identity 2 | postgres none", "| done 9d");
+    assert_eq!(
+        pair.steps(),
+        "",
+        "another cluster's backups are not mixed in"
+    );
+    assert_eq!(pair.waits(), "dr: its source `primary`");
+}
+
+#[test]
+fn what_a_person_has_deleted_here_is_not_brought_back() {
+    let pair = Pair::new("| done 1d | done 8d", "| done 1d | tombstone 1h of:8d");
+    let mut other = Pair::new("| done 1d | done 8d", "| done 1d");
+    assert_eq!(other.steps(), "dr: copy 8d: not copied from primary yet");
+    let id = other.world.id("8d");
+    let told = pair.world.observed.destinations["dr"].clone();
+    let mut tombstones = told.tombstones.known().cloned().unwrap_or_default();
+    for tombstone in &mut tombstones {
+        tombstone.backup = id.clone();
+    }
+    let stored = other.world.observed.destinations.get_mut("dr");
+    stored.expect("it is there").tombstones = Knowledge::Known(tombstones);
+    assert_eq!(other.steps(), "");
+}
+
+#[test]
+fn a_new_backup_goes_before_a_copy() {
+    let mut pair = Pair::new("schedule=@hourly | done 1d", "| nothing");
+    assert!(pair.steps().starts_with("primary: backup: due"));
+    pair.world.server.entries.reverse();
+    assert!(
+        pair.steps().starts_with("primary: backup: due"),
+        "{}",
+        pair.steps()
+    );
+}

@@ -1,0 +1,276 @@
+//! What locks forbid: a backup goes with all of its objects and all the WAL that goes with it, or not at all.
+//!
+//! Locks cost requests, so they are looked at only for what would be deleted. [`questions`] names that, the caller has somebody look, and
+//! asks and plans again until no question is left. What nobody has looked at counts as locked. What would be deleted is decided as if
+//! it were free, and the directories come before the WAL: where the one is locked, the other is not looked at.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{Scene, expire, keep, scenes, trust, unlooked};
+use crate::model::{
+    action::{Action, WalSpan},
+    backup::BackupId,
+    catalog::{Catalog, Run},
+    condition::{Condition, Standing},
+    desired::{ObjectLock, Server},
+    lock::{Lock, Locking, Questions},
+    names::DestinationName,
+    observed::{Knowledge, Observed},
+    reason::Waiting,
+    time::Timestamp,
+    wal::SegmentNumber,
+};
+
+/// What counts where nobody has looked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Unseen {
+    /// It is locked: what a plan rests on.
+    Locked,
+    /// It is free: what questions rest on.
+    Free,
+}
+
+/// What should be looked at before this server is planned. Empty when a plan has all that it can have.
+pub fn questions(
+    server: &Server,
+    observed: &Observed,
+    now: Timestamp,
+) -> BTreeMap<DestinationName, Questions> {
+    let mut questions = BTreeMap::new();
+    let unlooked = unlooked(now);
+    for scene in scenes(server, observed, &unlooked, now) {
+        let scene = Scene {
+            unseen: Unseen::Free,
+            ..scene
+        };
+        if let Some(asked) = of_scene(&scene) {
+            questions.insert(scene.entry.destination.clone(), asked);
+        }
+    }
+    questions
+}
+
+fn of_scene(scene: &Scene<'_>) -> Option<Questions> {
+    let catalog = scene.stored.catalog.known()?;
+    if scene.stored.locks.unknown().is_some() || trust::destructive(scene).is_err() {
+        return None;
+    }
+    let verdicts = expire::judge(scene, keep::wanted(scene).protected());
+    let doomed = expire::doomed(scene, catalog, &verdicts);
+    let decision = expire::decide(scene, &verdicts, expire::budget(scene));
+    if doomed.is_empty() && decision.steps.is_empty() {
+        return None;
+    }
+    let spans = decision.steps.iter().filter_map(|step| match &step.action {
+        Action::DeleteWal { spans } => Some(spans),
+        _ => None,
+    });
+    let spans: Vec<WalSpan> = spans.flatten().copied().collect();
+    of(scene, catalog, doomed, &spans)
+}
+
+/// What nobody has looked at of these.
+fn of(
+    scene: &Scene<'_>,
+    catalog: &Catalog,
+    directories: BTreeSet<BackupId>,
+    spans: &[WalSpan],
+) -> Option<Questions> {
+    let Knowledge::Known(locks) = &scene.stored.locks else {
+        // Where there are no locks, that answers all.
+        return Some(Questions::default());
+    };
+    if scene.entry.object_lock == ObjectLock::Ignore || locks.retention.locking == Locking::Off {
+        return None;
+    }
+    let unseen = |id: &BackupId| locks.directory(id).is_none();
+    let directories: BTreeSet<_> = directories.into_iter().filter(unseen).collect();
+    let mut wal = Vec::new();
+    if directories.is_empty() {
+        wal = pieces(catalog, spans);
+        wal.retain(|piece| locks.span(piece).is_none());
+    }
+    let questions = Questions { directories, wal };
+    (questions != Questions::default()).then_some(questions)
+}
+
+/// What should be looked at before some actions are carried out that a person has asked for.
+pub fn questions_about(
+    observed: &Observed,
+    destination: &DestinationName,
+    actions: &[Action],
+) -> Questions {
+    let mut questions = Questions::default();
+    let stored = observed.destinations.get(destination);
+    let Some(catalog) = stored.and_then(|stored| stored.catalog.known()) else {
+        return questions;
+    };
+    for action in actions {
+        match action {
+            Action::DeleteBackup { backup, .. } | Action::DeleteOrphan { backup, .. } => {
+                questions.directories.insert(backup.clone());
+            }
+            Action::DeleteWal { spans } => questions.wal.extend(pieces(catalog, spans)),
+            _ => {}
+        }
+    }
+    questions
+}
+
+/// Spans, cut where backups begin: what lies in the reach of one backup goes when that goes.
+pub(super) fn pieces(catalog: &Catalog, spans: &[WalSpan]) -> Vec<WalSpan> {
+    let begins = |span: &WalSpan| {
+        let begins = catalog.backups.iter().filter_map(|backup| {
+            let begin = backup.begin_wal?;
+            let number = begin.number(backup.segment_size);
+            let inside = span.run.first < number && number <= span.run.last;
+            (begin.timeline == span.timeline && inside).then_some(number)
+        });
+        begins.collect::<BTreeSet<_>>()
+    };
+    let cut = |span: &WalSpan| {
+        let mut first = span.run.first;
+        let mut pieces = Vec::new();
+        for begin in begins(span) {
+            let last = SegmentNumber(begin.0 - 1);
+            pieces.push(piece(span, first, last));
+            first = begin;
+        }
+        pieces.push(piece(span, first, span.run.last));
+        pieces
+    };
+    spans.iter().flat_map(cut).collect()
+}
+
+fn piece(span: &WalSpan, first: SegmentNumber, last: SegmentNumber) -> WalSpan {
+    WalSpan {
+        timeline: span.timeline,
+        run: Run { first, last },
+    }
+}
+
+impl Scene<'_> {
+    /// What locks the objects of a directory below `base/`.
+    pub(super) fn directory_lock(&self, id: &BackupId) -> Lock {
+        let locks = self.stored.locks.known();
+        self.lock(locks.and_then(|locks| locks.directory(id)))
+    }
+
+    /// What forbids to delete a span of WAL.
+    pub(super) fn wal_lock(&self, span: &WalSpan) -> Lock {
+        let locks = self.stored.locks.known();
+        self.lock(locks.and_then(|locks| locks.span(span)))
+    }
+
+    fn lock(&self, seen: Option<Lock>) -> Lock {
+        if self.entry.object_lock == ObjectLock::Ignore {
+            return Lock::Free;
+        }
+        if let Some(failure) = self.stored.locks.unknown() {
+            return Lock::Unknown(failure.message.clone());
+        }
+        match (seen, self.unseen) {
+            (Some(lock), _) => lock.at(trust::expiry_now(self)),
+            (None, Unseen::Free) => Lock::Free,
+            (None, Unseen::Locked) => Lock::Unknown("nobody has looked".to_owned()),
+        }
+    }
+}
+
+/// How it stands that something is locked: with a date, it ends by itself.
+pub(super) fn condition(waiting: &Waiting, lock: &Lock) -> Condition {
+    let standing = match lock {
+        Lock::LockedUntil { until: Some(_), .. } => Standing::Progressing,
+        _ => Standing::Blocked,
+    };
+    Condition::new(standing, waiting.to_string())
+}
+
+/// Whether the destination locks by itself what must be locked there.
+pub(super) fn required(scene: &Scene<'_>) -> Option<Condition> {
+    if scene.entry.object_lock != ObjectLock::Require {
+        return None;
+    }
+    let retention = &scene.stored.locks.known()?.retention;
+    let why = unlocked(&retention.locking)?;
+    let message = format!("object locks are required, but {why}");
+    Some(Condition::new(Standing::Stalled, message))
+}
+
+/// Why new objects get no lock of a destination's own, if they get none.
+pub fn unlocked(locking: &Locking) -> Option<String> {
+    match locking {
+        Locking::On { default: Some(_) } => None,
+        Locking::On { default: None } => {
+            Some("the destination has no default retention".to_owned())
+        }
+        Locking::Off => Some("the destination has no object locks".to_owned()),
+        Locking::Unknown(why) => Some(format!("whether the destination locks is unknown: {why}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::testing::World;
+
+    /// What is asked in a world: directories, then spans of WAL.
+    fn asked(text: &str) -> String {
+        let world = World::parse(text);
+        let questions = questions(&world.server, &world.observed, world.now);
+        let each = questions.values().flat_map(|asked| {
+            let ids = asked.directories.iter().map(ToString::to_string);
+            let run = |span: &WalSpan| format!("{}-{}", span.run.first.0, span.run.last.0);
+            ids.chain(asked.wal.iter().map(run)).collect::<Vec<_>>()
+        });
+        let lines: Vec<String> = each.collect();
+        let told = world.told(lines.join(" "));
+        format!("{}: {told}", questions.len())
+    }
+
+    #[test]
+    fn only_what_would_go_is_asked_for_directories_first() {
+        let text = "retention=1x budget=1/100 | done 1d | done 8d | done 9d";
+        assert_eq!(
+            asked("retention=9x | done 1d | done 8d"),
+            "0: ",
+            "nothing goes"
+        );
+        assert_eq!(
+            asked(&format!("{text} | unlooked")),
+            "1: ",
+            "first, whether locks exist"
+        );
+        assert_eq!(asked(text), "0: ", "there are none");
+        let locks = |known: &[&str]| {
+            let mut world = World::parse(text);
+            let ids: Vec<_> = known.iter().map(|label| world.id(label)).collect();
+            if let Knowledge::Known(locks) = &mut world.stored().locks {
+                locks.retention.locking = Locking::On { default: None };
+                locks
+                    .directories
+                    .extend(ids.into_iter().map(|id| (id, Lock::Free)));
+            }
+            let questions = questions(&world.server, &world.observed, world.now);
+            let asked = questions.into_values().next().expect("one destination");
+            (asked.directories.len(), asked.wal.len())
+        };
+        assert_eq!(locks(&[]), (2, 0), "also what the budget withholds");
+        assert_eq!(locks(&["9d"]), (1, 0));
+        assert_eq!(
+            locks(&["8d", "9d"]),
+            (0, 2),
+            "WAL before 9d, and that of 9d"
+        );
+        assert_eq!(
+            asked(&format!("{text} | lose locks")),
+            "0: ",
+            "once is enough"
+        );
+        assert_eq!(
+            asked(&format!("{text} | locked 9d held")),
+            "0: ",
+            "all is known"
+        );
+    }
+}
