@@ -209,22 +209,41 @@ async fn take(ports: &Ports, server: &Server, wanted: &Wanted) -> Result<Right, 
     if ports.exclusion == Exclusion::Off {
         return Ok(Right::Sole);
     }
-    let unknown = |failure: &Failure| Waiting::Unknown {
-        what: format!("the {kind} lease"),
-        why: failure.message.clone(),
+    match ask(ports, server, wanted).await {
+        Ok(taken) => taken,
+        // What only adds is not held up: two backups are better than none.
+        Err(failure) if *kind == LeaseKind::Attempt => {
+            warn!(%destination, "going on without the {kind} lease: {failure}");
+            Ok(Right::Sole)
+        }
+        Err(failure) => Err(Waiting::Unknown {
+            what: format!("the {kind} lease"),
+            why: failure.message,
+        }),
+    }
+}
+
+async fn ask(
+    ports: &Ports,
+    server: &Server,
+    wanted: &Wanted,
+) -> Result<Result<Right, Waiting>, Failure> {
+    let archive = match ports.archives(server).remove(&wanted.0) {
+        Some(archive) => archive?,
+        None => {
+            return Err(Failure::new(
+                Kind::Failed,
+                "the destination is not configured",
+            ));
+        }
     };
-    let archive = match ports.archives(server).remove(destination) {
-        Some(Ok(archive)) => archive,
-        Some(Err(failure)) => return Err(unknown(&failure)),
-        None => return Err(unknown(&Failure::new(Kind::Failed, "it is not configured"))),
-    };
-    let conditions = ports.conditions(destination, &archive).await;
-    match conditions.map_err(|error| unknown(&Failure::of(error.kind(), &error)))? {
+    let conditions = ports.conditions(&wanted.0, &archive).await;
+    match conditions.map_err(|error| Failure::of(error.kind(), &error))? {
         Conditions::Heeded => {
             let taken = lease(&ports.actor, &archive, wanted).await;
-            taken.map_err(|error| unknown(&Failure::of(error.kind(), &error)))?
+            taken.map_err(|error| Failure::of(error.kind(), &error))
         }
-        Conditions::Ignored => lock(ports, server, wanted).await,
+        Conditions::Ignored => Ok(lock(ports, server, wanted).await),
     }
 }
 

@@ -308,6 +308,13 @@ impl Fleet {
         faults.add(Rule::next(Operation::Delete, "base/", denied).for_ever());
     }
 
+    /// From now on no lease can be written in a destination.
+    pub(super) fn refuse_leases(&self, destination: &str) {
+        let (_, faults) = &self.stores[&DestinationName::parse(destination).expect("a name")];
+        let denied = Effect::Before(Meaning::PermissionDenied);
+        faults.add(Rule::next(Operation::Put, "/lease/", denied).for_ever());
+    }
+
     /// A destination ignores the conditions of writes.
     pub(super) fn ignore_conditions(&self, destination: &str) {
         let (memory, _) = &self.stores[&DestinationName::parse(destination).expect("a name")];

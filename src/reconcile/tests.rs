@@ -385,7 +385,7 @@ async fn expiring_a_hundred_backups_with_their_wal_takes_few_requests() {
     // A probe of the store, a lease that is taken and given back, one look at all backups, the pages of the WAL that goes, keys by the thousand, one record of it all, one look at base/.
     let keys = 100 * 6 + 5000;
     assert!(
-        deleting <= 3 + 3 + 1 + 6 + keys / 1000 * 2 + 2,
+        deleting <= 7 + 3 + 1 + 6 + keys / 1000 * 2 + 2,
         "{deleting}"
     );
     // Looking again reads no record again: the pages, and the one record that the deletes have written.

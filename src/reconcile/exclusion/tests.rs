@@ -134,6 +134,17 @@ async fn where_conditions_are_ignored_only_a_single_writer_deletes() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_lease_that_cannot_be_asked_for_holds_up_deletes_and_no_backup() {
+    let mut fleet = Fleet::new(&["d"]);
+    overfull(&mut fleet).await;
+    fleet.server("a", &["d"], "schedule=@hourly retention=1x");
+    fleet.refuse_leases("d");
+    let waits = run(&fleet, 1).await;
+    assert!(waits.contains("the retention lease is unknown"), "{waits}");
+    assert_eq!(backups(&fleet), 4);
+}
+
+#[tokio::test(start_paused = true)]
 async fn without_leases_it_converges_all_the_same() {
     let mut fleet = Fleet::new(&["d"]);
     overfull(&mut fleet).await;
