@@ -196,6 +196,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn every_path_answers_and_no_other() {
         let board = Board::new(now());
+        assert_eq!(code(&Method::GET, "/readyz", &board), 503, "not yet");
+        board.configured([].iter(), now());
         for (path, _) in PATHS {
             assert_eq!(code(&Method::GET, path, &board), 200, "{path}");
             assert_eq!(code(&Method::POST, path, &board), 405, "{path}");

@@ -88,6 +88,9 @@ pub(super) enum Error {
         /// Why.
         source: io::Error,
     },
+    /// Signals cannot be listened for.
+    #[error("cannot listen for SIGHUP")]
+    Signal(#[source] io::Error),
     /// Standard output could not be written.
     #[error("cannot write to standard output")]
     Output(#[source] io::Error),
@@ -151,7 +154,9 @@ impl Error {
             | Self::NothingSelected
             | Self::Usage(_) => Exit::Usage,
             Self::Failed { source, .. } => Exit::from(source.kind),
-            Self::File { .. } | Self::Listen { .. } | Self::Output(_) => Exit::Failed,
+            Self::File { .. } | Self::Listen { .. } | Self::Signal(_) | Self::Output(_) => {
+                Exit::Failed
+            }
         }
     }
 

@@ -34,6 +34,8 @@ pub struct State {
     pub started: Timestamp,
     /// When the loop last went round, by the monotonic clock.
     pub beat: Instant,
+    /// Whether a configuration has been taken up at all.
+    pub is_configured: bool,
     /// The configuration.
     pub configuration: Configuration,
     /// Every server that is configured.
@@ -130,6 +132,7 @@ impl Board {
         Self(Arc::new(Mutex::new(State {
             started: now,
             beat: Instant::now(),
+            is_configured: false,
             configuration: Configuration {
                 loaded_at: now,
                 refused: None,
@@ -146,12 +149,13 @@ impl Board {
     }
 
     /// A configuration holds from now on.
-    pub(super) fn configured<'a>(
+    pub(crate) fn configured<'a>(
         &self,
         servers: impl Iterator<Item = &'a ServerName>,
         now: Timestamp,
     ) {
         let mut state = self.lock();
+        state.is_configured = true;
         state.configuration = Configuration {
             loaded_at: now,
             refused: None,
@@ -236,7 +240,7 @@ impl State {
 
     /// Whether every server has been looked at.
     pub fn is_ready(&self) -> bool {
-        self.servers.values().all(|row| row.last.is_some())
+        self.is_configured && self.servers.values().all(|row| row.last.is_some())
     }
 }
 

@@ -94,9 +94,12 @@ pub fn draw(
 ) -> Option<Strip> {
     let catalog = stored.catalog.known()?;
     let reaches = reaches(catalog, observed, now);
-    let gaps = reaches.windows(2).map(|pair| Reach {
-        from: pair[0].to,
-        to: pair[1].from,
+    let between = reaches.windows(2).map(|pair| (pair[0], pair[1]));
+    // What is kept by itself was never meant to reach any further.
+    let broken = between.filter(|(before, _)| !is_kept_by_itself(catalog, before));
+    let gaps = broken.map(|(before, after)| Reach {
+        from: before.to,
+        to: after.from,
     });
     let marks = catalog.backups.iter().filter_map(|backup| {
         let mark = mark(catalog, target, backup)?;
@@ -112,6 +115,16 @@ pub fn draw(
         marks: marks.collect(),
         reaches,
     })
+}
+
+/// Whether all that a span begins with is kept without the WAL that would follow.
+fn is_kept_by_itself(catalog: &Catalog, span: &Reach) -> bool {
+    let within = |backup: &&Backup| {
+        let end = backup.end_time;
+        catalog.is_good(backup) && end.is_some_and(|end| span.from <= end && end <= span.to)
+    };
+    let mut within = catalog.backups.iter().filter(within);
+    within.all(|backup| backup.keep == Some(KeepTarget::Standalone))
 }
 
 fn locked(lock: &Lock) -> Option<Locked> {
@@ -266,6 +279,15 @@ mod tests {
         assert_eq!(
             strip(text),
             "reach 192-109 24-0 | gaps 109-24 | 192 Good, 24 Good"
+        );
+    }
+
+    #[test]
+    fn what_is_kept_by_itself_leaves_no_gap_behind_it() {
+        let text = "| done 1d | done 8d keep:standalone | wal 1:920-921 1:980-1010";
+        assert_eq!(
+            strip(text),
+            "reach 192-192 24-0 | gaps  | 192 Good, 24 Good"
         );
     }
 

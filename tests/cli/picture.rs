@@ -6,71 +6,89 @@ use std::{
     process::{Command, Stdio},
 };
 
-use crate::{
-    bed::bed,
-    documents::{blessed, repository},
-    scene::Scene,
+use barkeep::{
+    model::{
+        backup::{Backup, BackupStatus},
+        catalog::{Catalog, Run},
+        observed::Knowledge,
+        wal::SegmentNumber,
+    },
+    plan::plan,
+    reconcile::Activation,
+    status::{
+        Status,
+        page::{self, Refresh},
+    },
 };
 
-/// The instant of the picture.
-const NOW: &str = "2026-11-20T04:10:11Z";
+use crate::{
+    bed::bed,
+    documents::{blessed, read, repository},
+    readme::{compiled, instant, observed, segment},
+};
 
-const SIZE: (u32, u32) = (1200, 820);
+const SIZE: (u32, u32) = (1200, 800);
 
-/// Four servers: one as it should be, one with a gap, one whose backup failed, one without any.
-fn fleet() -> Scene {
-    let scene = Scene::new();
-    let store = scene.path("store");
-    let server = |name: &str| {
-        format!(
-            "[servers.{name}]\ndestination = \"primary\"\nschedule = \"0 2 * * *\"\n\
-             retention = \"RECOVERY WINDOW OF 14 DAYS\"\n"
-        )
+/// The server of the README, and three like it: WAL of two days is lost, a backup is damaged and one failed, one is new.
+fn fleet() -> String {
+    let desired = compiled(&read("README.md")).desired;
+    let location = |name: &_| desired.destinations[name].location.to_string();
+    let now = instant("2026-12-01T03:40:11Z");
+    let activation = |name: &str, change: &dyn Fn(&mut Catalog)| {
+        let mut server = desired.servers.values().next().expect("it has one").clone();
+        server.name = name.parse().expect("a name");
+        let mut observed = observed(now);
+        let stored = observed.destinations.values_mut().next().expect("one");
+        if let Knowledge::Known(catalog) = &mut stored.catalog {
+            change(catalog);
+        }
+        let plan = plan(&server, &observed, &location, now);
+        Activation { observed, plan }
     };
-    scene.configure(&format!(
-        "version = 1\n[destinations.primary]\nurl = \"file://{}\"\n{}{}{}{}",
-        store.display(),
-        server("orders"),
-        server("billing"),
-        server("crm"),
-        server("archive"),
-    ));
-    for day in 1..=20 {
-        let id = scene.backup_of("orders", day);
-        if day == 1 {
-            let keep = format!("store/orders/base/{id}/annotations/keep");
-            scene.write(&keep, "standalone");
+    let gap = |catalog: &mut Catalog| {
+        let runs = catalog.wal.runs.values_mut().next().expect("a timeline");
+        let whole = runs.pop().expect("a run");
+        let lost = (segment(43).0 + 20, segment(46).0 - 60);
+        runs.push(Run {
+            last: SegmentNumber(lost.0 - 1),
+            ..whole
+        });
+        runs.push(Run {
+            first: SegmentNumber(lost.1),
+            ..whole
+        });
+        catalog
+            .backups
+            .retain(|backup| !(44..46).contains(&day(backup)));
+    };
+    let damage = |catalog: &mut Catalog| {
+        for backup in &mut catalog.backups {
+            match day(backup) {
+                52 => backup.archives.clear(),
+                57 => backup.status = BackupStatus::Failed,
+                _ => {}
+            }
         }
-    }
-    for day in (3..=9).chain(13..=20) {
-        scene.backup_of("billing", day);
-    }
-    for day in 8..=20 {
-        let id = scene.backup_of("crm", day);
-        let info = format!("store/crm/base/{id}/backup.info");
-        if day == 15 {
-            let text = fs::read_to_string(scene.path(&info)).expect("a record");
-            scene.write(&info, &text.replace("status=DONE", "status=FAILED"));
-        }
-        if day == 17 {
-            fs::remove_file(scene.path(&format!("store/crm/base/{id}/data.tar.lz4"))).expect("it");
-        }
-    }
-    scene
+    };
+    let young = |catalog: &mut Catalog| catalog.backups.retain(|backup| day(backup) >= 54);
+    let all = [
+        activation("orders", &|_| {}),
+        activation("billing", &gap),
+        activation("crm", &damage),
+        activation("intranet", &young),
+    ];
+    page::html(&Status::seen(&all), Refresh::Never)
 }
 
-/// The page as a file.
-fn page(scene: &Scene) -> std::path::PathBuf {
-    let mut command = scene.command(&["status", "--html", "--now", NOW]);
-    let output = command.output().expect("the program starts");
-    let path = scene.path("page.html");
-    fs::write(&path, &output.stdout).expect("write the page");
-    path
+/// So many days after 1 October.
+fn day(backup: &Backup) -> u64 {
+    let began = backup.begin_time.expect("a beginning");
+    began.since(instant("2026-10-01T00:00:00Z")).as_secs() / 86_400
 }
 
 /// Opens a page in a browser that has no network, and gives what it printed.
-fn browse(chromium: &Path, scene: &Scene, arguments: &[&str], page: &Path) -> String {
-    let profile = scene.path("profile");
+fn browse(chromium: &Path, directory: &Path, arguments: &[&str]) -> String {
+    let profile = directory.join("profile");
     let mut command = Command::new(chromium);
     command
         .args([
@@ -87,8 +105,8 @@ fn browse(chromium: &Path, scene: &Scene, arguments: &[&str], page: &Path) -> St
         .arg(format!("--user-data-dir={}", profile.display()))
         .arg(format!("--window-size={},{}", SIZE.0, SIZE.1))
         .args(arguments)
-        .arg(format!("file://{}", page.display()))
-        .env("HOME", scene.path("."))
+        .arg(format!("file://{}", directory.join("page.html").display()))
+        .env("HOME", directory)
         .stdin(Stdio::null());
     let output = command.output().expect("the browser starts");
     let said = String::from_utf8_lossy(&output.stderr);
@@ -105,18 +123,19 @@ fn a_browser_draws_the_status_page() {
     let Some(chromium) = bed().get("CHROMIUM") else {
         return;
     };
-    let scene = fleet();
-    let page = page(&scene);
-    let drawn = browse(&chromium, &scene, &["--dump-dom"], &page);
-    let count = |class: &str| drawn.matches(&format!("<i class=\"{class}\"")).count();
-    assert_eq!(drawn.matches("<section>").count(), 4, "{drawn}");
-    // The legend has one of each.
-    let counts = ["gap", "keep", "backup damaged", "backup failed"].map(count);
-    assert_eq!(counts, [2, 2, 2, 2], "{drawn}");
+    let directory = tempfile::tempdir().expect("a directory");
+    let directory = directory.path();
+    fs::write(directory.join("page.html"), fleet()).expect("write the page");
+    let drawn = browse(&chromium, directory, &["--dump-dom"]);
+    let body = drawn.split("<footer>").next().unwrap_or_default();
+    let count = |class: &str| body.matches(&format!("<i class=\"{class}\"")).count();
+    assert_eq!(body.matches("<section>").count(), 4, "{drawn}");
+    let counts = ["gap", "backup damaged", "backup failed", "due"].map(count);
+    assert!(counts.iter().all(|count| *count > 0), "{counts:?}: {drawn}");
 
-    let picture = scene.path("page.png");
+    let picture = directory.join("page.png");
     let screenshot = format!("--screenshot={}", picture.display());
-    browse(&chromium, &scene, &[&screenshot], &page);
+    browse(&chromium, directory, &[&screenshot]);
     let bytes = fs::read(&picture).expect("a picture");
     let number = |at: usize| u32::from_be_bytes(bytes[at..at + 4].try_into().expect("4 bytes"));
     // Source of the places: the PNG specification, chunk IHDR.

@@ -58,24 +58,19 @@ impl Scene {
 
     /// Stores a backup that was taken on a day of November 2026, with its one segment of WAL.
     pub(crate) fn backup(&self, day: u32) -> String {
-        self.backup_of("orders", day)
-    }
-
-    /// The same for another server.
-    pub(crate) fn backup_of(&self, server: &str, day: u32) -> String {
         let id = format!("202611{day:02}T020003");
         let segment = format!("0000000100000000000000{day:02X}");
         let info = INFO
             .replace("DAY", &format!("{day:02}"))
             .replace("SEGMENT", &segment)
             .replace("HEX", &format!("{day:X}"));
-        self.write(&format!("store/{server}/base/{id}/backup.info"), &info);
+        self.write(&format!("store/orders/base/{id}/backup.info"), &info);
         self.write(
-            &format!("store/{server}/base/{id}/data.tar.lz4"),
+            &format!("store/orders/base/{id}/data.tar.lz4"),
             &"x".repeat(1 << 20),
         );
         self.write(
-            &format!("store/{server}/wals/0000000100000000/{segment}.zst"),
+            &format!("store/orders/wals/0000000100000000/{segment}.zst"),
             "x",
         );
         id

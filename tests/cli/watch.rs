@@ -31,8 +31,10 @@ struct Service {
 fn configuration(scene: &Scene, more: &str) -> String {
     format!(
         "version = 1\n[service]\nlisten = \"127.0.0.1:0\"\n[destinations.disk]\nurl = \"file://{}\"\n\
-         [servers.orders]\ndestination = \"disk\"\nschedule = \"0 2 * * *\"\nretention = \"REDUNDANCY 7\"\n{more}",
-        scene.path("store").display()
+         [servers.orders]\ndestination = \"disk\"\nconnection = \"host={}\"\nschedule = \"0 2 * * *\"\n\
+         retention = \"REDUNDANCY 7\"\n{more}",
+        scene.path("store").display(),
+        scene.path("socket").display()
     )
 }
 
@@ -184,7 +186,7 @@ fn every_metric_is_served_as_it_is_documented() {
             "{family} {kind}\n{text}"
         );
         assert!(
-            has(&format!("# HELP {family} {}.", metric.help)),
+            has(&format!("# HELP {family} {}", metric.help)),
             "{family}\n{text}"
         );
         if !metric.unit().is_empty() {
@@ -234,8 +236,8 @@ fn a_configuration_that_cannot_be_used_leaves_the_last_good_one() {
         "it goes on"
     );
     // Without a signal: what changes is noticed.
-    let second =
-        "[servers.crm]\ndestination = \"disk\"\nschedule = \"none\"\nretention = \"none\"\n";
+    let second = "[servers.crm]\ndestination = \"disk\"\nconnection = \"host=/nowhere\"\n\
+                  schedule = \"none\"\nretention = \"none\"\n";
     service
         .scene
         .configure(&configuration(&service.scene, second));

@@ -8,7 +8,7 @@ use std::{path::Path, time::Duration};
 
 use sd_notify::NotifyState;
 use tokio::{
-    signal::unix::{SignalKind, signal},
+    signal::unix::{Signal, SignalKind, signal},
     sync::mpsc,
     task::{JoinSet, spawn_blocking},
 };
@@ -38,6 +38,8 @@ const ORDERS_MAX: usize = 4;
 const TELL_EVERY: Duration = Duration::from_secs(30);
 
 pub(in crate::cli) async fn run(select: &Select, session: &Session) -> Result<Exit, Error> {
+    // Before anybody can know of this process: unheard, the signal ends it.
+    let hangup = signal(SignalKind::hangup()).map_err(Error::Signal)?;
     // Before the meaning: what changes in between is taken up afterwards.
     let texts = config::texts(&session.config);
     let ports = session.ports(None).await?;
@@ -69,7 +71,7 @@ pub(in crate::cli) async fn run(select: &Select, session: &Session) -> Result<Ex
             watch(ports, inbox, &board, |server| choice(select, server)).await;
             stop.cancel();
         },
-        surroundings.reload(texts),
+        surroundings.reload(texts, hangup),
         surroundings.keep_telling(),
         async {
             tokio::select! {
@@ -120,10 +122,7 @@ struct Surroundings<'a> {
 
 impl Surroundings<'_> {
     /// Takes up what changes on disk, and everything when told to.
-    async fn reload(&self, mut texts: Texts) {
-        let Ok(mut hangup) = signal(SignalKind::hangup()) else {
-            return self.stop.cancelled().await;
-        };
+    async fn reload(&self, mut texts: Texts, mut hangup: Signal) {
         loop {
             let asked = tokio::select! {
                 () = self.stop.cancelled() => return,
