@@ -36,6 +36,7 @@ use crate::{
     secret,
     store::{
         self, Archive, SharedStore,
+        control::Controlled,
         probe::{self, Conditions},
     },
 };
@@ -193,14 +194,28 @@ impl Ports {
     /// A server's catalog in each of its destinations.
     pub fn archives(&self, server: &Server) -> BTreeMap<DestinationName, Result<Archive, Failure>> {
         let each = server.entries.iter().filter_map(|entry| {
-            let place = self.destinations.get(&entry.destination)?;
-            let archive = place
-                .store
-                .as_ref()
-                .map(|store| Archive::new(store.clone(), &server.name));
-            Some((entry.destination.clone(), archive.map_err(Clone::clone)))
+            let store = self.store(&entry.destination)?;
+            let archive = store
+                .map(|store| Archive::new(store, &server.name).with_overwriting(entry.overwriting));
+            Some((entry.destination.clone(), archive))
         });
         each.collect()
+    }
+
+    /// A destination, with the one that holds barkeep's own objects if there is such a one.
+    fn store(&self, name: &DestinationName) -> Option<Result<SharedStore, Failure>> {
+        let place = self.destinations.get(name)?;
+        let data = match &place.store {
+            Ok(data) => data.clone(),
+            Err(failure) => return Some(Err(failure.clone())),
+        };
+        let Some(control) = &place.configured.control else {
+            return Some(Ok(data));
+        };
+        match &self.destinations.get(control)?.store {
+            Ok(control) => Some(Ok(Arc::new(Controlled::new(data, control.clone(), name)))),
+            Err(failure) => Some(Err(failure.clone())),
+        }
     }
 
     /// How to reach a server: itself, and its primary if it is a standby.

@@ -21,6 +21,7 @@ def in_server(command):
 
 class Barman:
     name = "Barman"
+    wal = "wal"
 
     def __init__(self, bed):
         self.bed, self.bin, self.env = bed, bed.programs["BARMAN_BIN"], aws_env()
@@ -35,11 +36,11 @@ class Barman:
         return [] if codec == "none" else [f"--{codec}"]
 
     def archive(self, path, codec, server=None):
-        server = server or f"wal-{codec}"
+        server = server or f"{self.wal}-{codec}"
         return self.command("wal-archive", *self.codec(codec), self.url, server, path)
 
     def fetch(self, name, codec, dest):
-        return self.command("wal-restore", self.url, f"wal-{codec}", name, dest)
+        return self.command("wal-restore", self.url, f"{self.wal}-{codec}", name, dest)
 
     def backup(self, codec):
         server = f"backup-{codec}"
@@ -64,6 +65,20 @@ class Barman:
 
     def archive_bytes(self, codec):
         return base_bytes(self.bed, "barman", f"bench/backup-{codec}")
+
+
+class DropIn(Barman):
+    """barkeep under Barman's names: the same command lines, another program."""
+    name = "barkeep"
+    # A catalog of its own: what lies under a name already is compared, and not stored again.
+    wal = "named"
+
+    def __init__(self, bed, binary):
+        super().__init__(bed)
+        self.binary, self.url = binary, "s3://barkeep/bench"
+
+    def command(self, verb, *options):
+        return [self.binary, f"barman-cloud-{verb}", *self.where, *options]
 
 
 class PgBackRest:

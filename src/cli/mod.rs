@@ -13,6 +13,7 @@ use crate::{
     clock::Clock,
     failure::chain,
     model::{
+        names::{DestinationName, ServerName},
         progress::{Progress, Unwatched},
         time::Timestamp,
     },
@@ -20,6 +21,7 @@ use crate::{
 };
 
 pub mod args;
+pub mod barman;
 pub mod exit;
 pub mod reference;
 
@@ -56,6 +58,17 @@ impl Session {
         Ok(Ports::open(desired, clock, self.cancel.clone(), self.progress()).await)
     }
 
+    /// The same for one server: nothing is opened that others have.
+    async fn ports_of(&self, server: &ServerName) -> Result<Ports, Error> {
+        let mut desired = commands::configuration::load(&self.config, self.warnings)?;
+        if let Some(server) = desired.servers.get(server) {
+            let used = |name: &DestinationName| server.entry(name).is_some();
+            desired.destinations.retain(|name, _| used(name));
+        }
+        let (cancel, progress) = (self.cancel.clone(), self.progress());
+        Ok(Ports::open(desired, Clock::System, cancel, progress).await)
+    }
+
     /// Bars on a terminal, nothing elsewhere.
     fn progress(&self) -> Arc<dyn Progress> {
         if output::is_watched() && self.verbosity.is_normal() {
@@ -76,6 +89,10 @@ fn complain(error: &Error) {
 
 /// Runs the program with these arguments.
 pub fn main(arguments: impl IntoIterator<Item = std::ffi::OsString>) -> ExitCode {
+    let arguments: Vec<_> = arguments.into_iter().collect();
+    if let Some(call) = barman::Call::of(&arguments) {
+        return call.run();
+    }
     match Arguments::try_parse_from(arguments) {
         Ok(arguments) => run(arguments),
         Err(error) => usage(&error),

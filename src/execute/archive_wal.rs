@@ -25,7 +25,10 @@ use tokio::task;
 use crate::{
     failure::Kind,
     format::wal_header::ContentCheck,
-    model::{compression::Codec, names::DestinationName, time::Timestamp, wal::WalFile},
+    model::{
+        compression::Codec, names::DestinationName, semantics::Records, time::Timestamp,
+        wal::WalFile,
+    },
     spool::Spool,
     store::{Archive, Tags},
 };
@@ -81,16 +84,6 @@ pub enum WalConflict {
     Overwrite,
 }
 
-/// Whether barkeep keeps records of its own beside the WAL.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Records {
-    /// The cluster's identity is pinned, and what collided is put aside.
-    #[default]
-    Keep,
-    /// Nothing but WAL is read or written.
-    None,
-}
-
 /// How many waiting segments are archived ahead in one call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Backlog {
@@ -136,7 +129,7 @@ pub struct ArchiveOptions {
     pub history_tags: Tags,
     /// What happens to a file whose name is taken.
     pub conflict: WalConflict,
-    /// Whether barkeep keeps records.
+    /// Whether the cluster's identity is pinned and what collided is put aside.
     pub records: Records,
     /// Whether content is checked.
     pub check: ContentCheck,
@@ -158,7 +151,7 @@ impl ArchiveOptions {
             tags: Tags::Configured,
             history_tags: Tags::Configured,
             conflict: WalConflict::Compare,
-            records: Records::Keep,
+            records: Records::Written,
             check: ContentCheck::On,
             backlog: Backlog::default(),
             spool: None,

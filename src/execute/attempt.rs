@@ -5,7 +5,7 @@ use std::{fmt, num::NonZeroU64, sync::Arc, time::Duration};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    base_backup::{self, BackupRequest, Ports, RestorePoint, Server as Postgres, Taken},
+    base_backup::{self, BackupRequest, Ports, RestorePoint, Server as Postgres, Taken, WalProof},
     copy,
 };
 use crate::{
@@ -18,6 +18,7 @@ use crate::{
         names::DestinationName,
         observed::Observed,
         progress::Progress,
+        semantics::Records,
     },
     pipeline::throttle::Throttle,
     plan::Step,
@@ -128,7 +129,6 @@ pub async fn run(step: &Step, bench: Bench<'_>) -> Ended {
     let stored = bench.observed.destinations.get(&step.destination);
     let identity = stored.and_then(|stored| stored.identity.known());
     let request = BackupRequest {
-        server: bench.server.name.clone(),
         destination: step.destination.clone(),
         above: above.clone(),
         due: *due,
@@ -137,7 +137,8 @@ pub async fn run(step: &Step, bench: Bench<'_>) -> Ended {
         files: entry.files.clone(),
         pgdata: bench.server.pgdata.clone(),
         pinned: identity.map(|identity| identity.system_id),
-        wal_patience: WAL_PATIENCE,
+        wal: WalProof::Destination(WAL_PATIENCE),
+        records: Records::Written,
         restore_point: RestorePoint::Create,
         actor: actor::current(),
     };

@@ -8,6 +8,8 @@
 //! What PostgreSQL wants in a backup's `tablespace_map` is recorded in `backup.info` and not stored as a file: a restore with Barman
 //! would leave the file in place, and PostgreSQL would then put tablespaces back to where they were instead of where they were asked
 //! to be.
+//!
+//! [`relay_backup`] stores a backup that lies on this host's disk already, as a Barman server keeps it.
 
 mod archive;
 mod arrival;
@@ -21,6 +23,7 @@ mod findings;
 mod last;
 mod leftover;
 mod queue;
+mod relay;
 mod server;
 mod sink;
 mod walk;
@@ -38,6 +41,7 @@ pub use self::{
     error::Error,
     findings::Warning,
     leftover::{Finished, abandon_attempt, finish_backup},
+    relay::{Relay, RelayPorts, Relayed, relay_backup},
     server::{Postgres, Server},
 };
 use self::{
@@ -56,24 +60,23 @@ use crate::{
         backup::{ArchiveRoot, BackupId, BackupStatus},
         compression::{Codec, Level},
         desired::{self, FilesOptions},
-        names::{DestinationName, ServerName},
+        names::DestinationName,
         progress::{Event, Progress},
         record::{Actor, ArchiveRecord, DamagedPages, PageEvidence, Stopped},
         schedule::Zone,
+        semantics::Records,
         time::Timestamp,
         wal::{SegmentName, SystemId},
     },
     pipeline::throttle::Throttle,
-    postgres::{self, BackupStart, BackupStop, Checkpoint, Role, ServerFacts},
+    postgres::{self, ArchiverWait, BackupStart, BackupStop, Checkpoint, Role, ServerFacts},
     store::{Archive, PutMode},
 };
 
 /// What backup is wanted.
 #[derive(Clone, Debug)]
 pub struct BackupRequest {
-    /// The server.
-    pub server: ServerName,
-    /// The destination.
+    /// The destination, for messages.
     pub destination: DestinationName,
     /// The id that the new one must be above, if there is any.
     pub above: Option<BackupId>,
@@ -89,12 +92,23 @@ pub struct BackupRequest {
     pub pgdata: Option<PathBuf>,
     /// The cluster that the catalog belongs to, if it belongs to one.
     pub pinned: Option<SystemId>,
-    /// How long to wait for the WAL that it needs.
-    pub wal_patience: Duration,
+    /// What proves that the WAL that it needs is archived.
+    pub wal: WalProof,
+    /// Whether the attempt is recorded, and what was noticed.
+    pub records: Records,
     /// Whether its end gets a name that recovery can stop at.
     pub restore_point: RestorePoint,
     /// The process that takes it.
     pub actor: Actor,
+}
+
+/// What proves that the WAL that a backup needs is archived.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WalProof {
+    /// It was seen in the destination; waited for so long.
+    Destination(Duration),
+    /// PostgreSQL's archiver said so, wherever it archives to and however long it took: what Barman asks for.
+    Archiver,
 }
 
 /// Whether a restore point named `barman_<id>` is written after the backup, as Barman does.
@@ -182,7 +196,7 @@ pub struct Times {
 
 /// Takes a backup.
 pub async fn take_backup(request: &BackupRequest, ports: &mut Ports) -> Result<Taken, Error> {
-    let (server, destination) = (&request.server, &request.destination);
+    let (server, destination) = (ports.catalog.server().to_owned(), &request.destination);
     let span = tracing::info_span!("backup", %server, %destination);
     let taken = async {
         // One heap allocation per backup, instead of a future that every caller has to carry.
@@ -237,6 +251,7 @@ fn claim(request: &BackupRequest) -> Claim<'_> {
         due: request.due,
         zone: &request.zone,
         actor: &request.actor,
+        records: request.records,
     }
 }
 
@@ -289,7 +304,8 @@ impl Backup<'_> {
         } = copied;
         self.times.copy = began.elapsed().saturating_sub(self.times.start);
         self.ports.progress.report(Event::Checking);
-        leftover::check_archives(&self.ports.catalog, running.id(), &archives).await?;
+        let proven = leftover::check_archives(&self.ports.catalog, running.id(), &archives).await;
+        self.permitting(proven)?;
         self.record_damage(running.id(), &findings).await?;
         info.set_stopped(&self.ended(&stop), self.facts.segment_size);
         info.set_name(self.request.name.as_deref());
@@ -429,12 +445,25 @@ impl Backup<'_> {
     }
 
     async fn stop(&mut self) -> Result<BackupStop, Error> {
-        let stop = self.ports.postgres.stop().await;
-        stop.map_err(Error::server("stop the backup"))
+        let wait = match self.request.wal {
+            WalProof::Destination(_) => ArchiverWait::No,
+            WalProof::Archiver => ArchiverWait::Yes,
+        };
+        tokio::select! {
+            () = self.ports.cancel.cancelled(), if wait == ArchiverWait::Yes => Err(Error::Interrupted),
+            stop = self.ports.postgres.stop(wait) => stop.map_err(Error::server("stop the backup")),
+        }
+    }
+
+    fn permitting(&self, read_back: Result<(), Error>) -> Result<(), Error> {
+        match self.request.records {
+            Records::Written => read_back,
+            Records::None => leftover::where_permitted(read_back),
+        }
     }
 
     async fn record_damage(&self, id: &BackupId, findings: &Findings) -> Result<(), Error> {
-        if findings.damaged_files == 0 {
+        if findings.damaged_files == 0 || self.request.records == Records::None {
             return Ok(());
         }
         let evidence = PageEvidence {
@@ -464,7 +493,9 @@ impl Backup<'_> {
         let state = match missing {
             None => {
                 running.rewrite(stored.final_info.clone()).await?;
-                leftover::check_info(&self.ports.catalog, running.id(), &stored.final_info).await?;
+                let info = &stored.final_info;
+                let proven = leftover::check_info(&self.ports.catalog, running.id(), info).await;
+                self.permitting(proven)?;
                 running.remove_record().await?;
                 TakenState::Done
             }
@@ -495,8 +526,11 @@ impl Backup<'_> {
 
     async fn wait_for_wal(&mut self, stopped: &Stopped, id: &BackupId) -> Option<SegmentName> {
         self.close_segment(id).await;
+        let WalProof::Destination(limit) = self.request.wal else {
+            return None;
+        };
         let patience = Patience {
-            limit: self.request.wal_patience,
+            limit,
             cancel: &self.ports.cancel,
             progress: &*self.ports.progress,
         };

@@ -20,6 +20,7 @@ use crate::{
         action::WalSpan,
         backup::{Backup, BackupId},
         catalog::Run,
+        desired::Overwriting,
         timeline::TimelineId,
         wal::{SegmentName, SegmentNumber, SegmentSize, WalFile},
         zone::Zone,
@@ -153,6 +154,11 @@ pub(super) async fn backup(
         .into_iter()
         .filter(|meta| kind(copying, meta) != Some(BaseObject::Info))
         .partition(|meta| kind(copying, meta) == Some(BaseObject::Keep));
+    // Where nothing is written twice, a keep could never be released.
+    let keep = match copying.target.overwriting() {
+        Overwriting::Allowed => keep,
+        Overwriting::Forbidden => Vec::new(),
+    };
     let notes = notes(copying, id).await.map_err(failed)?;
     for meta in data.iter().chain(&keep).chain(&notes) {
         sent.add(object::copy(&route, meta, &what).await?);

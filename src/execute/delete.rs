@@ -17,10 +17,11 @@ use crate::{
     format::keys::{self, BaseObject, ObjectKey, OwnObject},
     model::{
         action::WalSpan,
-        backup::BackupId,
+        backup::{ArchiveRoot, BackupId},
         catalog::Run,
         lock::Lock,
         record::{Deletion, Epitaph},
+        semantics::Records,
         time::Timestamp,
         timeline::TimelineId,
         wal::{SegmentName, SegmentSize},
@@ -39,6 +40,27 @@ pub(super) struct Doomed {
     pub(super) id: BackupId,
     /// The version of its `backup.info` then, and why it goes.
     pub(super) epitaph: Epitaph,
+    pub(super) scope: Scope,
+}
+
+/// What goes of a backup's directory, beside `backup.info`.
+pub(super) enum Scope {
+    /// The archives of these roots.
+    Archives(BTreeSet<ArchiveRoot>),
+    /// All of it.
+    Directory,
+}
+
+impl Scope {
+    fn holds(&self, object: Option<&ObjectKey>) -> bool {
+        match (self, object) {
+            (Self::Directory, _) => true,
+            (Self::Archives(roots), Some(ObjectKey::Base(_, BaseObject::Archive(name)))) => {
+                roots.contains(&name.root)
+            }
+            (Self::Archives(_), _) => false,
+        }
+    }
 }
 
 /// What the record of a run says of all of them.
@@ -47,6 +69,8 @@ pub(super) struct Occasion {
     pub(super) at: Timestamp,
     /// The digest of the plan.
     pub(super) plan: String,
+    /// Whether there is such a record.
+    pub(super) records: Records,
     pub(super) locks: LockCheck,
 }
 
@@ -70,7 +94,7 @@ pub(super) async fn backups(
         heed_locks(archive, doomed, &data, &mut outcomes).await;
     }
     announce(archive, doomed, occasion, &mut outcomes).await;
-    first_wave(archive, doomed, &data, &mut outcomes).await;
+    first_wave(archive, doomed, (&data, occasion.records), &mut outcomes).await;
     second_wave(archive, doomed, &mut outcomes).await;
     outcomes
 }
@@ -138,7 +162,8 @@ async fn unchanged(
             Some(ObjectKey::Base(_, BaseObject::Info)) => {
                 version = Some(told(archive, meta).await.map_err(failed)?);
             }
-            _ => data.push(meta.key.clone()),
+            object if doomed.scope.holds(object.as_ref()) => data.push(meta.key.clone()),
+            _ => {}
         }
     }
     // Where all is gone, somebody else has done it.
@@ -215,7 +240,7 @@ async fn announce(
             .map(|(one, _)| (one.id.clone(), one.epitaph.clone()))
             .collect(),
     };
-    if deletion.backups.is_empty() {
+    if deletion.backups.is_empty() || occasion.records == Records::None {
         return;
     }
     let at = occasion.at.utc().format("%Y%m%dT%H%M%S%.6f");
@@ -236,7 +261,7 @@ async fn announce(
 async fn first_wave(
     archive: &Archive,
     doomed: &[Doomed],
-    data: &[Vec<Key>],
+    (data, records): (&[Vec<Key>], Records),
     outcomes: &mut [Result<(), Error>],
 ) {
     let mut keys = Vec::new();
@@ -245,7 +270,12 @@ async fn first_wave(
         if outcomes[index].is_err() {
             continue;
         }
-        let notes = notes(&one.id).map(|object| archive.key(&ObjectKey::Own(object)));
+        let notes = match records {
+            Records::Written => &notes(&one.id)[..],
+            Records::None => &[],
+        };
+        let notes = notes.iter().cloned().map(ObjectKey::Own);
+        let notes = notes.map(|object| archive.key(&object));
         let before = keys.len();
         keys.extend(data[index].iter().cloned().chain(notes));
         owners.extend(std::iter::repeat_n(index, keys.len() - before));

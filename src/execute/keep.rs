@@ -8,14 +8,23 @@ use crate::{
     format::keys::{ObjectKey, OwnObject},
     model::{
         backup::{BackupId, BackupStatus},
+        desired::Overwriting,
         record::KeepRecord,
+        semantics::Records,
     },
     store::{Archive, PutMode},
 };
 
 /// Keeps a backup, which must be complete.
-pub(super) async fn set(archive: &Archive, record: &KeepRecord) -> Result<(), Error> {
+pub(super) async fn set(
+    archive: &Archive,
+    record: &KeepRecord,
+    records: Records,
+) -> Result<(), Error> {
     let id = &record.backup;
+    if archive.overwriting() == Overwriting::Forbidden {
+        return Err(Error::WrittenOnce(id.clone()));
+    }
     let failed = |source| Error::Keep {
         backup: id.clone(),
         source,
@@ -28,11 +37,13 @@ pub(super) async fn set(archive: &Archive, record: &KeepRecord) -> Result<(), Er
     if status.ok() != Some(BackupStatus::Done) {
         return Err(Error::NotDone(id.clone()));
     }
-    let object = OwnObject::Keep(id.clone());
-    archive
-        .write_record(object, record, PutMode::Overwrite)
-        .await
-        .map_err(failed)?;
+    if records == Records::Written {
+        let object = OwnObject::Keep(id.clone());
+        archive
+            .write_record(object, record, PutMode::Overwrite)
+            .await
+            .map_err(failed)?;
+    }
     archive
         .write_keep(id, record.target)
         .await
@@ -41,12 +52,19 @@ pub(super) async fn set(archive: &Archive, record: &KeepRecord) -> Result<(), Er
 }
 
 /// Releases the keep of a backup.
-pub(super) async fn release(archive: &Archive, id: &BackupId) -> Result<(), Error> {
+pub(super) async fn release(
+    archive: &Archive,
+    id: &BackupId,
+    records: Records,
+) -> Result<(), Error> {
     let failed = |source: crate::store::Error| Error::Keep {
         backup: id.clone(),
         source: source.into(),
     };
     archive.remove(&ObjectKey::keep(id)).await.map_err(failed)?;
+    if records == Records::None {
+        return Ok(());
+    }
     archive
         .remove(&ObjectKey::Own(OwnObject::Keep(id.clone())))
         .await
@@ -89,22 +107,37 @@ mod tests {
     #[tokio::test]
     async fn a_keep_is_set_and_released() {
         let bed = Bed::new("done 1d | failed 2d").await;
-        set(&bed.archive, &record(&bed, "1d"))
+        set(&bed.archive, &record(&bed, "1d"), Records::Written)
             .await
             .expect("memory");
         assert_eq!(marks(&bed).await, ["kept", "recorded"]);
-        release(&bed.archive, &bed.id("1d")).await.expect("memory");
+        release(&bed.archive, &bed.id("1d"), Records::Written)
+            .await
+            .expect("memory");
         assert!(marks(&bed).await.is_empty());
-        release(&bed.archive, &bed.id("1d"))
+        release(&bed.archive, &bed.id("1d"), Records::Written)
             .await
             .expect("twice is once");
-        let outcome = set(&bed.archive, &record(&bed, "2d")).await;
+        let outcome = set(&bed.archive, &record(&bed, "2d"), Records::Written).await;
         assert!(matches!(outcome, Err(Error::NotDone(_))), "{outcome:?}");
-        let outcome = set(&bed.archive, &record(&bed, "9d")).await;
+        let outcome = set(&bed.archive, &record(&bed, "9d"), Records::Written).await;
         assert!(
             matches!(outcome, Err(Error::NoSuchBackup(_))),
             "{outcome:?}"
         );
+    }
+
+    #[tokio::test]
+    async fn without_records_only_the_catalog_is_touched() {
+        let bed = Bed::new("done 1d").await;
+        set(&bed.archive, &record(&bed, "1d"), Records::None)
+            .await
+            .expect("memory");
+        assert_eq!(marks(&bed).await, ["kept"]);
+        release(&bed.archive, &bed.id("1d"), Records::None)
+            .await
+            .expect("memory");
+        assert!(marks(&bed).await.is_empty());
     }
 
     #[tokio::test]
@@ -117,17 +150,23 @@ mod tests {
                 let server = "orders".parse().expect("a name");
                 let archive = Archive::new(Arc::new(store), &server);
                 faults.add(Rule::nth(nth, effect));
-                set(&archive, &record(&bed, "1d"))
+                set(&archive, &record(&bed, "1d"), Records::Written)
                     .await
                     .expect_err("a fault");
                 assert_ne!(marks(&bed).await, ["kept"], "{nth} {effect:?}");
                 faults.clear();
-                set(&archive, &record(&bed, "1d")).await.expect("memory");
+                set(&archive, &record(&bed, "1d"), Records::Written)
+                    .await
+                    .expect("memory");
                 assert_eq!(marks(&bed).await, ["kept", "recorded"]);
                 faults.add(Rule::next(Operation::Delete, "keep", effect));
-                release(&archive, &bed.id("1d")).await.expect_err("a fault");
+                release(&archive, &bed.id("1d"), Records::Written)
+                    .await
+                    .expect_err("a fault");
                 assert_ne!(marks(&bed).await, ["kept"], "{effect:?}");
-                release(&archive, &bed.id("1d")).await.expect("memory");
+                release(&archive, &bed.id("1d"), Records::Written)
+                    .await
+                    .expect("memory");
                 assert!(marks(&bed).await.is_empty());
             }
         }

@@ -16,7 +16,7 @@ use crate::{
     failure::Kind,
     model::{
         action::{Action, Effect, WalSpan},
-        backup::BackupId,
+        backup::{ArchiveRoot, BackupId},
         catalog::Catalog,
         desired::{ObjectLock, Server},
         lease::LeaseKind,
@@ -25,6 +25,7 @@ use crate::{
         observed::Observed,
         reason::Reason,
         record::{Epitaph, KeepRecord},
+        semantics::{Goes, LockRule, Records, Semantics},
         time::Timestamp,
         timeline::TimelineId,
         wal::{SegmentName, SegmentSize},
@@ -55,6 +56,8 @@ pub struct Workshop<'a> {
     pub fences: &'a BTreeMap<DestinationName, Arc<dyn Fence>>,
     /// What the plan was made from.
     pub observed: &'a Observed,
+    /// What carrying out a step comes to.
+    pub semantics: Semantics,
     /// The present.
     pub clock: Clock,
     /// Stops at the next step.
@@ -65,7 +68,9 @@ impl Workshop<'_> {
     /// The catalog that a step acts on: behind a fence, if it takes a lease to do that.
     fn archive(&self, step: &Step) -> Option<Archive> {
         let archive = self.archives.get(&step.destination)?;
-        if step.action.lease() != Some(LeaseKind::Retention) {
+        let is_fenced = step.action.lease() == Some(LeaseKind::Retention);
+        // Whoever writes down nothing of its own holds no lease either: a command under Barman's name.
+        if !is_fenced || self.semantics.records == Records::None {
             return Some(archive.clone());
         }
         let fence = self.fences.get(&step.destination).cloned();
@@ -91,6 +96,9 @@ pub enum Error {
     /// Only complete backups can be kept.
     #[error("backup {0} is not complete, so it cannot be kept")]
     NotDone(BackupId),
+    /// A keep would have to change one day, and nothing changes there.
+    #[error("backup {0} cannot be kept where nothing is written twice")]
+    WrittenOnce(BackupId),
     /// Somebody has kept it since it was judged.
     #[error("backup {0} is kept since the plan was made; it stays")]
     Kept(BackupId),
@@ -172,6 +180,7 @@ impl Error {
         match self {
             Self::NoSuchBackup(_) => Kind::NotFound,
             Self::NotDone(_)
+            | Self::WrittenOnce(_)
             | Self::Kept(_)
             | Self::Locked { .. }
             | Self::Changed(_)
@@ -265,14 +274,15 @@ async fn carry_out(
         let occasion = delete::Occasion {
             at: store_time(workshop, &step.destination),
             plan: digest.to_owned(),
+            records: workshop.semantics.records,
             locks: locks(workshop, &step.destination),
         };
-        return delete::backups(&archive, &doomed(group), &occasion).await;
+        return delete::backups(&archive, &doomed(group, workshop), &occasion).await;
     }
     vec![one(step, &archive, workshop).await]
 }
 
-fn doomed(group: &[&Step]) -> Vec<delete::Doomed> {
+fn doomed(group: &[&Step], workshop: &Workshop<'_>) -> Vec<delete::Doomed> {
     let each = group.iter().filter_map(|step| match &step.action {
         Action::DeleteBackup { backup, version } => Some(delete::Doomed {
             id: backup.clone(),
@@ -280,10 +290,24 @@ fn doomed(group: &[&Step]) -> Vec<delete::Doomed> {
                 version: version.clone(),
                 reason: first_reason(step),
             },
+            scope: scope(backup, &step.destination, workshop),
         }),
         _ => None,
     });
     each.collect()
+}
+
+/// What goes of a backup's directory.
+fn scope(id: &BackupId, destination: &DestinationName, workshop: &Workshop<'_>) -> delete::Scope {
+    if workshop.semantics.goes == Goes::Directory {
+        return delete::Scope::Directory;
+    }
+    let stored = workshop.observed.destinations.get(destination);
+    let catalog = stored.and_then(|stored| stored.catalog.known());
+    let backup = catalog.and_then(|catalog| catalog.backup(id));
+    let spaces = backup.into_iter().flat_map(|backup| &backup.tablespaces);
+    let roots = spaces.map(|space| ArchiveRoot::Tablespace(space.oid));
+    delete::Scope::Archives(roots.chain([ArchiveRoot::Data]).collect())
 }
 
 fn first_reason(step: &Step) -> String {
@@ -305,9 +329,11 @@ async fn one(step: &Step, archive: &Archive, workshop: &Workshop<'_>) -> Result<
                 until: *until,
                 set_at: workshop.clock.now(),
             };
-            keep::set(archive, &record).await
+            keep::set(archive, &record, workshop.semantics.records).await
         }
-        Action::ReleaseKeep { backup } => keep::release(archive, backup).await,
+        Action::ReleaseKeep { backup } => {
+            keep::release(archive, backup, workshop.semantics.records).await
+        }
         Action::DeleteOrphan { backup, newest } => {
             let locks = locks(workshop, &step.destination);
             delete::orphan(archive, backup, *newest, locks).await
@@ -380,7 +406,7 @@ fn locks(workshop: &Workshop<'_>, destination: &DestinationName) -> delete::Lock
     let locks = stored.and_then(|stored| stored.locks.known());
     // Objects that lie there already are not locked by locks that somebody switches on meanwhile.
     let none = locks.is_some_and(|locks| locks.retention.locking == Locking::Off);
-    if ignored || none {
+    if ignored || none || workshop.semantics.locks == LockRule::Asked {
         delete::LockCheck::Needless
     } else {
         delete::LockCheck::Heeded
@@ -403,13 +429,21 @@ async fn finish(archive: &Archive, backup: &BackupId) -> Result<(), Error> {
 }
 
 /// Releases the keep of a backup, whoever set it.
-pub async fn release_keep(archive: &Archive, backup: &BackupId) -> Result<(), Error> {
-    keep::release(archive, backup).await
+pub async fn release_keep(
+    archive: &Archive,
+    backup: &BackupId,
+    records: Records,
+) -> Result<(), Error> {
+    keep::release(archive, backup, records).await
 }
 
 /// Sets a keep that somebody asked for by name.
-pub async fn set_keep(archive: &Archive, record: &KeepRecord) -> Result<(), Error> {
-    keep::set(archive, record).await
+pub async fn set_keep(
+    archive: &Archive,
+    record: &KeepRecord,
+    records: Records,
+) -> Result<(), Error> {
+    keep::set(archive, record, records).await
 }
 
 /// The store's clock as it was observed; ours where it was not.

@@ -70,6 +70,29 @@ pub struct Destination {
     pub single_writer: bool,
     /// What is done about the locks of its objects.
     pub object_lock: ObjectLock,
+    /// The destination that holds barkeep's own objects, because this one forbids overwriting.
+    pub control: Option<DestinationName>,
+}
+
+impl Destination {
+    /// Whether what is stored there may be written again.
+    pub fn overwriting(&self) -> Overwriting {
+        match self.control {
+            Some(_) => Overwriting::Forbidden,
+            None => Overwriting::Allowed,
+        }
+    }
+}
+
+/// Whether what is stored may be written again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Overwriting {
+    /// It may.
+    #[default]
+    Allowed,
+    /// It may not: every object is written once.
+    Forbidden,
 }
 
 /// What is done about the locks of objects.
@@ -95,6 +118,8 @@ pub enum ProviderOptions {
     Directory,
     /// S3 and compatible stores.
     S3(S3Options),
+    /// Google Cloud Storage.
+    Gcs(GcsOptions),
     /// Azure Blob Storage.
     Azure(AzureOptions),
 }
@@ -153,6 +178,23 @@ pub struct S3Options {
     /// How objects are encrypted by the store.
     pub encryption: Option<S3Encryption>,
     /// Tags on every object of a backup.
+    pub tags: BTreeMap<String, String>,
+}
+
+/// What Google Cloud Storage needs beyond bucket and prefix. What is unset comes from where Google's own clients look.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct GcsOptions {
+    /// Where the file with the credentials is.
+    pub credentials: Option<SecretRef>,
+    /// The URL of the service, if not the usual one.
+    pub endpoint_url: Option<String>,
+    /// The project in which a missing bucket is created.
+    pub project: Option<String>,
+    /// How long a response may take.
+    pub read_timeout: Option<Duration>,
+    /// The key that encrypts what is written.
+    pub kms_key: Option<String>,
+    /// Metadata on every object of a backup.
     pub tags: BTreeMap<String, String>,
 }
 
@@ -335,6 +377,8 @@ pub struct Entry {
     pub copy_of: Option<DestinationName>,
     /// How WAL gets here.
     pub delivery: Delivery,
+    /// Whether what is stored here may be written again, as its destination says.
+    pub overwriting: Overwriting,
 }
 
 /// How WAL gets to a destination.

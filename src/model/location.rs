@@ -146,6 +146,21 @@ fn prefix(url: &str, path: &str) -> Result<String, Error> {
     Ok(path.to_owned())
 }
 
+impl Location {
+    /// The place below this one.
+    #[must_use]
+    pub fn below(mut self, path: &str) -> Self {
+        match &mut self {
+            Self::S3 { prefix, .. } | Self::Gcs { prefix, .. } | Self::Azure { prefix, .. } => {
+                let below = format!("{prefix}/{path}");
+                below.trim_matches('/').clone_into(prefix);
+            }
+            Self::Directory { path: directory } => directory.push(path),
+        }
+        self
+    }
+}
+
 impl fmt::Display for Location {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (place, prefix) = match self {
@@ -207,6 +222,20 @@ mod tests {
                 .parse::<Location>()
                 .map(|location| location.to_string());
             assert_eq!(location.as_deref(), Ok(spelled));
+        }
+    }
+
+    #[test]
+    fn a_place_has_places_below_it() {
+        for (text, below) in [
+            ("s3://b", "s3://b/x/y"),
+            ("gs://b/a", "gs://b/a/x/y"),
+            ("file:///a", "file:///a/x/y"),
+        ] {
+            let location = text
+                .parse::<Location>()
+                .map(|location| location.below("x/y").to_string());
+            assert_eq!(location.as_deref(), Ok(below));
         }
     }
 

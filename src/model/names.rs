@@ -106,6 +106,23 @@ name!(
     /// A PostgreSQL cluster under protection; also the first component of its keys in the catalog.
     ServerName
 );
+impl ServerName {
+    /// Takes the name of a server that another program's catalog has: one path component, whatever its characters.
+    pub fn verbatim(text: &str) -> Result<Self, Error> {
+        match text {
+            "" => Err(Error::Empty),
+            "." | ".." => Err(Error::Reserved(text.to_owned())),
+            _ => match text.chars().find(|&c| c == '/' || c.is_control()) {
+                Some(character) => Err(Error::Character {
+                    name: text.to_owned(),
+                    character,
+                }),
+                None => Ok(Self(text.to_owned())),
+            },
+        }
+    }
+}
+
 name!(
     /// A place where backups live.
     DestinationName
@@ -123,6 +140,12 @@ mod tests {
     fn a_name_is_one_harmless_path_component() {
         for good in ["orders", "db-1.eu_south", "größe"] {
             assert!(ServerName::parse(good).is_ok(), "{good}");
+        }
+        for verbatim in ["orders", "two words", "*"] {
+            assert!(ServerName::verbatim(verbatim).is_ok(), "{verbatim}");
+        }
+        for bad in ["", ".", "..", "a/b", "a\n"] {
+            assert!(ServerName::verbatim(bad).is_err(), "{bad:?}");
         }
         for bad in ["", ".", "..", "a/b", "a b", "a\n", "*", &"x".repeat(201)] {
             assert!(ServerName::parse(bad).is_err(), "{bad:?}");

@@ -253,6 +253,11 @@ pub enum Waiting {
     Retired,
     /// A backup or a copy goes first; another one, and deletes, follow when it is done.
     AdditiveFirst,
+    /// What is stored there is written once, and a keep would have to change.
+    CannotKeep {
+        /// The backup.
+        backup: BackupId,
+    },
     /// A copy goes first: it still needs WAL that would be deleted.
     CopyFirst,
     /// An id from the future blocks new ids.
@@ -414,11 +419,12 @@ impl fmt::Display for Reason {
             Self::OrphanedSince { since } => {
                 write!(formatter, "no backup.info, untouched since {since}")
             }
-            Self::NotCopied { from, more: 0 } => write!(formatter, "not copied from {from} yet"),
+            Self::NotCopied { from, more: 0 } | Self::WalNotCopied { from } => {
+                write!(formatter, "not copied from {from} yet")
+            }
             Self::NotCopied { from, more } => {
                 write!(formatter, "not copied from {from} yet, {more} more follow")
             }
-            Self::WalNotCopied { from } => write!(formatter, "not copied from {from} yet"),
             Self::DeleteBegun => formatter.write_str("its deletion was interrupted"),
             Self::WalUnneeded => formatter.write_str("no retained backup needs it"),
         }
@@ -459,6 +465,10 @@ impl fmt::Display for Waiting {
             Self::Mode { mode, step } => write!(formatter, "mode is {mode}: would {step}"),
             Self::Retired => formatter.write_str("the server is retired"),
             Self::AdditiveFirst => formatter.write_str("the rest follows when the backup is done"),
+            Self::CannotKeep { backup } => write!(
+                formatter,
+                "{backup} cannot be marked as kept where nothing is written twice; it is not deleted"
+            ),
             Self::CopyFirst => formatter.write_str("a copy still needs WAL that would go"),
             Self::FutureId { backup } => write!(formatter, "the id {backup} lies in the future"),
             Self::Wal { first } => write!(formatter, "WAL {first} is not archived yet"),

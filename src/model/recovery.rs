@@ -144,20 +144,46 @@ impl fmt::Display for Ids<'_> {
     }
 }
 
+/// What a backup can be called by.
+#[derive(Clone, Copy, Debug)]
+pub struct Called<'a> {
+    /// Its id.
+    pub id: &'a BackupId,
+    /// The name that people gave it.
+    pub name: Option<&'a str>,
+    /// Its status, for the shortcuts.
+    pub status: BackupStatus,
+}
+
+impl<'a> From<&'a Backup> for Called<'a> {
+    fn from(backup: &'a Backup) -> Self {
+        Self {
+            id: &backup.id,
+            name: backup.name.as_deref(),
+            status: backup.status,
+        }
+    }
+}
+
+/// Finds the backup of a catalog that a text means, as [`resolve_among`] does.
+pub fn resolve(catalog: &Catalog, text: &str) -> Result<BackupId, ResolveError> {
+    let backups: Vec<_> = catalog.backups.iter().map(Called::from).collect();
+    resolve_among(&backups, text)
+}
+
 /// Finds the backup that a text means, as Barman does: an id, a shortcut or a name.
 ///
 /// An id is believed without looking. `first`, `oldest`, `last` and `latest` skip running backups,
 /// not failed ones; `last-failed` is the last failed one. A shortcut that finds nothing is tried as
 /// a name.
-pub fn resolve(catalog: &Catalog, text: &str) -> Result<BackupId, ResolveError> {
+pub fn resolve_among(backups: &[Called<'_>], text: &str) -> Result<BackupId, ResolveError> {
     if is_id(text) {
         return Ok(BackupId::new(text));
     }
-    if let Some(backup) = shortcut(catalog, text) {
+    if let Some(backup) = shortcut(backups, text) {
         return Ok(backup.id.clone());
     }
-    let backups = catalog.backups.iter();
-    let named = backups.filter(|backup| backup.name.as_deref() == Some(text));
+    let named = backups.iter().filter(|backup| backup.name == Some(text));
     let mut ids: Vec<_> = named.map(|backup| backup.id.clone()).collect();
     match ids.len() {
         0 => Err(ResolveError::Unknown(text.to_owned())),
@@ -178,18 +204,18 @@ pub fn is_id(text: &str) -> bool {
     })
 }
 
-fn shortcut<'a>(catalog: &'a Catalog, text: &str) -> Option<&'a Backup> {
-    let by_id = |one: &&Backup, two: &&Backup| one.id.cmp(&two.id);
-    let backups = catalog.backups.iter();
-    let mut begun = backups
-        .clone()
-        .filter(|backup| backup.status != BackupStatus::Started);
+fn shortcut<'a, 'b>(backups: &'b [Called<'a>], text: &str) -> Option<&'b Called<'a>> {
+    let has = |wanted: fn(BackupStatus) -> bool| {
+        let backups = backups.iter();
+        backups.filter(move |backup| wanted(backup.status))
+    };
+    let begun = has(|status| status != BackupStatus::Started);
     match text {
-        "first" | "oldest" => begun.min_by(by_id),
-        "last" | "latest" => begun.by_ref().max_by(by_id),
-        "last-failed" => backups
-            .filter(|backup| backup.status == BackupStatus::Failed)
-            .max_by(by_id),
+        "first" | "oldest" => begun.min_by_key(|backup| backup.id),
+        "last" | "latest" => begun.max_by_key(|backup| backup.id),
+        "last-failed" => {
+            has(|status| status == BackupStatus::Failed).max_by_key(|backup| backup.id)
+        }
         _ => None,
     }
 }
@@ -286,6 +312,27 @@ pub fn select<'a>(
         check_wal(catalog, backup, number, *lsn)?;
     }
     Ok(backup)
+}
+
+/// Finds the backup to restore for a target as Barman's `auto` does, but for one thing: only complete backups are candidates.
+///
+/// The last id counts whose end is not after the target, on the very timeline that is asked for, if one is.
+pub fn last_before<'a>(
+    catalog: &'a Catalog,
+    target: &RecoveryTarget,
+    timeline: Option<TimelineId>,
+) -> Option<&'a Backup> {
+    let suits = |backup: &&Backup| {
+        let on_timeline = timeline.is_none() || backup.timeline == timeline;
+        let in_time = match target {
+            RecoveryTarget::Time(time) => backup.end_time.is_some_and(|end| end <= *time),
+            RecoveryTarget::Lsn(lsn) => backup.end_lsn.is_some_and(|end| end <= *lsn),
+            _ => true,
+        };
+        backup.status == BackupStatus::Done && on_timeline && in_time
+    };
+    let candidates = catalog.backups.iter().filter(suits);
+    candidates.max_by(|one, two| one.id.cmp(&two.id))
 }
 
 fn check_wal(

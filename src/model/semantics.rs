@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-/// How backups and WAL are judged.
+/// How backups and WAL are judged, and what carrying it out comes to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Semantics {
     /// Which backups are compared, and which of two is the newer one.
@@ -15,6 +15,12 @@ pub struct Semantics {
     pub counts: Counts,
     /// When WAL goes.
     pub wal: WalRule,
+    /// What goes with a backup.
+    pub goes: Goes,
+    /// When locks are looked at.
+    pub locks: LockRule,
+    /// Whether what is done is written down beside the catalog.
+    pub records: Records,
 }
 
 /// Which backups are compared, and which of two is the newer one.
@@ -48,11 +54,42 @@ pub enum WalRule {
     Unneeded,
 }
 
+/// What goes with a backup.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Goes {
+    /// Its archives, its label and its `backup.info`; what else lies in its directory stays.
+    Archives,
+    /// All of its directory, and what barkeep noted about it.
+    Directory,
+}
+
+/// When the locks of objects are looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LockRule {
+    /// Where a command line asks for it, of the archives, once.
+    Asked,
+    /// As the destination is configured, of all that goes, and again just before.
+    Configured,
+}
+
+/// Whether what is done is written down beside the catalog.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Records {
+    /// Nothing but the catalog is read or written.
+    None,
+    /// Whose catalog it is, attempts, evidence, what collided; who set a keep and what was deleted, for the budget and for people.
+    #[default]
+    Written,
+}
+
 /// Barman 3.19's judgement, for its catalog and its command lines.
 pub const BARMAN: Semantics = Semantics {
     order: Order::ByText,
     counts: Counts::Done,
     wal: WalRule::WithBackups,
+    goes: Goes::Archives,
+    locks: LockRule::Asked,
+    records: Records::None,
 };
 
 /// barkeep's judgement.
@@ -62,4 +99,7 @@ pub const SAFE: Semantics = Semantics {
     },
     counts: Counts::Good,
     wal: WalRule::Unneeded,
+    goes: Goes::Directory,
+    locks: LockRule::Configured,
+    records: Records::Written,
 };

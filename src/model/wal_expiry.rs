@@ -29,7 +29,7 @@ use super::{
     runs::Runs,
     semantics::{Semantics, WalRule},
     timeline::TimelineId,
-    wal::{SegmentName, SegmentNumber, SystemId},
+    wal::{SegmentName, SegmentNumber, SystemId, WalFile},
 };
 
 /// The backups that go now, and who wants it.
@@ -110,29 +110,40 @@ fn is_one_size(catalog: &Catalog) -> bool {
     backups.all(|backup| backup.segment_size == catalog.segment_size())
 }
 
-/// What Barman's run removes where it is there: one cycle per deleted backup, smallest id first.
+/// What Barman's run removes where it is there.
 fn barman_run(catalog: &Catalog, archive: &Archive, going: &Going) -> Archive {
+    let mut gone = Archive::new();
+    let size = catalog.segment_size();
+    for (_, cycle) in barman_cycles(catalog, going) {
+        if let Some(cycle) = cycle {
+            add(&mut gone, archive, |timeline| cycle.removes(timeline, size));
+        }
+    }
+    gone
+}
+
+/// Barman's run: what it does with WAL after each deleted backup, smallest id first; `None` where
+/// WAL stays. Where Barman would fail, on a backup without its WAL recorded, no more of it goes.
+pub fn barman_cycles(catalog: &Catalog, going: &Going) -> Vec<(BackupId, Option<Cycle>)> {
     let mut backups: Vec<&Backup> = catalog.backups.iter().collect();
     backups.sort_by(|one, two| one.id.cmp(&two.id));
-    let mut gone = Archive::new();
+    let mut cycles = Vec::new();
+    let mut failed = false;
     for id in &going.backups {
         let Some(index) = backups.iter().position(|backup| backup.id == *id) else {
             continue;
         };
-        let below = &backups[..index];
-        if let Some(spared) = spared(below, going.wanted_by) {
+        let spared = spared(&backups[..index], going.wanted_by).filter(|_| !failed);
+        let cycle = spared.and_then(|spared| {
             let above = backups[index + 1..].iter().find(|backup| is_copied(backup));
-            let until = above.unwrap_or(&backups[index]);
-            let Some(cycle) = Cycle::new(until, &backups, spared) else {
-                // Barman fails on a backup without its WAL recorded, and its run ends.
-                return gone;
-            };
-            let size = catalog.segment_size();
-            add(&mut gone, archive, |timeline| cycle.removes(timeline, size));
-        }
+            let cycle = Cycle::new(above.unwrap_or(&backups[index]), &backups, spared);
+            failed = cycle.is_none();
+            cycle
+        });
+        cycles.push((id.clone(), cycle));
         backups.remove(index);
     }
-    gone
+    cycles
 }
 
 /// Complete in Barman's sense: the files are there.
@@ -153,7 +164,8 @@ fn spared<'a>(below: &[&'a Backup], wanted_by: WantedBy) -> Option<Vec<&'a Backu
 }
 
 /// One clean-up of Barman's after one deleted backup.
-struct Cycle {
+#[derive(Clone, Debug)]
+pub struct Cycle {
     /// The first segment that stays, by name.
     until: SegmentName,
     protected: BTreeSet<Option<TimelineId>>,
@@ -176,6 +188,34 @@ impl Cycle {
             protected,
             spared: ranges.collect::<Option<_>>()?,
         })
+    }
+
+    /// Whether a whole directory of the archive goes at once, told by its timeline and log: the
+    /// first sixteen digits of the segments in it.
+    pub fn removes_directory(&self, timeline: TimelineId, log: u32) -> bool {
+        let within = |(begin, end): &(SegmentName, SegmentName)| {
+            (begin.timeline..=end.timeline).contains(&timeline)
+                && (begin.log..=end.log).contains(&log)
+        };
+        let protected = self.protected.contains(&Some(timeline)) || self.spared.iter().any(within);
+        !protected && timeline == self.until.timeline && log < self.until.log
+    }
+
+    /// Whether a file goes by itself: Barman compares names as texts.
+    pub fn removes_file(&self, file: WalFile) -> bool {
+        let Some(segment) = file.segment() else {
+            return false;
+        };
+        let name = file.to_string();
+        let compared = match file {
+            WalFile::BackupHistory(segment, _) => segment.to_string(),
+            _ => name.clone(),
+        };
+        let within = |(begin, end): &(SegmentName, SegmentName)| {
+            (begin.to_string()..=end.to_string()).contains(&compared)
+        };
+        let protected = self.protected.contains(&Some(segment.timeline));
+        !protected && !self.spared.iter().any(within) && name < self.until.to_string()
     }
 
     fn removes(&self, timeline: TimelineId, size: super::wal::SegmentSize) -> Runs {

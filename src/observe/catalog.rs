@@ -18,13 +18,14 @@ use crate::{
     failure::{Failure, Kind},
     format::{
         annotations,
+        backup_info::BackupInfo,
         keys::{self, BaseObject, ObjectKey, OwnObject},
         records::Record,
     },
     model::{
         backup::{Backup, BackupId, BackupStatus, KeepTarget, StoredArchive},
         catalog::{Catalog, Orphan},
-        desired::ObjectLock,
+        desired::{ObjectLock, Overwriting},
         lock::Locks,
         observed::{Knowledge, PendingUpload, Stored},
         record::{Attempt, Deletion, Identity, KeepRecord, Life, Tombstone},
@@ -165,7 +166,8 @@ async fn backups(archive: &Archive, context: &Context<'_>) -> Knowledge<Catalog>
     }
 }
 
-async fn read(archive: &Archive, context: &Context<'_>) -> Result<Catalog, ArchiveError> {
+/// Reads a whole catalog, or says why that cannot be done.
+pub async fn read(archive: &Archive, context: &Context<'_>) -> Result<Catalog, ArchiveError> {
     let directories = directories(archive, &archive.objects(keys::BASE).await?);
     let mut catalog = Catalog::default();
     let read = |(id, directory): (BackupId, Directory)| async move {
@@ -189,6 +191,27 @@ async fn read(archive: &Archive, context: &Context<'_>) -> Result<Catalog, Archi
         catalog.wal = super::wal::observe(archive, catalog.segment_size()).await?;
     }
     Ok(catalog)
+}
+
+/// Reads one backup, without looking at the others; `None` if it has no `backup.info`.
+pub async fn backup(
+    archive: &Archive,
+    context: &Context<'_>,
+    id: &BackupId,
+) -> Result<Option<Backup>, ArchiveError> {
+    let objects = archive.objects(&keys::backup_directory(id)).await?;
+    let directory = directories(archive, &objects).remove(id);
+    let Some(directory) = directory.filter(|directory| directory.info.is_some()) else {
+        return Ok(None);
+    };
+    let Some(stored) = archive.read_info(id).await? else {
+        return Ok(None);
+    };
+    let backup = (stored.info).to_backup(id.clone(), directory.archives, None, &context.zone);
+    backup.map(Some).map_err(|source| ArchiveError::Info {
+        key: ObjectKey::info(id).to_string(),
+        source,
+    })
 }
 
 /// The objects of one directory below `base/`.
@@ -260,7 +283,13 @@ async fn entry(
         None
     };
     let Some(listed) = &directory.info else {
-        return Ok(Entry::Orphan(keep));
+        return match unwritten(archive, context, id, directory).await? {
+            Some(backup) => Ok(Entry::Backup(
+                Box::new(backup),
+                ObjectVersion(String::new()),
+            )),
+            None => Ok(Entry::Orphan(keep)),
+        };
     };
     let archives = directory.archives.clone();
     if let Some(known) = context
@@ -289,6 +318,31 @@ async fn entry(
             Err(error) => Entry::Unreadable(Failure::of(error.kind(), &error)),
         },
     )
+}
+
+/// A backup that waits for its `backup.info`, because that is written only once: what the attempt's record says of it.
+async fn unwritten(
+    archive: &Archive,
+    context: &Context<'_>,
+    id: &BackupId,
+    directory: &Directory,
+) -> Result<Option<Backup>, ArchiveError> {
+    if archive.overwriting() == Overwriting::Allowed {
+        return Ok(None);
+    }
+    let attempt = OwnObject::Attempt(id.clone());
+    let attempt = archive.read_record::<Attempt>(attempt).await?;
+    let Some(stopped) = attempt.and_then(|(attempt, _)| attempt.stopped) else {
+        return Ok(None);
+    };
+    let broken = |source| ArchiveError::Info {
+        key: ObjectKey::info(id).to_string(),
+        source,
+    };
+    let mut info = BackupInfo::parse(stopped.final_info.as_bytes()).map_err(broken)?;
+    info.set_status(BackupStatus::WaitingForWals);
+    let backup = info.to_backup(id.clone(), directory.archives.clone(), None, &context.zone);
+    backup.map(Some).map_err(broken)
 }
 
 async fn keep(archive: &Archive, id: &BackupId) -> Result<Option<KeepTarget>, ArchiveError> {

@@ -14,7 +14,7 @@ use crate::{
     model::{
         action::WalSpan,
         backup::BackupId,
-        catalog::Run,
+        catalog::{Catalog, Run},
         lock::{Lock, Locking, Locks, Questions},
         names::DestinationName,
         observed::{Knowledge, Observed, Stored},
@@ -59,7 +59,7 @@ async fn one(archive: &Archive, questions: &Questions, stored: &mut Stored) {
     if stored.locks == Knowledge::Absent {
         stored.locks = retention(archive).await;
     }
-    let size = stored.catalog.known().map(|catalog| catalog.segment_size());
+    let size = stored.catalog.known().map(Catalog::segment_size);
     let size = size.unwrap_or(SegmentSize::DEFAULT);
     let Knowledge::Known(locks) = &mut stored.locks else {
         return;

@@ -137,7 +137,7 @@ async fn range(
 
 /// Counts the WAL files of a timeline and those above it, or all of them; a file in several compressions counts once.
 ///
-/// Backup histories, `.partial` files and timeline histories count, too.
+/// Backup histories, `.partial` files and timeline histories count, too, and what lies in another directory than its own.
 pub async fn count_files(archive: &Archive, from: Option<TimelineId>) -> Result<u64, Error> {
     let prefix = archive.prefix(WALS);
     let mut objects = archive.store().list_all(&prefix);
@@ -145,7 +145,8 @@ pub async fn count_files(archive: &Archive, from: Option<TimelineId>) -> Result<
     // The files that belong to one segment are neighbours, though not in the order of their compressions.
     let mut files = BTreeSet::new();
     while let Some(object) = objects.try_next().await? {
-        let Some(ObjectKey::Wal(WalObject { file, .. })) = archive.parse(&object.key) else {
+        let (name, _) = Compression::split(object.key.file_name());
+        let Ok(file) = name.parse::<WalFile>() else {
             continue;
         };
         if segment.replace(file.segment()) != Some(file.segment()) {

@@ -137,6 +137,8 @@ pub enum Asked {
     ByPolicy,
     /// A person: damaged, unfinished and surplus backups may go, kept ones and the minimum may not.
     ByName,
+    /// A command line of Barman's: as by name, but how many backups stay is for it to say, and whether any.
+    AsBarman,
 }
 
 /// Checks a plan's destructive steps against what was observed, and takes out those of a destination where an invariant is broken.
@@ -159,17 +161,24 @@ pub fn guard(
         if steps.is_empty() {
             continue;
         }
-        let minimum = server
-            .entry(&destination)
-            .map_or(1, |entry| entry.minimum_redundancy);
+        let minimum = match asked {
+            Asked::AsBarman => 0,
+            Asked::ByPolicy | Asked::ByName => server
+                .entry(&destination)
+                .map_or(1, |entry| entry.minimum_redundancy),
+        };
         let inspection = Inspection {
             stored: observed.destinations.get(&destination),
             observed,
             steps: &steps,
             kept: kept(&plan, &destination),
-            object_lock: server
-                .entry(&destination)
-                .map_or(ObjectLock::Respect, |entry| entry.object_lock),
+            object_lock: match asked {
+                // It looks itself, if it is asked to.
+                Asked::AsBarman => ObjectLock::Ignore,
+                Asked::ByPolicy | Asked::ByName => server
+                    .entry(&destination)
+                    .map_or(ObjectLock::Respect, |entry| entry.object_lock),
+            },
             minimum: usize::try_from(minimum).unwrap_or(usize::MAX),
             asked,
             now,
@@ -354,7 +363,7 @@ impl Inspection<'_> {
             Asked::ByPolicy => {
                 attempted || !matches!(backup.status, BackupStatus::Done | BackupStatus::Failed)
             }
-            Asked::ByName => attempted,
+            Asked::ByName | Asked::AsBarman => attempted,
         };
         if unfinished {
             violations.push(Violation::Unfinished(id.clone()));
@@ -415,7 +424,7 @@ impl Inspection<'_> {
         let records = stored.keep_records.known();
         let until = records.and_then(|records| records.get(backup)?.until);
         let ended = until.is_some_and(|until| until <= self.now);
-        let ours = ended || self.asked == Asked::ByName;
+        let ours = ended || self.asked != Asked::ByPolicy;
         (!ours).then(|| Violation::NotReleasable(backup.clone()))
     }
 
@@ -460,12 +469,17 @@ impl Inspection<'_> {
             return Vec::new();
         }
         let deleted = self.deleted();
-        let stays = |backup: &&Backup| !is_nothing(backup) && !deleted.contains(&backup.id);
+        let counts = |backup: &Backup| match self.asked {
+            Asked::ByPolicy | Asked::ByName => !is_nothing(backup),
+            // Barman leaves a backup whose process died STARTED for ever; WAL would, too.
+            Asked::AsBarman => is_copied(backup),
+        };
+        let stays = |backup: &&Backup| counts(backup) && !deleted.contains(&backup.id);
         let staying: Vec<&Backup> = catalog.backups.iter().filter(stays).collect();
         let mut violations = Vec::new();
         let good =
             |backup: &&&Backup| backup.status == BackupStatus::Done && is_whole(catalog, backup);
-        if staying.iter().find(good).is_none() {
+        if self.asked != Asked::AsBarman && staying.iter().find(good).is_none() {
             violations.push(Violation::WalWithoutBackup);
         }
         let wal = &catalog.wal;
@@ -541,6 +555,14 @@ enum Branches {
 /// Whether nobody can restore from it, nor ever will.
 fn is_nothing(backup: &Backup) -> bool {
     matches!(backup.status, BackupStatus::Failed | BackupStatus::Empty)
+}
+
+/// Whether its files are all stored.
+fn is_copied(backup: &Backup) -> bool {
+    matches!(
+        backup.status,
+        BackupStatus::Done | BackupStatus::WaitingForWals
+    )
 }
 
 /// Whether archives and WAL of a backup are all there, told in the simplest way: each segment on the timeline that it began or ended on.

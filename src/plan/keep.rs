@@ -12,7 +12,7 @@ use crate::model::{
     action::Action,
     backup::{Backup, BackupId, BackupStatus, KeepTarget},
     catalog::Catalog,
-    desired::{DeclaredKeep, KeepRule, Period},
+    desired::{DeclaredKeep, KeepRule, Overwriting, Period},
     reason::{Reason, Waiting},
     record::KeepRecord,
     time::Timestamp,
@@ -192,6 +192,12 @@ fn set(scene: &Scene<'_>, catalog: &Catalog, wanted: &Wanted, decision: &mut Dec
         };
         // What people have kept is widened only, and never ours to release.
         let of_people = backup.keep.is_some() && record(scene, id).is_none();
+        if scene.entry.overwriting == Overwriting::Forbidden {
+            decision
+                .waiting
+                .push(Waiting::CannotKeep { backup: id.clone() });
+            continue;
+        }
         let action = Action::SetKeep {
             backup: id.clone(),
             target: wish.target,

@@ -18,8 +18,8 @@ use barkeep::{
         compression::Compression,
         desired::{
             CalendarSpan, CatchUp, Checkpoint, DeclaredKeep, DeleteBudget, Delivery, Entry,
-            FilesOptions, KeepRule, Mode, ObjectLock, Period, Server, ServerState, WalCheck,
-            WalOptions,
+            FilesOptions, KeepRule, Mode, ObjectLock, Overwriting, Period, Server, ServerState,
+            WalCheck, WalOptions,
         },
         lock::{BucketRetention, Lock, LockMode, Locking, Locks},
         names::DestinationName,
@@ -536,6 +536,7 @@ fn server() -> Server {
         object_lock: ObjectLock::Respect,
         copy_of: None,
         delivery: Delivery::Required,
+        overwriting: Overwriting::Allowed,
     };
     Server {
         name: "orders".parse().expect("a name"),

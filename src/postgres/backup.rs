@@ -1,7 +1,7 @@
 //! A backup as PostgreSQL sees it: from start to stop, in one session.
 //!
 //! A [`BackupSession`] holds the session in which the backup was started, because PostgreSQL forgets the backup with it. It is ended by
-//! [`stop`](BackupSession::stop), which never waits for archiving, or by [`abort`](BackupSession::abort); both consume it. Dropping it
+//! [`stop`](BackupSession::stop), which waits for archiving only if told to, or by [`abort`](BackupSession::abort); both consume it. Dropping it
 //! ends the session and so the backup too, and is reported as a warning. Works on a primary and on a standby, where a switch of WAL must be
 //! asked of the primary. Source: "Making a Base Backup Using the Low Level API" in PostgreSQL's documentation.
 
@@ -33,6 +33,16 @@ pub struct BackupRequest {
     pub label: String,
     /// How the first checkpoint is made.
     pub checkpoint: Checkpoint,
+}
+
+/// Whether PostgreSQL answers a stop only when its archiver has everything that the backup needs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ArchiverWait {
+    /// It answers at once: whoever stores the backup looks for its WAL.
+    #[default]
+    No,
+    /// It waits, however long that takes; not on a standby, and not where nothing is archived.
+    Yes,
 }
 
 /// Where a backup began.
@@ -162,21 +172,29 @@ impl BackupSession {
         self.session.as_mut().expect(UNDER_WAY).closed().await;
     }
 
-    /// Ends the backup. Does not wait for its WAL to be archived: whoever stores it looks for that.
-    pub async fn stop(mut self) -> Result<Stopped, Error> {
+    /// Ends the backup.
+    pub async fn stop(mut self, wait: ArchiverWait) -> Result<Stopped, Error> {
         let checked = self.check().await;
         // From here on the backup is over, one way or the other: its session ends with an error, too.
         let session = self.session.take().expect(UNDER_WAY);
         checked?;
-        let stop = self.ask_to_stop(&session).await?;
+        let stop = self.ask_to_stop(&session, wait).await?;
         Ok(Stopped { stop, session })
     }
 
-    async fn ask_to_stop(&self, session: &Session) -> Result<BackupStop, Error> {
+    async fn ask_to_stop(
+        &self,
+        session: &Session,
+        wait: ArchiverWait,
+    ) -> Result<BackupStop, Error> {
         const DOING: &str = "stop the backup";
+        let (waits, limit) = match wait {
+            ArchiverWait::No => (false, session.deadlines().stop),
+            ArchiverWait::Yes => (true, Duration::MAX),
+        };
         let call = match session.version() {
-            VERSION_15.. => "pg_backup_stop(false)",
-            _ => "pg_stop_backup(false, false)",
+            VERSION_15.. => format!("pg_backup_stop({waits})"),
+            _ => format!("pg_stop_backup(false, {waits})"),
         };
         let sql = format!(
             "SELECT stop.lsn::text, stop.labelfile, nullif(stop.spcmapfile, ''), \
@@ -187,7 +205,6 @@ impl BackupSession {
                 clock_timestamp() \
              FROM {call} stop"
         );
-        let limit = session.deadlines().stop;
         let row = session.row_within(limit, DOING, &sql, &[]).await?;
         let answer = Answer {
             row: &row,

@@ -20,7 +20,8 @@ mod tls;
 
 pub use self::{
     backup::{
-        BackupRequest, BackupSession, BackupStart, BackupStop, Checkpoint, Stopped, WalSwitch,
+        ArchiverWait, BackupRequest, BackupSession, BackupStart, BackupStop, Checkpoint, Stopped,
+        WalSwitch,
     },
     connector::Connector,
     conninfo::Environment,

@@ -250,6 +250,7 @@ impl Fleet {
                 max_bandwidth: None,
                 max_parallel: std::num::NonZeroUsize::new(4).expect("not zero"),
                 single_writer: false,
+                control: None,
                 object_lock: ObjectLock::default(),
             };
             fleet.desired.destinations.insert(name, destination);

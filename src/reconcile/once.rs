@@ -21,6 +21,7 @@ use crate::{
         observed::{Knowledge, Observed},
         reason::Waiting,
         record::Identity,
+        semantics::SAFE,
         time::Timestamp,
     },
     plan::{
@@ -259,6 +260,7 @@ pub async fn apply(
         archives: &archives,
         fences,
         observed,
+        semantics: SAFE,
         clock: ports.clock,
         cancel: &ports.cancel,
     };

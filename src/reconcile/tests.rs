@@ -66,6 +66,7 @@ impl Bed {
             max_parallel: std::num::NonZeroUsize::MIN,
             single_writer: false,
             object_lock: ObjectLock::Respect,
+            control: None,
         };
         let desired = Desired {
             destinations: BTreeMap::from([(name.clone(), destination)]),

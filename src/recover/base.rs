@@ -27,7 +27,7 @@ pub use self::{
 use crate::{
     model::{
         backup::{Backup, Tablespace},
-        names::{DestinationName, ServerName},
+        names::DestinationName,
         progress::{Event, Progress},
     },
     pipeline::untar::Durability,
@@ -40,9 +40,7 @@ pub const MARKER: &str = "barkeep-restore-incomplete";
 /// What is to be restored, and where.
 #[derive(Clone, Debug)]
 pub struct RestoreRequest {
-    /// The server, for messages.
-    pub server: ServerName,
-    /// The destination that it is restored from.
+    /// The destination that it is restored from, for messages.
     pub destination: DestinationName,
     /// The backup.
     pub backup: Backup,
@@ -92,7 +90,7 @@ pub async fn restore(
     request: &RestoreRequest,
     ports: &RestorePorts,
 ) -> Result<RestoredCluster, Error> {
-    let (server, destination) = (&request.server, &request.destination);
+    let (server, destination) = (ports.catalog.server(), &request.destination);
     let backup = &request.backup.id;
     let span = tracing::info_span!("restore", %server, %destination, %backup);
     restore_in_span(request, ports).instrument(span).await

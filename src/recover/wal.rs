@@ -85,8 +85,9 @@ pub enum Partial {
 /// How to deliver.
 #[derive(Clone, Debug)]
 pub struct RestoreOptions {
-    /// How files are compressed, as far as the configuration tells; what was found last counts more.
-    pub compression: Compression,
+    /// How files are compressed, as far as the configuration tells; what was found last counts more. Where nobody knows, the
+    /// destination is asked what there is.
+    pub compression: Option<Compression>,
     /// Whether `.partial` files are delivered.
     pub partial: Partial,
     /// Whether content is checked.
@@ -105,7 +106,7 @@ impl RestoreOptions {
     /// Checks on, no cache, no second try.
     pub fn new(compression: Compression) -> Self {
         Self {
-            compression,
+            compression: Some(compression),
             partial: Partial::Deliver,
             check: ContentCheck::On,
             read_ahead: 0,
@@ -341,15 +342,16 @@ impl<'a> Delivery<'a> {
 
     /// Delivers from one destination; `None` is proven absence.
     async fn try_destination(&self, source: &'a RestoreSource) -> Result<Option<Found<'a>>, Error> {
-        let likely = WalObject {
-            file: self.request.file,
-            compression: self.likely_compression(),
-        };
+        let file = self.request.file;
+        let likely = self.likely_compression().filter(|_| self.delivers(file));
+        let likely = likely.map(|compression| WalObject { file, compression });
         let mut damaged = None;
-        match self.try_object(source, likely).await {
-            Err(error) if is_damage(&error) => damaged = Some(error),
-            Ok(None) => {}
-            other => return other,
+        if let Some(likely) = likely {
+            match self.try_object(source, likely).await {
+                Err(error) if is_damage(&error) => damaged = Some(error),
+                Ok(None) => {}
+                other => return other,
+            }
         }
         for object in self.others(source, likely).await? {
             match self.try_object(source, object).await {
@@ -361,18 +363,23 @@ impl<'a> Delivery<'a> {
         damaged.map_or(Ok(None), Err)
     }
 
-    fn likely_compression(&self) -> Compression {
+    fn likely_compression(&self) -> Option<Compression> {
         let cache = self.cache.as_ref();
         // A cache that cannot be read remembers nothing.
         let last = cache.and_then(|cache| cache.compression().ok()?);
-        last.unwrap_or(self.options.compression)
+        last.or(self.options.compression)
+    }
+
+    /// Whether files of this kind are delivered at all, even under their own name.
+    fn delivers(&self, file: WalFile) -> bool {
+        self.options.partial == Partial::Deliver || !matches!(file, WalFile::Partial(_))
     }
 
     /// The objects that hold the file under other names: other extensions, then the partial segment.
     async fn others(
         &self,
         source: &RestoreSource,
-        tried: WalObject,
+        tried: Option<WalObject>,
     ) -> Result<Vec<WalObject>, Error> {
         let file = self.request.file;
         let listed = source.archive.objects(&wal_stem(file)).await;
@@ -382,8 +389,9 @@ impl<'a> Delivery<'a> {
             _ => None,
         };
         let holds = |object: &store::ObjectMeta| match source.archive.parse(&object.key) {
-            Some(ObjectKey::Wal(object)) if object != tried => {
-                (object.file == file || Some(object.file) == partial).then_some(object)
+            Some(ObjectKey::Wal(object)) if Some(object) != tried => {
+                let is_it = object.file == file && self.delivers(file);
+                (is_it || Some(object.file) == partial).then_some(object)
             }
             _ => None,
         };

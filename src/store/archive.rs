@@ -22,6 +22,7 @@ use crate::{
     model::{
         backup::{BackupId, KeepTarget},
         catalog::Run,
+        desired::Overwriting,
         names::ServerName,
         timeline::TimelineId,
         wal::{SegmentNumber, SegmentSize, WalFile},
@@ -33,6 +34,7 @@ use crate::{
 pub struct Archive {
     store: SharedStore,
     server: Arc<str>,
+    overwriting: Overwriting,
 }
 
 /// Why something of a catalog could not be read or written.
@@ -99,6 +101,7 @@ impl Archive {
         Self {
             store,
             server: Arc::from(server.as_str()),
+            overwriting: Overwriting::Allowed,
         }
     }
 
@@ -107,8 +110,31 @@ impl Archive {
     pub fn fenced(&self, fence: Arc<dyn Fence>) -> Self {
         Self {
             store: Arc::new(Fenced::new(self.store.clone(), fence)),
-            server: self.server.clone(),
+            ..self.clone()
         }
+    }
+
+    /// The same store, with another spelling of the server's directory: that of another program.
+    #[must_use]
+    pub fn spelled(&self, server: &str) -> Self {
+        Self {
+            server: Arc::from(server),
+            ..self.clone()
+        }
+    }
+
+    /// The same catalog, where what is stored may be written again, or not.
+    #[must_use]
+    pub fn with_overwriting(self, overwriting: Overwriting) -> Self {
+        Self {
+            overwriting,
+            ..self
+        }
+    }
+
+    /// Whether what is stored may be written again.
+    pub fn overwriting(&self) -> Overwriting {
+        self.overwriting
     }
 
     /// The server's name, which is its directory in the store.

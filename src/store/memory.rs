@@ -45,6 +45,7 @@ struct State {
     uploads: BTreeMap<UploadId, Pending>,
     retention: BucketRetention,
     lists_locks: bool,
+    is_write_once: bool,
     serial: u64,
     now: Timestamp,
     clock: Option<Clock>,
@@ -75,6 +76,7 @@ impl Memory {
             uploads: BTreeMap::new(),
             retention: BucketRetention::NONE,
             lists_locks: false,
+            is_write_once: false,
             serial: 0,
             now,
             clock: None,
@@ -96,6 +98,13 @@ impl Memory {
     #[must_use]
     pub fn listing_locks(self) -> Self {
         self.lock().lists_locks = true;
+        self
+    }
+
+    /// The same store, which writes no object twice.
+    #[must_use]
+    pub fn forbidding_overwriting(self) -> Self {
+        self.lock().is_write_once = true;
         self
     }
 
@@ -175,7 +184,9 @@ impl State {
             _ => {}
         }
         match present {
-            Some(object) if object.is_locked(self.now) => Err(Meaning::Locked),
+            Some(object) if self.is_write_once || object.is_locked(self.now) => {
+                Err(Meaning::Locked)
+            }
             _ => Ok(()),
         }
     }

@@ -28,11 +28,14 @@ mod archive;
 pub mod azure;
 pub mod checksum;
 pub mod conformance;
+pub mod control;
 pub mod directory;
 mod error;
 mod ext;
 pub mod fault;
 pub mod fenced;
+#[cfg(feature = "gcp")]
+pub mod gcs;
 pub mod lease;
 mod listing;
 pub mod memory;
@@ -42,7 +45,7 @@ mod open;
 pub mod permission;
 pub mod probe;
 pub mod read_only;
-#[cfg(any(feature = "aws", feature = "azure"))]
+#[cfg(any(feature = "aws", feature = "azure", feature = "gcp"))]
 mod reading;
 mod request;
 #[cfg(feature = "aws")]

@@ -9,7 +9,7 @@ use super::{Error, Meaning, Operation, Result, SharedStore, directory::Directory
 use crate::{
     clock::Clock,
     model::{
-        desired::{AzureOptions, Destination, ProviderOptions, S3Options},
+        desired::{AzureOptions, Destination, GcsOptions, ProviderOptions, S3Options},
         location::Location,
     },
 };
@@ -18,6 +18,7 @@ use crate::{
 pub async fn open(destination: &Destination) -> Result<SharedStore> {
     match &destination.provider {
         ProviderOptions::S3(options) => open_location(&destination.location, options).await,
+        ProviderOptions::Gcs(options) => gcs(&destination.location, options),
         ProviderOptions::Azure(options) => azure(&destination.location, options),
         ProviderOptions::Directory => {
             open_location(&destination.location, &S3Options::default()).await
@@ -30,7 +31,7 @@ pub async fn open_location(location: &Location, options: &S3Options) -> Result<S
     match location {
         Location::Directory { path } => Ok(Arc::new(Directory::new(path, Clock::System))),
         Location::S3 { bucket, prefix } => s3(location, bucket, prefix, options).await,
-        Location::Gcs { .. } => Err(unsupported(location, "gs:// is not supported yet")),
+        Location::Gcs { .. } => gcs(location, &GcsOptions::default()),
         Location::Azure { .. } => azure(location, &AzureOptions::default()),
     }
 }
@@ -54,6 +55,22 @@ async fn s3(
     _options: &S3Options,
 ) -> Result<SharedStore> {
     Err(unsupported(location, "this build has no S3"))
+}
+
+#[cfg(feature = "gcp")]
+fn gcs(location: &Location, options: &GcsOptions) -> Result<SharedStore> {
+    let Location::Gcs { bucket, prefix } = location else {
+        return Err(unsupported(location, "this is no bucket of Google's"));
+    };
+    Ok(Arc::new(super::gcs::Gcs::open(bucket, prefix, options)?))
+}
+
+#[cfg(not(feature = "gcp"))]
+fn gcs(location: &Location, _options: &GcsOptions) -> Result<SharedStore> {
+    Err(unsupported(
+        location,
+        "this build has no Google Cloud Storage",
+    ))
 }
 
 #[cfg(feature = "azure")]
@@ -94,9 +111,15 @@ mod tests {
 
     #[tokio::test]
     async fn a_url_opens_what_it_names_or_says_that_it_cannot() {
-        assert_eq!(opened("gs://b/p").await, Err(Meaning::Unsupported));
         let directory = "file:///srv/backup";
         assert_eq!(opened(directory).await.as_deref(), Ok(directory));
+    }
+
+    #[cfg(feature = "gcp")]
+    #[tokio::test]
+    async fn opening_a_bucket_of_googles_contacts_nobody() {
+        let url = "gs://no-such-bucket-anywhere/p";
+        assert_eq!(opened(url).await.as_deref(), Ok(url));
     }
 
     #[cfg(feature = "azure")]

@@ -18,8 +18,8 @@ use barkeep::{
 use serde_json::{Map, Value, json};
 
 use crate::{
-    peer::Peer,
-    world::{Dice, zone},
+    support::{dice::Dice, peer::Peer},
+    world::zone,
 };
 
 const RECORDS: u64 = 400;
@@ -241,7 +241,7 @@ fn put_stop(fields: &mut Map<String, Value>, stop: &Stopped, size: SegmentSize) 
 
 #[test]
 fn barman_writes_what_we_write_and_reads_what_we_read() {
-    let Some(mut peer) = Peer::start() else {
+    let Some(mut peer) = Peer::start("barman/peer.py") else {
         return;
     };
     let mut dice = Dice(1);
@@ -331,7 +331,7 @@ fn assert_same(info: &BackupInfo, theirs: &Value) {
 
 #[test]
 fn odd_records_mean_the_same_to_both() {
-    let Some(mut peer) = Peer::start() else {
+    let Some(mut peer) = Peer::start("barman/peer.py") else {
         return;
     };
     let snapshots = "snapshots_info={'provider': 'aws', 'provider_info': {}, 'snapshots': \
@@ -373,7 +373,7 @@ fn odd_records_mean_the_same_to_both() {
 
 #[test]
 fn what_barman_cannot_read_we_do_not_believe() {
-    let Some(mut peer) = Peer::start() else {
+    let Some(mut peer) = Peer::start("barman/peer.py") else {
         return;
     };
     for text in [

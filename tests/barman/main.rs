@@ -4,10 +4,9 @@
 mod support;
 
 mod codec;
-mod peer;
-#[cfg(any(feature = "aws", feature = "azure"))]
+#[cfg(any(feature = "aws", feature = "azure", feature = "gcp"))]
 mod place;
-#[cfg(any(feature = "aws", feature = "azure"))]
+#[cfg(any(feature = "aws", feature = "azure", feature = "gcp"))]
 mod restore;
 mod verdicts;
 mod world;

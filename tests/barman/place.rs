@@ -6,7 +6,9 @@ use barkeep::store::{Archive, SharedStore};
 use serde_json::Value;
 
 #[cfg(feature = "azure")]
-use crate::support::azurite::{Azurite, account_url};
+use crate::support::azurite::{Azurite, account_url, connection_string};
+#[cfg(feature = "gcp")]
+use crate::support::gcs::Gcs;
 use crate::support::{
     backup::{SERVER, catalog},
     bed::{bed, run},
@@ -28,6 +30,10 @@ enum Kind {
     S3(Server),
     #[cfg(feature = "azure")]
     Azure(Azurite),
+    #[cfg(feature = "gcp")]
+    Gcs(Gcs),
+    #[cfg(feature = "gcp")]
+    GcsEmulator(Server),
 }
 
 impl Place {
@@ -41,6 +47,18 @@ impl Place {
     #[cfg(feature = "azure")]
     pub(crate) async fn azure() -> Option<Self> {
         Self::with(Kind::Azure(Azurite::start()?)).await
+    }
+
+    /// The tests' own Google Cloud Storage.
+    #[cfg(feature = "gcp")]
+    pub(crate) async fn gcs() -> Option<Self> {
+        Self::with(Kind::Gcs(Gcs::start())).await
+    }
+
+    /// An emulator of it.
+    #[cfg(feature = "gcp")]
+    pub(crate) async fn gcs_emulator() -> Option<Self> {
+        Self::with(Kind::GcsEmulator(Server::gcs_emulator()?)).await
     }
 
     async fn with(server: Kind) -> Option<Self> {
@@ -58,6 +76,10 @@ impl Place {
             Kind::S3(server) => s3(server).await,
             #[cfg(feature = "azure")]
             Kind::Azure(server) => Arc::new(server.store(BUCKET, PREFIX)),
+            #[cfg(feature = "gcp")]
+            Kind::Gcs(server) => gcs(&server.url()),
+            #[cfg(feature = "gcp")]
+            Kind::GcsEmulator(server) => gcs(&server.url()),
         }
     }
 
@@ -81,12 +103,16 @@ impl Place {
             }
             #[cfg(feature = "azure")]
             Kind::Azure(server) => {
-                let string = server.connection_string(&server.url());
+                let string = connection_string(&server.url());
                 command
                     .args(["--cloud-provider", "azure-blob-storage"])
                     .env("AZURE_STORAGE_CONNECTION_STRING", string);
                 format!("{}/{BUCKET}/{PREFIX}", account_url(&server.url()))
             }
+            #[cfg(feature = "gcp")]
+            Kind::Gcs(server) => at_google(&mut command, &server.url()),
+            #[cfg(feature = "gcp")]
+            Kind::GcsEmulator(server) => at_google(&mut command, &server.url()),
         };
         run(command.args(options).args([&url, SERVER]).args(more))
     }
@@ -122,4 +148,28 @@ async fn s3(server: &Server) -> SharedStore {
 #[expect(clippy::unused_async, reason = "it is one function with the other")]
 async fn s3(_server: &Server) -> SharedStore {
     unreachable!("nothing opens it")
+}
+
+#[cfg(feature = "gcp")]
+fn gcs(url: &str) -> SharedStore {
+    use barkeep::{
+        model::desired::GcsOptions,
+        store::gcs::{Environment, Gcs},
+    };
+    let around = Environment {
+        emulator: Some(url.to_owned()),
+        ..Environment::default()
+    };
+    let options = GcsOptions::default();
+    Arc::new(Gcs::open_in(&around, BUCKET, PREFIX, &options).expect("a store"))
+}
+
+/// Sends a command of Barman's to a service of Google's; its URL of the catalog.
+#[cfg(feature = "gcp")]
+fn at_google(command: &mut Command, url: &str) -> String {
+    command
+        .args(["--cloud-provider", "google-cloud-storage"])
+        .env("STORAGE_EMULATOR_HOST", url)
+        .env("GOOGLE_CLOUD_PROJECT", "emulated");
+    format!("gs://{BUCKET}/{PREFIX}")
 }

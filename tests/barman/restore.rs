@@ -60,6 +60,10 @@ over! {
     s3_v18: s3, 18;
     #[cfg(feature = "azure")]
     azure_v17: azure, 17;
+    #[cfg(feature = "gcp")]
+    gcs_v17: gcs, 17;
+    #[cfg(feature = "gcp")]
+    gcs_emulator_v18: gcs_emulator, 18;
 }
 
 async fn barman_restores_what_barkeep_wrote(place: Option<Place>, major: u32) {

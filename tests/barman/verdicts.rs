@@ -16,7 +16,7 @@ use barkeep::model::{
 use serde_json::Value;
 
 use crate::{
-    peer::Peer,
+    support::peer::Peer,
     world::{World, segment_of, zone},
 };
 
@@ -134,7 +134,7 @@ fn spared(world: &World, catalog: &Catalog) -> Segments {
 
 #[test]
 fn verdicts_and_wal_are_barmans_and_ours_are_a_subset() {
-    let Some(mut peer) = Peer::start() else {
+    let Some(mut peer) = Peer::start("barman/peer.py") else {
         return;
     };
     let mut seen = BTreeMap::new();

@@ -42,7 +42,10 @@ fn every_example_compiles_without_a_warning() {
 fn every_policy_is_pinned_here() {
     let names = toml_files("policies");
     let names: Vec<_> = names.iter().filter_map(|path| path.file_stem()).collect();
-    assert_eq!(names, ["bronze", "dev", "gold", "silver"]);
+    assert_eq!(
+        names,
+        ["bronze", "dev", "gold", "silver", "worm-compliance"]
+    );
 }
 
 /// What holds for a server in Rome that follows a shipped policy.
@@ -224,6 +227,20 @@ fn gold_is_thirty_days_a_year_of_months_and_ten_years() {
     splay 15m, catch up Once, minimum 3, keep [Month for 12 Month, Year for 10 Year]
     Lz4 4 jobs, checkpoint Spread, WAL Zstd, lag 5m, check On
     failed after 7d, orphans after 14d, at most 5 or 25 % a day
+    "#);
+}
+
+#[test]
+fn worm_compliance_is_thirty_five_days_and_keeps_nothing_longer() {
+    assert_snapshot!(year(&entry("worm-compliance")), @r#"
+    365 backups at 02:00 and 03:00, 0 of them outside the window
+    36 are retained at the year's end, the oldest from 11-26
+    0 older ones are kept:
+    "#);
+    assert_snapshot!(rest(&entry("worm-compliance")), @r#"
+    splay 15m, catch up Once, minimum 7, keep []
+    Lz4 4 jobs, checkpoint Spread, WAL Zstd, lag 5m, check On
+    failed after 35d, orphans after 35d, at most 2 or 10 % a day
     "#);
 }
 

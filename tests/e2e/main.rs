@@ -4,11 +4,13 @@
 mod support;
 
 mod commands;
+mod copies;
 mod damage;
 mod harness;
 mod healing;
 mod identity;
 mod interruption;
+mod locks;
 mod main_job;
 mod plan;
 mod restore;

@@ -9,7 +9,7 @@ use std::{
 use barkeep::{
     clock::Clock,
     execute::base_backup::{
-        BackupRequest, Error, Finished, Taken, TakenState, Warning, finish_backup,
+        BackupRequest, Error, Finished, Taken, TakenState, WalProof, Warning, finish_backup,
     },
     model::{compression::Compression, recovery::RecoveryTarget},
     store::{Archive, directory::Directory},
@@ -244,7 +244,7 @@ async fn a_backup_whose_wal_does_not_arrive_waits_for_it() {
     cluster.start();
     let store = Store::new();
     let mut request = request(Compression::None);
-    request.wal_patience = Duration::from_millis(200);
+    request.wal = WalProof::Destination(Duration::from_millis(200));
     let taken = take(&cluster, &store, &request).await.expect("a backup");
     assert!(matches!(taken.state, TakenState::WaitingForWals(_)));
     let archive = cluster.archive();

@@ -5,8 +5,8 @@ use std::path::Path;
 use barkeep::{
     model::timeline::TimelineId,
     postgres::{
-        Archiver, BackupRequest, BackupSession, Checkpoint, Connector, Environment, Error,
-        HeldLock, LockKey, Role, ServerFacts, Session, WalSwitch, grants,
+        Archiver, ArchiverWait, BackupRequest, BackupSession, Checkpoint, Connector, Environment,
+        Error, HeldLock, LockKey, Role, ServerFacts, Session, WalSwitch, grants,
         locality::{self, Identity},
     },
 };
@@ -150,7 +150,7 @@ async fn a_backup_starts_and_stops_on_a_primary(major: u32) {
     assert!(started.lsn >= facts.position);
     assert_eq!(started.timeline, TimelineId::FIRST);
     backup.check().await.expect("still there");
-    let stopped = backup.stop().await.expect("stopped");
+    let stopped = backup.stop(ArchiverWait::No).await.expect("stopped");
     let stop = &stopped.stop;
     assert!(stop.lsn > started.lsn && stop.time >= started.time);
     assert_eq!(stop.timeline, TimelineId::FIRST);
@@ -231,7 +231,7 @@ async fn a_backup_starts_and_stops_on_a_standby(major: u32) {
         .await
         .expect("started");
     let started = *backup.started();
-    let stopped = backup.stop().await.expect("stopped");
+    let stopped = backup.stop(ArchiverWait::No).await.expect("stopped");
     let stop = &stopped.stop;
     assert!(stop.lsn >= started.lsn);
     assert_eq!(
@@ -260,7 +260,10 @@ async fn a_promotion_ends_a_backup_and_starts_a_timeline(standby: &Cluster, sess
         .await
         .expect("started");
     standby.promote();
-    let refused = backup.stop().await.expect_err("the standby was promoted");
+    let refused = backup
+        .stop(ArchiverWait::No)
+        .await
+        .expect_err("the standby was promoted");
     assert!(matches!(refused, Error::Request { .. }), "{refused}");
     let session = connect(standby).await;
     // Before its first checkpoint on the new timeline, the control file still knows the old one only.
@@ -270,7 +273,7 @@ async fn a_promotion_ends_a_backup_and_starts_a_timeline(standby: &Cluster, sess
         .await
         .expect("started");
     assert_eq!(backup.started().timeline.number(), 2);
-    let stopped = backup.stop().await.expect("stopped");
+    let stopped = backup.stop(ArchiverWait::No).await.expect("stopped");
     assert_eq!(stopped.stop.timeline.number(), 2);
 }
 
@@ -308,7 +311,7 @@ async fn whole_backup(cluster: &Cluster) -> Result<(), Error> {
     let session = connect(cluster).await;
     session.facts().await?;
     let backup = BackupSession::begin(session, &request("x")).await?;
-    let stopped = match backup.stop().await {
+    let stopped = match backup.stop(ArchiverWait::No).await {
         Ok(stopped) => stopped,
         Err(error) => return Err(error),
     };
@@ -352,6 +355,9 @@ async fn a_backup_whose_session_is_gone_cannot_be_stopped() {
         .expect("started");
     cluster.stop(crate::support::cluster::Stop::Immediate);
     backup.lost().await;
-    let error = backup.stop().await.expect_err("its session is gone");
+    let error = backup
+        .stop(ArchiverWait::No)
+        .await
+        .expect_err("its session is gone");
     assert!(matches!(error, Error::Request { .. }), "{error}");
 }

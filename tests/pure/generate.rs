@@ -87,12 +87,21 @@ fn fact() -> impl Strategy<Value = String> {
         (age(), target.clone(), -30_i32..30)
             .prop_map(|(age, target, until)| format!("record {age}d {target} until:{until}d")),
         (age(), target).prop_map(|(age, target)| format!("declare {age}d {target}")),
+        (age(), lock()).prop_map(|(age, lock)| format!("locked {age}d {lock}")),
+        (880_i32..1010, 0_i32..30, lock()).prop_map(|(first, more, lock)| format!(
+            "locked wal:1:{first}-{} {lock}",
+            first + more
+        )),
         (1_i32..40).prop_map(|age| format!("orphan {age}d")),
         (1_i32..40, 1_i32..40).prop_map(|(at, of)| format!("orphan {of}d | upload {at}d of:{of}d")),
         postgres.prop_map(|word| format!("postgres {word}")),
         other.prop_map(str::to_owned),
         lost().prop_map(|word| format!("lose {word}")),
     ]
+}
+
+fn lock() -> impl Strategy<Value = &'static str> {
+    prop::sample::select(vec!["until:-3d", "until:3d", "held", "unknown"])
 }
 
 /// What can be unknown.
@@ -105,6 +114,7 @@ pub(crate) fn lost() -> impl Strategy<Value = &'static str> {
         "identity",
         "clock",
         "uploads",
+        "locks",
         "server",
     ])
 }

@@ -145,6 +145,43 @@ proptest! {
     }
 
     #[test]
+    fn what_is_locked_or_may_be_stays_whole(text in worlds()) {
+        let world = at_rest(&text);
+        let plan = world.plan();
+        let stored = world.observed.destinations.values().next();
+        let Some(locks) = stored.and_then(|stored| stored.locks.known()) else {
+            prop_assert_eq!(deleted(&plan).count(), 0);
+            return Ok(());
+        };
+        for (_, id) in deleted(&plan) {
+            prop_assert!(locks.directory(id).is_some_and(|lock| lock.is_free(world.now)), "{id}");
+        }
+        let spans = plan.steps.iter().filter_map(|step| match &step.action {
+            Action::DeleteWal { spans } => Some(spans),
+            _ => None,
+        });
+        for span in spans.flatten() {
+            prop_assert!(locks.span(span).is_some_and(|lock| lock.is_free(world.now)), "{span:?}");
+        }
+    }
+
+    #[test]
+    fn a_lock_more_deletes_nothing_more(text in worlds(), age in -1_i32..20) {
+        let mut world = at_rest(&text);
+        world.entry().deletes.backups_max = 1000;
+        world.entry().deletes.percent_max = 100;
+        if catalog(&world.observed).is_none() {
+            return Ok(());
+        }
+        // Once somebody has looked at everything.
+        world.fact("locked 999d held");
+        let free = destroyed(&world.plan());
+        world.fact(&format!("locked {age}d held"));
+        let locked = destroyed(&world.plan());
+        prop_assert!(locked.is_subset(&free), "{:?}", locked.difference(&free).next());
+    }
+
+    #[test]
     fn wal_that_anything_needs_stays(text in worlds()) {
         let world = at_rest(&text);
         let plan = world.plan();

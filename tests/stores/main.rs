@@ -1,11 +1,13 @@
 //! The conformance suite against servers that speak a cloud's language, and what only they can show.
+#![cfg(any(feature = "aws", feature = "azure", feature = "gcp"))]
 
 use barkeep::store::{Key, Meaning};
 
 #[cfg(feature = "azure")]
 mod azure;
-#[cfg(any(feature = "aws", feature = "azure"))]
 mod faults;
+#[cfg(feature = "gcp")]
+mod gcs;
 #[cfg(feature = "aws")]
 mod s3;
 #[path = "../support/mod.rs"]

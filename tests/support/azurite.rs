@@ -39,24 +39,14 @@ impl Azurite {
         self.server.url()
     }
 
-    /// The URL of the account, here or where its requests pass through.
     pub(crate) fn account_url(&self) -> String {
         account_url(&self.url())
-    }
-
-    /// A connection string for the account at this place.
-    pub(crate) fn connection_string(&self, url: &str) -> String {
-        format!(
-            "DefaultEndpointsProtocol=http;AccountName={ACCOUNT};AccountKey={};BlobEndpoint={};",
-            key(),
-            account_url(url)
-        )
     }
 
     /// Options by which a store finds its way to the account at this place.
     pub(crate) fn options(&self, url: &str) -> AzureOptions {
         let path = self.secrets.path().join(url.replace(['/', ':'], "-"));
-        std::fs::write(&path, self.connection_string(url)).expect("it is written");
+        std::fs::write(&path, connection_string(url)).expect("it is written");
         private(&path);
         AzureOptions {
             connection_string: Some(SecretRef::File(path)),
@@ -71,6 +61,16 @@ impl Azurite {
     }
 }
 
+/// A connection string for the account, here or where its requests pass through.
+pub(crate) fn connection_string(url: &str) -> String {
+    format!(
+        "DefaultEndpointsProtocol=http;AccountName={ACCOUNT};AccountKey={};BlobEndpoint={};",
+        key(),
+        account_url(url)
+    )
+}
+
+/// The URL of the account at such a place.
 pub(crate) fn account_url(url: &str) -> String {
     format!("{url}/{ACCOUNT}")
 }

@@ -7,7 +7,7 @@ use barkeep::{
     actor,
     clock::Clock,
     execute::base_backup::{
-        BackupRequest, Error, Ports, RestorePoint, Server, Taken, WalArrival, take_backup,
+        BackupRequest, Error, Ports, RestorePoint, Server, Taken, WalArrival, WalProof, take_backup,
     },
     format::keys::{ArchiveName, BaseObject, ObjectKey, backup_directory},
     model::{
@@ -18,6 +18,7 @@ use barkeep::{
         progress::Unwatched,
         recovery::{RecoveryTarget, TargetTimeline},
         schedule::Zone,
+        semantics::Records,
         wal::SegmentName,
     },
     pipeline::untar::Durability,
@@ -117,7 +118,6 @@ fn destination_name() -> DestinationName {
 /// What backup is wanted: small parts, so that several are sent.
 pub(crate) fn request(compression: Compression) -> BackupRequest {
     BackupRequest {
-        server: server_name(),
         destination: destination_name(),
         above: None,
         due: None,
@@ -134,7 +134,8 @@ pub(crate) fn request(compression: Compression) -> BackupRequest {
         },
         pgdata: None,
         pinned: None,
-        wal_patience: Duration::from_secs(20),
+        wal: WalProof::Destination(Duration::from_secs(20)),
+        records: Records::Written,
         restore_point: RestorePoint::None,
         actor: actor::current(),
     }
@@ -191,7 +192,6 @@ pub(crate) async fn start_restored(
         location: copy.archive().parent().expect("a parent").join(&space.name),
     });
     let request = RestoreRequest {
-        server: server_name(),
         destination: destination_name(),
         tablespaces: rules.collect(),
         backup,

@@ -1,4 +1,4 @@
-//! Servers that speak S3: each test's own, stopped when dropped.
+//! Servers that speak S3, or another store's language: each test's own, stopped when dropped.
 
 use std::{
     io::{Read, Write},
@@ -35,6 +35,17 @@ impl Server {
             command.args(["--host", "127.0.0.1", "--port", &port.to_string()]);
             command.args(["--access-key", "testkey", "--secret-key", "testsecret1"]);
             command.arg(data);
+            command
+        }))
+    }
+
+    /// An emulator of Google Cloud Storage, which knows no conditions, versions and locks.
+    pub(crate) fn gcs_emulator() -> Option<Self> {
+        let program = bed().get("GCS_EMULATOR")?;
+        Some(Self::start(|port, _| {
+            let mut command = Command::new(&program);
+            command.args(["start", "--host", "127.0.0.1", "--in-memory"]);
+            command.args(["--port", &port.to_string()]);
             command
         }))
     }

@@ -1,7 +1,5 @@
 //! `check --probe`: what a destination's store can do, what that means, and the mode in which barkeep works there.
 
-use std::time::Duration;
-
 use crate::{
     cli::commands::check::{Found, bad},
     failure::Failure,
@@ -9,6 +7,7 @@ use crate::{
     model::{
         desired::{Checksums, Destination, ProviderOptions, S3Options},
         lock::{BucketRetention, Locking, Remains},
+        time::Span,
     },
     store::{
         Archive, Error, Limits, Meaning, open,
@@ -170,11 +169,11 @@ fn retained(retention: &BucketRetention) -> Rows {
         }
         Remains::Version { kept: Some(kept) } => good(format!(
             "what is deleted stays as an older version for {}",
-            days(*kept)
+            Span(*kept)
         )),
         Remains::SoftDeleted { kept } => good(format!(
             "what is deleted can be brought back for {}",
-            days(*kept)
+            Span(*kept)
         )),
         Remains::Unknown(why) => unknown(why),
     };
@@ -184,19 +183,14 @@ fn retained(retention: &BucketRetention) -> Rows {
         Locking::On {
             default: Some(default),
         } => {
-            let period = default.period.map_or("a time".to_owned(), days);
+            let period = default
+                .period
+                .map_or("a time".to_owned(), |period| Span(period).to_string());
             good(format!("on, {} for {period} by default", default.mode))
         }
         Locking::Unknown(why) => unknown(why),
     };
     vec![("versions", versions), ("object lock", locks)]
-}
-
-fn days(period: Duration) -> String {
-    match period.as_secs() / 86_400 {
-        1 => "1 day".to_owned(),
-        days => format!("{days} days"),
-    }
 }
 
 /// How barkeep works there.

@@ -11,6 +11,7 @@ use crate::{
         backup::BackupId,
         names::{DestinationName, ServerName},
         record::KeepRecord,
+        semantics::SAFE,
     },
     observe::Depth,
 };
@@ -35,7 +36,7 @@ pub(in crate::cli) async fn run(arguments: args::Keep, session: &Session) -> Res
         keep,
     };
     let Some(target) = arguments.target else {
-        let released = crate::execute::release_keep(&archive, &id).await;
+        let released = crate::execute::release_keep(&archive, &id, SAFE.records).await;
         released.map_err(|error| {
             let failure = Failure::of(error.kind(), &error);
             Error::failed(format!("cannot release {id}"), failure)
@@ -50,7 +51,7 @@ pub(in crate::cli) async fn run(arguments: args::Keep, session: &Session) -> Res
         until: arguments.until,
         set_at: ports.clock.now(),
     };
-    let kept = crate::execute::set_keep(&archive, &record).await;
+    let kept = crate::execute::set_keep(&archive, &record, SAFE.records).await;
     kept.map_err(|error| {
         let failure = Failure::of(error.kind(), &error);
         Error::failed(format!("cannot keep {id}"), failure)

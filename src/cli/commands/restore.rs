@@ -73,7 +73,6 @@ pub(in crate::cli) async fn run(
     };
     let rule = |(name, location)| TablespaceRule { name, location };
     let request = RestoreRequest {
-        server: server.name.clone(),
         destination: entry.destination.clone(),
         backup,
         directory: arguments.directory,

@@ -42,7 +42,7 @@ pub(in crate::cli) async fn archive(arguments: args::WalArchive, session: &Sessi
 }
 
 async fn try_archive(arguments: &args::WalArchive, session: &Session) -> Result<(), Error> {
-    let ports = session.ports(None).await?;
+    let ports = session.ports_of(&arguments.server).await?;
     let server = selection::server(&ports.desired, &arguments.server)?;
     let path = absolute(&arguments.path)?;
     let wal = wal_options(server)?;
@@ -108,7 +108,7 @@ pub(in crate::cli) async fn restore(arguments: args::WalRestore, session: &Sessi
 }
 
 async fn try_restore(arguments: &args::WalRestore, session: &Session) -> Result<u8, Error> {
-    let ports = session.ports(None).await?;
+    let ports = session.ports_of(&arguments.server).await?;
     let server = selection::server(&ports.desired, &arguments.server)?;
     let file = arguments.name.parse();
     let file = file.map_err(|error: crate::model::wal::Error| Error::Usage(error.to_string()))?;
@@ -169,7 +169,7 @@ fn absolute(path: &Path) -> Result<PathBuf, Error> {
 }
 
 /// The data directory that a file is to go to: that of `pg_wal`, else the one that this runs in.
-fn data_directory(to: &Path) -> Option<PathBuf> {
+pub(in crate::cli) fn data_directory(to: &Path) -> Option<PathBuf> {
     let is_cluster = |path: &PathBuf| path.join("PG_VERSION").exists();
     let above = to.parent().and_then(Path::parent).map(Path::to_owned);
     above

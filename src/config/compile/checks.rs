@@ -156,6 +156,7 @@ fn overlapping(root: &Node, desired: &Desired, diagnostics: &mut Vec<Diagnostic>
 fn same_store(one: &Destination, other: &Destination) -> bool {
     let endpoint = |destination: &Destination| match &destination.provider {
         ProviderOptions::S3(options) => options.endpoint_url.clone(),
+        ProviderOptions::Gcs(options) => options.endpoint_url.clone(),
         // The URL says it all.
         ProviderOptions::Directory | ProviderOptions::Azure(_) => None,
     };

@@ -2,18 +2,18 @@
 
 use std::{collections::BTreeMap, num::NonZeroUsize, time::Duration};
 
-use super::{Context, azure};
+use super::{Context, azure, gcs};
 use crate::{
     config::{
         diagnostic::Diagnostic,
         document::{
             DestinationTable, Written,
-            provider::{AzureTable, EncryptionTable, S3Table, Sse},
+            provider::{AzureTable, EncryptionTable, GcsTable, S3Table, Sse},
         },
         quantity::{OrNone, Text},
         reader,
         source::Span,
-        tree::{Item, Node},
+        tree::{Item, Node, Table},
     },
     model::{
         desired::{Destination, ProviderOptions, S3Encryption, S3Options},
@@ -33,6 +33,12 @@ pub(super) fn compile(
         .filter(|(_, item)| item.node.table().is_some())
         .filter_map(|(name, item)| {
             let destination = one(name, item, context)?;
+            control(
+                &destination,
+                &reader::read_again(&item.node),
+                table,
+                context,
+            );
             Some((destination.name.clone(), destination))
         })
         .collect()
@@ -56,7 +62,7 @@ fn one(name: &str, item: &Item, context: &mut Context<'_>) -> Option<Destination
         );
     }
     let url = table.url.as_ref()?;
-    let provider = provider(&url.get().0, &url.span(), &table, &item.node, context)?;
+    let provider = provider(&url.get().0, &url.span(), &table, &item.node, context);
     let max_parallel = at_least_one(table.max_parallel.as_ref(), context);
     Some(Destination {
         name: name?,
@@ -72,7 +78,39 @@ fn one(name: &str, item: &Item, context: &mut Context<'_>) -> Option<Destination
             .object_lock
             .as_ref()
             .map_or_else(Default::default, |lock| *lock.get()),
+        control: table
+            .control
+            .as_ref()
+            .and_then(|name| DestinationName::parse(name.get()).ok()),
     })
+}
+
+/// Another destination holds barkeep's own objects, one that lets itself be overwritten.
+fn control(
+    destination: &Destination,
+    written: &DestinationTable,
+    all: Option<&Table>,
+    context: &mut Context<'_>,
+) {
+    let Some(control) = &written.control else {
+        return;
+    };
+    let name = control.get().as_str();
+    let other = all.and_then(|all| all.get(name));
+    let wrong = match other {
+        None => "no such destination",
+        Some(_) if name == destination.name.as_str() => "this is the one that forbids overwriting",
+        Some(other) if other.node.get("control").is_some() => "this one forbids overwriting too",
+        Some(_) => return,
+    };
+    context.report(
+        Diagnostic::error(format!(
+            "`{name}` cannot be the `control` of `{}`",
+            destination.name
+        ))
+        .label(&control.span(), wrong)
+        .help("name a destination whose objects can be written again"),
+    );
 }
 
 /// A number that must not be zero, `None` if unset or reported.
@@ -97,12 +135,12 @@ fn provider(
     table: &DestinationTable,
     node: &Node,
     context: &mut Context<'_>,
-) -> Option<ProviderOptions> {
-    let (own, provider) = match location {
-        Location::S3 { .. } => ("s3", Some("S3")),
-        Location::Gcs { .. } => ("gcs", None),
-        Location::Azure { .. } => ("azure", Some("Azure")),
-        Location::Directory { .. } => ("", Some("a directory")),
+) -> ProviderOptions {
+    let own = match location {
+        Location::S3 { .. } => "s3",
+        Location::Gcs { .. } => "gcs",
+        Location::Azure { .. } => "azure",
+        Location::Directory { .. } => "",
     };
     for key in ["s3", "azure", "gcs"] {
         if let Some(item) = node.get(key).filter(|_| key != own) {
@@ -114,27 +152,24 @@ fn provider(
             );
         }
     }
-    if provider.is_none() {
-        context.report(
-            Diagnostic::error("`gs://` destinations are not supported yet")
-                .label(url, "not supported yet")
-                .help("`s3://`, `https://` (Azure) and `file:///` are"),
-        );
-        return None;
-    }
-    Some(match location {
+    match location {
         Location::S3 { .. } => {
             let unset = S3Table::default();
             let table = table.s3.as_ref().map_or(&unset, Written::get);
             ProviderOptions::S3(s3(table, context))
+        }
+        Location::Gcs { .. } => {
+            let unset = GcsTable::default();
+            let table = table.gcs.as_ref().map_or(&unset, Written::get);
+            ProviderOptions::Gcs(gcs::options(table, context))
         }
         Location::Azure { .. } => {
             let unset = AzureTable::default();
             let table = table.azure.as_ref().map_or(&unset, Written::get);
             ProviderOptions::Azure(azure::options(table, context))
         }
-        _ => ProviderOptions::Directory,
-    })
+        Location::Directory { .. } => ProviderOptions::Directory,
+    }
 }
 
 fn s3(table: &S3Table, context: &mut Context<'_>) -> S3Options {

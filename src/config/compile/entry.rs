@@ -18,7 +18,7 @@ use crate::{
         compression::{Codec, Compression},
         desired::{
             Checkpoint, DeleteBudget, Delivery, Entry, FilesOptions, KeepRule, ObjectLock,
-            WalCheck, WalOptions,
+            Overwriting, WalCheck, WalOptions,
         },
         names::{DestinationName, PolicyName},
         retention::RetentionPolicy,
@@ -85,6 +85,7 @@ pub(super) fn settings(
         object_lock: ObjectLock::default(),
         copy_of: copy_of.and_then(|name| DestinationName::parse(name.get()).ok()),
         delivery: delivery(table),
+        overwriting: Overwriting::default(),
     }
 }
 

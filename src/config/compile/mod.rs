@@ -10,6 +10,7 @@ mod checks;
 mod copies;
 mod destination;
 mod entry;
+mod gcs;
 mod server;
 mod service;
 pub(super) mod unsupported;
@@ -93,6 +94,7 @@ pub fn compile(mut loaded: Loaded) -> Result<Compiled, Report> {
     for entry in servers.iter_mut().flat_map(|server| &mut server.entries) {
         if let Some(destination) = destinations.get(&entry.destination) {
             entry.object_lock = destination.object_lock;
+            entry.overwriting = destination.overwriting();
         }
     }
     let desired = Desired {

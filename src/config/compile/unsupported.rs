@@ -20,8 +20,8 @@ pub(in crate::config) const SETTINGS: [&str; 6] = [
 ];
 
 /// Keys of a destination.
-pub(in crate::config) const DESTINATION: [&str; 4] =
-    ["control", "azure.history_tags", "gcs", "s3.history_tags"];
+pub(in crate::config) const DESTINATION: [&str; 3] =
+    ["azure.history_tags", "gcs.history_tags", "s3.history_tags"];
 
 /// Reports every key that is not supported yet.
 pub(super) fn refuse(root: &Node, diagnostics: &mut Vec<Diagnostic>) {

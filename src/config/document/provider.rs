@@ -90,14 +90,24 @@ pub struct AzureTable {
     pub history_tags: Option<Written<BTreeMap<String, String>>>,
 }
 
-/// What Google Cloud Storage needs to know.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
+/// What Google Cloud Storage needs to know. What is unset comes from where Google's own clients look: environment, login, instance.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct GcsTable {
+    /// Where the file with the credentials is, of any kind that Google's clients take: `{ env = "NAME" }`, `{ file = "/path" }` or
+    /// `{ command = ["program", "argument"] }`. Never the credentials.
+    pub credentials: Option<Written<SecretRef>>,
+    /// The URL of the service, if not the usual one: a private endpoint.
+    pub endpoint_url: Option<Written<String>>,
+    /// How long a response may take.
+    pub read_timeout: Option<Written<Text<std::time::Duration>>>,
+    /// The project in which a missing bucket is created.
+    pub project: Option<Written<String>>,
     /// The key that encrypts what is written.
     pub kms_key: Option<Written<String>>,
     /// Metadata on every object.
-    pub tags: Option<Written<BTreeMap<String, String>>>,
+    #[serde(default)]
+    pub tags: BTreeMap<String, Written<String>>,
     /// Metadata on timeline history files instead of `tags`.
     pub history_tags: Option<Written<BTreeMap<String, String>>>,
 }

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 
 use super::{
-    ArchiveOptions, ArchiveTarget, Error, How, Records, WalConflict, Warning, blocking,
+    ArchiveOptions, ArchiveTarget, Error, How, WalConflict, Warning, blocking,
     identity::{self, Pin},
     prepare::Prepared,
 };
@@ -18,6 +18,7 @@ use crate::{
     format::keys::{ObjectKey, OwnObject, WalObject, wal_stem},
     model::{
         compression::{Codec, Compression},
+        semantics::Records,
         wal::WalFile,
     },
     pipeline::{
@@ -70,7 +71,14 @@ pub(super) async fn look(
 ) -> Result<Looked, Error> {
     let list = async {
         match options.conflict {
-            WalConflict::Compare => existing(target, file).await,
+            WalConflict::Compare => match existing(target, file).await {
+                // Barman only ever writes, so its users need not be allowed to list: a name that is taken is noticed by the
+                // conditional write.
+                Err(error) if options.records == Records::None && error.is_denied() => {
+                    Ok(Vec::new())
+                }
+                there => there,
+            },
             WalConflict::Overwrite => Ok(Vec::new()),
         }
     };
@@ -348,7 +356,7 @@ async fn collision(
     options: &ArchiveOptions,
 ) -> Result<Delivery, Error> {
     let ours = match options.records {
-        Records::Keep => Some(put_aside(target, prepared, options).await?),
+        Records::Written => Some(put_aside(target, prepared, options).await?),
         Records::None => None,
     };
     if let WalFile::Partial(_) = prepared.file {

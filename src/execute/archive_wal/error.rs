@@ -200,6 +200,12 @@ impl Error {
         }
     }
 
+    /// Whether the destination refuses the request, rather than the file.
+    pub(super) fn is_denied(&self) -> bool {
+        matches!(self, Self::Store { source, .. }
+            if source.meaning == store::Meaning::PermissionDenied)
+    }
+
     pub(super) fn failure(&self) -> Failure {
         Failure::of(self.kind(), self)
     }

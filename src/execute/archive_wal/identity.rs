@@ -11,7 +11,7 @@ use std::{
 
 use futures_util::TryStreamExt as _;
 
-use super::{ArchiveOptions, ArchiveTarget, Error, Prepared, Records};
+use super::{ArchiveOptions, ArchiveTarget, Error, Prepared};
 use crate::{
     format::{
         keys::{ObjectKey, OwnObject, WALS, WalObject},
@@ -20,6 +20,7 @@ use crate::{
     model::{
         compression::Compression,
         record::Identity,
+        semantics::Records,
         timeline::TimelineId,
         wal::{SegmentName, SystemId, WalFile},
     },

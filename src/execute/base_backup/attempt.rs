@@ -1,6 +1,7 @@
 //! What a backup leaves in the catalog while it runs: its attempt record and its `backup.info`.
 //!
-//! The record comes first and goes last, so a crash at any instant leaves nothing that looks like somebody else's: either only a
+//! Without records of barkeep's own, `backup.info` is all there is, and what is not DONE or FAILED in the end stays as it is, as
+//! Barman's does. With them, the record comes first and goes last, so a crash at any instant leaves nothing that looks like somebody else's: either only a
 //! record, or a `backup.info` with the record beside it. `backup.info` is rewritten on condition that it is still the version
 //! that was written last. An answer that got lost is told from a refusal by reading what is there.
 
@@ -19,9 +20,11 @@ use crate::{
         records,
     },
     model::{
-        backup::BackupId,
+        backup::{BackupId, BackupStatus},
+        desired::Overwriting,
         record::{Actor, Attempt, Stopped},
         schedule::Zone,
+        semantics::Records,
         time::Timestamp,
     },
     store::{Archive, ListRequest, Meaning, ObjectVersion, PutMode},
@@ -41,6 +44,7 @@ pub(super) struct Running<'a> {
     catalog: &'a Archive,
     clock: Clock,
     record: Attempt,
+    records: Records,
     /// The record of the backup as it was written last.
     info: Option<(BackupInfo, ObjectVersion)>,
 }
@@ -51,6 +55,7 @@ pub(super) struct Claim<'a> {
     pub(super) due: Option<Timestamp>,
     pub(super) zone: &'a Zone,
     pub(super) actor: &'a Actor,
+    pub(super) records: Records,
 }
 
 impl<'a> Running<'a> {
@@ -75,6 +80,7 @@ impl<'a> Running<'a> {
                 catalog,
                 clock,
                 record,
+                records: claim.records,
                 info: None,
             };
             if running.is_free().await? && running.create_record().await? {
@@ -98,11 +104,18 @@ impl<'a> Running<'a> {
             ..ListRequest::below(prefix)
         };
         let page = self.catalog.store().list(request).await;
-        let page = page.map_err(Error::catalog("look for a free backup id"))?;
-        Ok(page.objects.is_empty())
+        match page.map_err(Error::catalog("look for a free backup id")) {
+            Ok(page) => Ok(page.objects.is_empty()),
+            // Barman never lists before it writes.
+            Err(error) if self.records == Records::None && error.is_denied() => Ok(true),
+            Err(error) => Err(error),
+        }
     }
 
     async fn create_record(&self) -> Result<bool, Error> {
+        if self.records == Records::None {
+            return Ok(true);
+        }
         let object = ObjectKey::Own(OwnObject::Attempt(self.id().clone()));
         let text = records::render(&self.record);
         create(self.catalog, &object, text)
@@ -112,6 +125,11 @@ impl<'a> Running<'a> {
 
     /// Makes the backup visible. `false` if somebody else has just made one with the same id.
     pub(super) async fn begin(&mut self, info: BackupInfo) -> Result<bool, Error> {
+        if self.catalog.overwriting() == Overwriting::Forbidden {
+            // The claimed record stands for it until the end.
+            self.info = Some((info, ObjectVersion(String::new())));
+            return Ok(true);
+        }
         let object = ObjectKey::info(self.id());
         let version = create(self.catalog, &object, info.render()).await?;
         let is_ours = version.is_some();
@@ -150,6 +168,9 @@ impl<'a> Running<'a> {
     }
 
     async fn write_record(&self, record: &Attempt) -> Result<(), Error> {
+        if self.records == Records::None {
+            return Ok(());
+        }
         let object = OwnObject::Attempt(record.backup.clone());
         let written = self
             .catalog
@@ -167,10 +188,26 @@ impl<'a> Running<'a> {
         self.write_record(&self.record).await
     }
 
-    /// Rewrites `backup.info`, if it is still what was written last.
+    /// Rewrites `backup.info`, if it is still what was written last. Where nothing is written twice, only what is final is written.
     pub(super) async fn rewrite(&mut self, info: BackupInfo) -> Result<(), Error> {
+        if self.catalog.overwriting() == Overwriting::Forbidden {
+            if is_final(&info) {
+                write_once(self.catalog, self.id(), &info).await?;
+            }
+            return Ok(());
+        }
         let (_, version) = self.info.as_ref().expect("what was begun is rewritten");
-        let version = replace(self.catalog, self.id(), &info, version.clone()).await?;
+        let version = match self.records {
+            Records::Written => replace(self.catalog, self.id(), &info, version.clone()).await?,
+            Records::None => {
+                let written = self
+                    .catalog
+                    .write_info(self.id(), &info, PutMode::Overwrite)
+                    .await;
+                let written = written.map_err(Error::catalog("rewrite the backup's record"));
+                written?.version
+            }
+        };
         self.info = Some((info, version));
         Ok(())
     }
@@ -195,6 +232,9 @@ impl<'a> Running<'a> {
 
     /// Forgets the attempt.
     pub(super) async fn remove_record(&self) -> Result<(), Error> {
+        if self.records == Records::None {
+            return Ok(());
+        }
         let object = ObjectKey::Own(OwnObject::Attempt(self.id().clone()));
         let removed = self.catalog.remove(&object).await;
         removed.map_err(Error::catalog("forget the attempt"))
@@ -227,6 +267,23 @@ async fn create(
             Ok(Some(stored.version))
         }
         Err(error) => Err(Error::catalog(DOING)(error)),
+    }
+}
+
+fn is_final(info: &BackupInfo) -> bool {
+    let status = info.status();
+    status.is_ok_and(|status| matches!(status, BackupStatus::Done | BackupStatus::Failed))
+}
+
+/// Writes a backup's `backup.info`, which nobody has written yet.
+pub(super) async fn write_once(
+    catalog: &Archive,
+    id: &BackupId,
+    info: &BackupInfo,
+) -> Result<(), Error> {
+    match create(catalog, &ObjectKey::info(id), info.render()).await? {
+        Some(_) => Ok(()),
+        None => Err(Error::Changed(id.clone())),
     }
 }
 

@@ -151,6 +151,17 @@ impl Error {
         }
     }
 
+    /// Whether the store refuses the request, whatever is there.
+    pub(super) fn is_denied(&self) -> bool {
+        match self {
+            Self::Catalog {
+                source: ArchiveError::Store(source),
+                ..
+            } => source.meaning == store::Meaning::PermissionDenied,
+            _ => false,
+        }
+    }
+
     pub(super) fn server(doing: &'static str) -> impl FnOnce(postgres::Error) -> Self {
         move |source| Self::Server { doing, source }
     }

@@ -44,6 +44,9 @@ const LEFT_AT_ROOT: [&[u8]; 11] = [
     b"lost+found",
 ];
 
+/// Those of them that make a directory a backup.
+const OF_BACKUP: [&[u8]; 2] = [b"backup_label", b"backup_manifest"];
+
 /// The directories below PGDATA without which there is no cluster: a link in their place is followed.
 const OWN: [&[u8]; 10] = [
     b"base",
@@ -91,6 +94,8 @@ pub(super) struct Rules {
     elsewhere: Vec<PathBuf>,
     /// Names in the root that something else gets in the archive.
     replaced: Vec<OsString>,
+    /// Names in the root that belong to the backup that lies there, rather than to a server that runs there.
+    backup: &'static [&'static [u8]],
 }
 
 impl Rules {
@@ -106,6 +111,7 @@ impl Rules {
             major: 0,
             elsewhere: tablespaces.iter().filter_map(inside).collect(),
             replaced: Vec::new(),
+            backup: &[],
         }
     }
 
@@ -116,12 +122,21 @@ impl Rules {
             major,
             elsewhere: Vec::new(),
             replaced: Vec::new(),
+            backup: &[],
         }
     }
 
     /// The same, without files of these names in the root: those of the configuration that lies elsewhere are stored there.
     pub(super) fn without(self, replaced: Vec<OsString>) -> Self {
         Self { replaced, ..self }
+    }
+
+    /// The same, for a directory that holds a backup instead of a running server: what makes it one is stored.
+    pub(super) fn of_backup(self) -> Self {
+        Self {
+            backup: &OF_BACKUP,
+            ..self
+        }
     }
 
     /// Judges the entry at a path relative to the tree's root, which is not the root itself.
@@ -138,9 +153,11 @@ impl Rules {
             return Verdict::Leave;
         }
         match (self.root, parent.is_empty()) {
+            (ArchiveRoot::Data, true) if self.backup.contains(&name) => Verdict::Include,
             (ArchiveRoot::Data, true) => judge_top(name, shape, self.is_elsewhere(relative)),
             (ArchiveRoot::Data, false) => {
-                let is_space_link = parent == b"pg_tblspc" && shape == Shape::DirectoryLink;
+                // Where its tablespace is not here, as in a backup on another host, the link leads nowhere.
+                let is_space_link = parent == b"pg_tblspc" && shape != Shape::Directory;
                 match path {
                     b"global/pg_control" => Verdict::Last,
                     _ if is_space_link || self.is_elsewhere(relative) => Verdict::Leave,
@@ -244,6 +261,18 @@ mod tests {
     }
 
     #[test]
+    fn what_makes_a_directory_a_backup_is_stored_with_it() {
+        let judge = |rules: Rules, name| rules.judge(Path::new(name), Shape::Other);
+        let server = || Rules::data(Path::new("/pg"), &[]);
+        for name in ["backup_label", "backup_manifest"] {
+            assert_eq!(judge(server(), name), Verdict::Leave);
+            assert_eq!(judge(server().of_backup(), name), Verdict::Include);
+        }
+        let pid = judge(server().of_backup(), "postmaster.pid");
+        assert_eq!(pid, Verdict::Leave);
+    }
+
+    #[test]
     fn what_only_looks_alike_is_stored() {
         for path in [
             "base/5/1259",
@@ -276,6 +305,7 @@ mod tests {
             data("pg_tblspc/16384", Shape::DirectoryLink),
             Verdict::Leave
         );
+        assert_eq!(data("pg_tblspc/16384", Shape::Other), Verdict::Leave);
         assert_eq!(data("pg_tblspc/16384", Shape::Directory), Verdict::Include);
         assert_eq!(data("tsin", Shape::Directory), Verdict::Leave);
         assert_eq!(data("a/deep", Shape::Directory), Verdict::Leave);

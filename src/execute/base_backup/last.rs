@@ -84,7 +84,7 @@ pub(super) fn backup_label(pgdata: &Path, stop: &BackupStop) -> Result<LastFile,
     })
 }
 
-fn control_file(pgdata: &Path) -> Result<LastFile, Error> {
+pub(super) fn control_file(pgdata: &Path) -> Result<LastFile, Error> {
     let path = pgdata.join("global/pg_control");
     let mut last = control_file::Error::Checksum;
     for _ in 0..CONTROL_ATTEMPTS {

@@ -8,20 +8,22 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use super::{
     Error,
     arrival::{self, Needed, Patience, WalArrival},
-    attempt::replace,
+    attempt::{replace, write_once},
 };
 use crate::{
+    failure::chain,
     format::{
         backup_info::BackupInfo,
         keys::{ArchiveName, ObjectKey, OwnObject, backup_directory},
     },
     model::{
         backup::{BackupId, BackupStatus},
+        desired::Overwriting,
         progress::Unwatched,
         record::{ArchiveRecord, Attempt},
         wal::SegmentName,
     },
-    store::{Archive, ArchiveError, Meaning},
+    store::{Archive, ArchiveError, Meaning, StoredInfo},
 };
 
 /// How many objects are looked at, and uploads aborted, at once.
@@ -53,16 +55,15 @@ pub async fn finish_backup(
     let size = size.map_err(|source| broken(id, source))?;
     let present = catalog.read_info(id).await;
     let present = present.map_err(Error::catalog("read the backup's record"))?;
-    let present = present.ok_or_else(|| Error::ReadBack {
-        key: ObjectKey::info(id).to_string(),
-        why: "it is gone".to_owned(),
-    })?;
-    if present.info != final_info {
-        let status = present.info.status();
-        match status.map_err(|source| broken(id, source))? {
-            BackupStatus::Started | BackupStatus::WaitingForWals => {}
-            _ => return Err(Error::Changed(id.clone())),
-        }
+    // Where nothing is written twice, it is written only now.
+    if present.is_none() && catalog.overwriting() == Overwriting::Allowed {
+        return Err(Error::ReadBack {
+            key: ObjectKey::info(id).to_string(),
+            why: "it is gone".to_owned(),
+        });
+    }
+    if present.as_ref().map(|present| &present.info) != Some(&final_info) {
+        check_unfinished(id, present.as_ref())?;
         check_archives(catalog, id, &stopped.archives).await?;
         let patience = Patience {
             limit: std::time::Duration::ZERO,
@@ -73,11 +74,27 @@ pub async fn finish_backup(
         if let Some(missing) = arrival::wait(needed, wal, &patience).await {
             return Ok(Finished::Waiting(missing));
         }
-        replace(catalog, id, &final_info, present.version).await?;
+        match present {
+            Some(present) => {
+                replace(catalog, id, &final_info, present.version).await?;
+            }
+            None => write_once(catalog, id, &final_info).await?,
+        }
     }
     check_info(catalog, id, &final_info).await?;
     forget(catalog, id).await?;
     Ok(Finished::Done)
+}
+
+fn check_unfinished(id: &BackupId, present: Option<&StoredInfo>) -> Result<(), Error> {
+    let Some(present) = present else {
+        return Ok(());
+    };
+    let status = present.info.status();
+    match status.map_err(|source| broken(id, source))? {
+        BackupStatus::Started | BackupStatus::WaitingForWals => Ok(()),
+        _ => Err(Error::Changed(id.clone())),
+    }
 }
 
 /// Declares a backup of a dead attempt failed, and frees what its uploads left.
@@ -177,6 +194,18 @@ async fn check_archive(
     }
 }
 
+/// Barman's users need not be allowed to read what they write: for them reading back is a proof where it is permitted.
+pub(super) fn where_permitted(read_back: Result<(), Error>) -> Result<(), Error> {
+    match read_back {
+        Err(error) if error.is_denied() => {
+            let error = chain(&error);
+            tracing::info!(error, "what was written cannot be read back");
+            Ok(())
+        }
+        read_back => read_back,
+    }
+}
+
 /// Reads back a `backup.info`.
 pub(super) async fn check_info(
     catalog: &Archive,
@@ -199,7 +228,7 @@ pub(super) fn parse(id: &BackupId, text: &[u8]) -> Result<BackupInfo, Error> {
     BackupInfo::parse(text).map_err(|source| broken(id, source))
 }
 
-fn broken(id: &BackupId, source: crate::format::backup_info::Error) -> Error {
+pub(super) fn broken(id: &BackupId, source: crate::format::backup_info::Error) -> Error {
     Error::Catalog {
         doing: "understand the backup's record",
         source: ArchiveError::Info {

@@ -10,8 +10,8 @@ use async_trait::async_trait;
 use crate::{
     model::wal::Lsn,
     postgres::{
-        BackupRequest, BackupSession, BackupStart, BackupStop, Connector, Error, ServerFacts,
-        Session, Stopped, WalSwitch, locality,
+        ArchiverWait, BackupRequest, BackupSession, BackupStart, BackupStop, Connector, Error,
+        ServerFacts, Session, Stopped, WalSwitch, locality,
     },
 };
 
@@ -30,8 +30,8 @@ pub trait Postgres: Send {
     /// Waits until the session of the backup is gone. For ever, if all goes well.
     async fn lost(&mut self);
 
-    /// Leaves backup mode, without waiting for WAL to be archived.
-    async fn stop(&mut self) -> Result<BackupStop, Error>;
+    /// Leaves backup mode.
+    async fn stop(&mut self, wait: ArchiverWait) -> Result<BackupStop, Error>;
 
     /// Names a point in the WAL, after the stop. `None` on a standby.
     async fn restore_point(&mut self, name: &str) -> Result<Option<Lsn>, Error>;
@@ -110,10 +110,10 @@ impl Postgres for Server {
         }
     }
 
-    async fn stop(&mut self) -> Result<BackupStop, Error> {
+    async fn stop(&mut self, wait: ArchiverWait) -> Result<BackupStop, Error> {
         match std::mem::replace(&mut self.state, State::Closed) {
             State::Started(session) => {
-                let stopped = session.stop().await?;
+                let stopped = session.stop(wait).await?;
                 let stop = stopped.stop.clone();
                 self.state = State::Stopped(stopped);
                 Ok(stop)

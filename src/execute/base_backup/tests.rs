@@ -16,13 +16,15 @@ use super::*;
 use crate::{
     format::keys::{ArchiveName, BaseObject, ObjectKey},
     model::{
-        backup::Tablespace, compression::Compression, progress::Unwatched, timeline::TimelineId,
-        wal::Lsn, wal::SegmentSize,
+        backup::Tablespace, compression::Compression, desired::Overwriting, progress::Unwatched,
+        timeline::TimelineId, wal::Lsn, wal::SegmentSize,
     },
     pipeline::{compress::Decoder, untar},
-    postgres::{Archiver, Archiving, WalSwitch, locality},
-    store::{self, Store as _, StoreExt as _, memory::Memory},
+    postgres::{Archiver, ArchiverWait, Archiving, WalSwitch, locality},
+    store::{self, Store as _, StoreExt as _, control::Controlled, memory::Memory},
 };
+
+mod as_barman;
 
 const CONTROL: &str = include_str!("../../postgres/control_file_18.hex");
 const ID: &str = "20261120T030000";
@@ -43,6 +45,8 @@ fn control_file() -> Vec<u8> {
 struct Bed {
     home: tempfile::TempDir,
     memory: Memory,
+    /// Where barkeep's own objects go, if nothing is written twice where the backup goes.
+    control: Option<Memory>,
     postgres: Fake,
     cancel: CancellationToken,
     request: BackupRequest,
@@ -54,6 +58,7 @@ impl Bed {
         let now = instant("2026-11-20T03:00:00Z");
         let bed = Self {
             memory: Memory::new(now),
+            control: None,
             cancel: CancellationToken::new(),
             postgres: Fake::new(home.path()),
             request: request(),
@@ -86,7 +91,26 @@ impl Bed {
     }
 
     fn catalog(&self) -> Archive {
-        Archive::new(Arc::new(self.memory.clone()), &self.request.server)
+        let server = "orders".parse().expect("a name");
+        let data = Arc::new(self.memory.clone());
+        let Some(control) = &self.control else {
+            return Archive::new(data, &server);
+        };
+        let destination = &self.request.destination;
+        let store = Controlled::new(data, Arc::new(control.clone()), destination);
+        let archive = Archive::new(Arc::new(store), &server);
+        archive.with_overwriting(Overwriting::Forbidden)
+    }
+
+    /// The same, into a store where nothing is written twice.
+    fn into_write_once() -> Self {
+        let bed = Self::new();
+        let control = Memory::new(instant("2026-11-20T03:00:00Z"));
+        Self {
+            memory: bed.memory.clone().forbidding_overwriting(),
+            control: Some(control),
+            ..bed
+        }
     }
 
     async fn take(&self) -> Result<Taken, Error> {
@@ -94,7 +118,11 @@ impl Bed {
     }
 
     async fn take_waiting_for(&self, wal: Arrives) -> Result<Taken, Error> {
-        let mut ports = Ports {
+        take_backup(&self.request, &mut self.ports(wal)).await
+    }
+
+    fn ports(&self, wal: Arrives) -> Ports {
+        Ports {
             catalog: self.catalog(),
             postgres: Box::new(self.postgres.clone()),
             wal: Arc::new(wal),
@@ -102,8 +130,7 @@ impl Bed {
             progress: Arc::new(Unwatched),
             clock: Clock::Fixed(instant("2026-11-20T03:00:00Z")),
             cancel: self.cancel.clone(),
-        };
-        take_backup(&self.request, &mut ports).await
+        }
     }
 
     /// What the catalog holds, without the server's name.
@@ -158,7 +185,6 @@ fn entries(name: ArchiveName, content: &[u8]) -> Vec<String> {
 
 fn request() -> BackupRequest {
     BackupRequest {
-        server: ServerName::parse("orders").expect("a name"),
         destination: DestinationName::parse("primary").expect("a name"),
         above: None,
         due: None,
@@ -175,7 +201,8 @@ fn request() -> BackupRequest {
         },
         pgdata: None,
         pinned: None,
-        wal_patience: Duration::from_secs(1),
+        wal: WalProof::Destination(Duration::from_secs(1)),
+        records: Records::Written,
         restore_point: RestorePoint::None,
         actor: crate::actor::current(),
     }
@@ -291,8 +318,12 @@ impl Postgres for Fake {
         }
     }
 
-    async fn stop(&mut self) -> Result<BackupStop, postgres::Error> {
-        self.step(At::Stop, "stop")?;
+    async fn stop(&mut self, wait: ArchiverWait) -> Result<BackupStop, postgres::Error> {
+        let name = match wait {
+            ArchiverWait::No => "stop",
+            ArchiverWait::Yes => "stop, waiting",
+        };
+        self.step(At::Stop, name)?;
         Ok(BackupStop {
             lsn: Lsn(0x0300_0100),
             timeline: TimelineId::FIRST,
@@ -523,6 +554,31 @@ async fn without_its_wal_a_backup_waits_and_is_finished_later() {
     assert_eq!(done.expect("an answer"), Finished::Done);
     assert_eq!(bed.status().await, "DONE");
     assert!(!bed.keys().iter().any(|key| key.starts_with("barkeep/")));
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_nothing_is_written_twice_the_record_is_written_once_at_the_end() {
+    let bed = Bed::into_write_once();
+    bed.take().await.expect("a backup");
+    assert_eq!(bed.status().await, "DONE");
+    assert!(!bed.keys().iter().any(|key| key.starts_with("barkeep/")));
+    let control = bed.control.as_ref().expect("a control store");
+    assert_eq!(control.contents().len(), 0, "the attempt is forgotten");
+
+    let bed = Bed::into_write_once();
+    bed.take_waiting_for(Arrives::Never)
+        .await
+        .expect("a backup");
+    let (catalog, id) = (bed.catalog(), BackupId::new(ID));
+    assert!(catalog.read_info(&id).await.expect("memory").is_none());
+    let done = finish_backup(&catalog, &id, &Arrives::Always).await;
+    assert_eq!(done.expect("an answer"), Finished::Done);
+    assert_eq!(bed.status().await, "DONE");
+
+    let mut bed = Bed::into_write_once();
+    bed.postgres.fails = Some(At::Stop);
+    bed.take().await.expect_err("it fails");
+    assert!(bed.status().await.starts_with("FAILED"));
 }
 
 #[tokio::test(start_paused = true)]

@@ -24,7 +24,8 @@ async fn doomed(bed: &Bed, labels: &[&str]) -> Vec<Doomed> {
             version: bed.version(&id).await,
             reason: "old".to_owned(),
         };
-        doomed.push(Doomed { id, epitaph });
+        let scope = Scope::Directory;
+        doomed.push(Doomed { id, epitaph, scope });
     }
     doomed
 }
@@ -33,6 +34,7 @@ fn occasion() -> Occasion {
     Occasion {
         at: scene::now(),
         plan: "7c1e94ab".to_owned(),
+        records: Records::Written,
         locks: LockCheck::Heeded,
     }
 }
@@ -57,6 +59,46 @@ async fn base(bed: &Bed) -> Vec<String> {
         format!("{}/{rest}", bed.scene.label(&BackupId::new(id)))
     };
     base.map(told).collect()
+}
+
+#[tokio::test]
+async fn of_a_backup_may_go_only_what_it_is_made_of() {
+    let bed = Bed::new("done 1d | done 9d").await;
+    let id = bed.id("9d");
+    for stray in [
+        "16384.tar",
+        "16385.tar.gz",
+        "data_0001.tar",
+        "database.tar",
+        "annotations/x",
+    ] {
+        put(&bed.archive, &format!("base/{id}/{stray}"), "x").await;
+    }
+    put(&bed.archive, &format!("barkeep/keeps/{id}"), "x").await;
+    let mut gone = doomed(&bed, &["9d"]).await;
+    let roots = [ArchiveRoot::Data, ArchiveRoot::Tablespace(16384)];
+    gone[0].scope = Scope::Archives(roots.into());
+    let occasion = Occasion {
+        records: Records::None,
+        ..occasion()
+    };
+    let outcomes = backups(&bed.archive, &gone, &occasion).await;
+    assert!(outcomes.iter().all(Result::is_ok), "{outcomes:?}");
+    let left: Vec<_> = base(&bed)
+        .await
+        .into_iter()
+        .filter(|path| path.starts_with("9d/"))
+        .collect();
+    assert_eq!(
+        left,
+        ["9d/16385.tar.gz", "9d/annotations/x", "9d/database.tar"]
+    );
+    let own: Vec<_> = paths(&bed.archive)
+        .await
+        .into_iter()
+        .filter(|path| path.starts_with("barkeep/"))
+        .collect();
+    assert_eq!(own, [format!("barkeep/keeps/{id}")]);
 }
 
 #[tokio::test]

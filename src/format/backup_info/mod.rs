@@ -14,7 +14,9 @@ mod time;
 use std::{collections::BTreeMap, fmt, str::FromStr};
 
 pub use build::{Settings, Started, Stopped};
-pub use time::{parse as parse_time, render as render_time};
+pub use time::{
+    parse as parse_time, parse_with_offset as parse_time_with_offset, render as render_time,
+};
 
 use super::python::{self, Value};
 use crate::{

@@ -4,13 +4,18 @@
 //! with any offset or none, with a `T` instead of the space, and the form of C's `ctime`, `Fri Nov
 //! 20 22:43:33 2026`, which older Barmans wrote.
 
-use chrono::{DateTime, Duration, NaiveDateTime, Timelike};
+use chrono::{DateTime, FixedOffset, NaiveDateTime, Offset, TimeDelta, Timelike, Utc};
 
 use crate::model::{schedule::Zone, time::Timestamp};
 
 /// Reads an instant; one without an offset is local time in `zone`, the earlier of two where clocks
 /// were set back.
 pub fn parse(text: &str, zone: &Zone) -> Option<Timestamp> {
+    parse_with_offset(text, zone).map(|time| Timestamp::from(time.to_utc()))
+}
+
+/// Reads an instant with the offset that it is written with, or that the zone has then.
+pub fn parse_with_offset(text: &str, zone: &Zone) -> Option<DateTime<FixedOffset>> {
     if let Ok(local) = NaiveDateTime::parse_from_str(text, "%a %b %e %H:%M:%S %Y") {
         return in_zone(local, zone);
     }
@@ -23,10 +28,13 @@ pub fn parse(text: &str, zone: &Zone) -> Option<Timestamp> {
     };
     let local = format!("{date}{}", clock.trim_end());
     let local = NaiveDateTime::parse_from_str(&local, "%Y-%m-%d %H:%M:%S%.f").ok()?;
+    let local = local.with_nanosecond(local.nanosecond() / 1_000 * 1_000)?;
     match offset {
         "" => in_zone(local, zone),
-        "Z" => instant(local),
-        _ => instant(local.checked_sub_signed(seconds(offset)?)?),
+        "Z" => local.and_local_timezone(Utc.fix()).single(),
+        _ => local
+            .and_local_timezone(FixedOffset::east_opt(seconds(offset)?)?)
+            .single(),
     }
 }
 
@@ -40,26 +48,24 @@ pub fn render(instant: Timestamp) -> String {
 }
 
 /// Reads `+HH`, `+HHMM`, `+HH:MM` or `+HH:MM:SS`, or the same with a minus.
-fn seconds(offset: &str) -> Option<Duration> {
+fn seconds(offset: &str) -> Option<i32> {
     let sign = if offset.starts_with('-') { -1 } else { 1 };
     let digits = offset[1..].replace(':', "");
     let plain = matches!(digits.len(), 2 | 4 | 6) && digits.bytes().all(|b| b.is_ascii_digit());
-    let number = |at: usize| digits.get(at..at + 2).map_or(Ok(0), str::parse::<i64>);
+    let number = |at: usize| digits.get(at..at + 2).map_or(Ok(0), str::parse::<i32>);
     let numbers = (number(0).ok()?, number(2).ok()?, number(4).ok()?);
     let seconds = numbers.0 * 3_600 + numbers.1 * 60 + numbers.2;
-    plain.then(|| Duration::seconds(sign * seconds))
+    plain.then_some(sign * seconds)
 }
 
-fn instant(utc: NaiveDateTime) -> Option<Timestamp> {
-    let micros = utc.and_utc().timestamp_micros();
-    DateTime::from_timestamp_micros(micros).map(Timestamp::from)
-}
-
-fn in_zone(local: NaiveDateTime, zone: &Zone) -> Option<Timestamp> {
+fn in_zone(local: NaiveDateTime, zone: &Zone) -> Option<DateTime<FixedOffset>> {
     // A zone computes in whole seconds.
-    let micros = u64::from(local.nanosecond() / 1_000);
-    let instant = zone.instant(local.with_nanosecond(0)?)?;
-    Some(instant + std::time::Duration::from_micros(micros))
+    let fraction = TimeDelta::nanoseconds(i64::from(local.nanosecond()));
+    let whole = local.with_nanosecond(0)?;
+    let instant = zone.instant(whole)?;
+    let offset = zone.local(instant) - instant.utc().naive_utc();
+    let offset = FixedOffset::east_opt(i32::try_from(offset.num_seconds()).ok()?)?;
+    Some((instant.utc() + fraction).with_timezone(&offset))
 }
 
 #[cfg(test)]

@@ -318,6 +318,18 @@ fn a_mode_that_has_changed_since_holds() {
 }
 
 #[test]
+fn a_command_line_of_barmans_says_itself_how_many_backups_stay() {
+    let asked = |text, actions| said(text, actions, Asked::AsBarman);
+    let text = "| done 1d | done 8d keep:full";
+    assert_eq!(asked("| done 1d", "delete 1d"), "");
+    assert_eq!(asked("| done 1d", "delete 1d, delete wal 1:900-910"), "");
+    assert_eq!(asked(text, "delete 8d"), "backup 8d is kept");
+    // What died while it ran holds no WAL; what is complete does, whatever the order says.
+    assert_eq!(asked("| done 1d | started 30d", "delete wal 1:900-910"), "");
+    assert!(asked("| done 1d | done 30d", "delete wal 1:1-1000").contains("needs WAL"));
+}
+
+#[test]
 fn what_is_locked_or_may_be_is_never_deleted() {
     let text = "retention=1x | done 1d | done 8d | orphan 20d";
     for (lock, said) in [

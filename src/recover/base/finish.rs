@@ -44,7 +44,7 @@ pub(super) fn finish(
     extraction: &Extraction,
 ) -> Result<RestoredCluster, Error> {
     let directory = &layout.data;
-    make_directories(directory)?;
+    make_directories(directory, request)?;
     for space in &layout.tablespaces {
         let link = directory.join("pg_tblspc").join(space.oid.to_string());
         match symlink(&space.location, &link) {
@@ -131,8 +131,13 @@ fn sync_directory(directory: &Path) -> Result<(), Error> {
 }
 
 /// The directories that a server expects and a backup may lack.
-fn make_directories(directory: &Path) -> Result<(), Error> {
-    for name in ["pg_wal/archive_status", "pg_tblspc"] {
+fn make_directories(directory: &Path, request: &RestoreRequest) -> Result<(), Error> {
+    // PostgreSQL makes the other one itself; what adds nothing adds not even that.
+    let wal = match request.recovery {
+        Some(_) => "pg_wal/archive_status",
+        None => "pg_wal",
+    };
+    for name in [wal, "pg_tblspc"] {
         let path = directory.join(name);
         let made = fs::DirBuilder::new()
             .recursive(true)

@@ -38,7 +38,7 @@ struct Bed {
 impl Bed {
     fn empty() -> Self {
         let now: Timestamp = "2026-11-20T03:00:00Z".parse().expect("an instant");
-        let server = ServerName::parse("orders").expect("a name");
+        let server = "orders".parse().expect("a name");
         Self {
             home: tempfile::tempdir().expect("a directory"),
             catalog: Archive::new(Arc::new(Memory::new(now)), &server),
@@ -112,7 +112,6 @@ impl Bed {
         let info = BackupInfo::started(&start);
         let backup = info.to_backup(id, self.archives.clone(), None, &Zone::utc());
         RestoreRequest {
-            server: ServerName::parse("orders").expect("a name"),
             destination: DestinationName::parse("primary").expect("a name"),
             backup: backup.expect("a backup"),
             directory: self.path("data"),

@@ -117,7 +117,8 @@ fn write(
     let (mut file, start, length) = decompress(stored, object.compression, to)?;
     let header = match expected.check {
         ContentCheck::On => check(&mut file, &start, length, object.file, expected)?,
-        ContentCheck::Off => None,
+        // Unchecked, it still tells how long the cluster's segments are.
+        ContentCheck::Off => SegmentHeader::parse(&start).ok(),
     };
     publish(file, to).map_err(Refusal::Write)?;
     Ok(header)
@@ -150,7 +151,16 @@ fn decompress(
     }
 }
 
+/// Whether a path is taken by something other than a file: a device, a pipe, a link. It is written to and never replaced.
+fn is_special(to: &Path) -> bool {
+    let there = fs::symlink_metadata(to);
+    there.is_ok_and(|there| !there.is_file() && !there.is_dir())
+}
+
 fn beside(to: &Path) -> io::Result<NamedTempFile> {
+    if is_special(to) {
+        return NamedTempFile::new();
+    }
     let directory = to.parent().filter(|parent| !parent.as_os_str().is_empty());
     tempfile::Builder::new()
         .prefix(".barkeep-")
@@ -158,6 +168,10 @@ fn beside(to: &Path) -> io::Result<NamedTempFile> {
 }
 
 fn publish(file: NamedTempFile, to: &Path) -> io::Result<()> {
+    if is_special(to) {
+        let mut there = File::options().write(true).truncate(true).open(to)?;
+        return io::copy(&mut file.reopen()?, &mut there).map(drop);
+    }
     file.as_file().sync_all()?;
     file.persist(to)?;
     Ok(())
@@ -219,11 +233,15 @@ pub(super) fn take(
         let _removed = cache.remove(segment);
         return Ok(false);
     }
-    let moved = match fs::rename(cache.path(segment), to) {
-        Err(error) if error.kind() == io::ErrorKind::CrossesDevices => {
-            copy(cache.path(segment), to)
+    let moved = if is_special(to) {
+        copy(cache.path(segment), to)
+    } else {
+        match fs::rename(cache.path(segment), to) {
+            Err(error) if error.kind() == io::ErrorKind::CrossesDevices => {
+                copy(cache.path(segment), to)
+            }
+            other => other,
         }
-        other => other,
     };
     moved.map_err(|source| Error::Write {
         path: to.to_owned(),

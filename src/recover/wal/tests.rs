@@ -170,6 +170,55 @@ async fn the_expected_key_takes_one_request_and_the_last_extension_is_remembered
 }
 
 #[tokio::test]
+async fn where_nobody_knows_the_extension_the_destination_is_asked_first() {
+    let mut scene = scene();
+    scene.options.compression = None;
+    scene.options.spool = None;
+    scene.has(0, FIRST, Compression::Snappy).await;
+    assert_eq!(scene.outcome(FIRST).await, "d0, 0 ahead");
+    assert_eq!(scene.calls(0), [Operation::List, Operation::Get]);
+}
+
+#[tokio::test]
+async fn segments_are_fetched_ahead_unchecked_too_and_checked_when_they_are_used() {
+    let mut scene = scene();
+    scene.options.check = ContentCheck::Off;
+    scene.options.read_ahead = 2;
+    scene.has(0, &name(1), Compression::None).await;
+    let key = format!("{DIRECTORY}/{}", name(2));
+    scene.put(0, &key, b"junk".to_vec()).await;
+    scene.has(0, &name(3), Compression::None).await;
+    assert_eq!(scene.outcome(&name(1)).await, "d0, 2 ahead");
+    scene.has(0, &name(2), Compression::None).await;
+    assert_eq!(scene.outcome(&name(2)).await, "d0, 0 ahead");
+    assert_eq!(scene.outcome(&name(3)).await, "cache, 0 ahead");
+}
+
+#[tokio::test]
+async fn a_partial_that_is_refused_is_refused_under_its_own_name_too() {
+    let mut scene = scene();
+    let partial = format!("{FIRST}.partial");
+    let key = format!("{DIRECTORY}/{partial}");
+    scene.put(0, &key, segment(FIRST, OURS, 1)).await;
+    assert_eq!(scene.outcome(&partial).await, format!("{partial} from d0"));
+    scene.options.partial = Partial::Refuse;
+    assert_eq!(scene.outcome(&partial).await, "absent");
+}
+
+#[tokio::test]
+async fn what_is_no_file_is_written_to_and_never_replaced() {
+    let scene = scene();
+    scene.has(0, FIRST, Compression::Gzip).await;
+    let elsewhere = scene.root.path().join("elsewhere");
+    fs::write(&elsewhere, "longer than nothing").expect("a file");
+    std::os::unix::fs::symlink(&elsewhere, scene.target()).expect("a link");
+    let restored = scene.restore(FIRST).await.expect("delivered");
+    assert!(matches!(restored, Restored::Delivered(_)));
+    assert!(scene.target().is_symlink());
+    assert!(fs::read(elsewhere).expect("a file") == segment(FIRST, OURS, 1));
+}
+
+#[tokio::test]
 async fn absence_takes_every_destinations_word() {
     let scene = scene_of(2);
     assert_eq!(scene.outcome(FIRST).await, "absent");
@@ -239,7 +288,7 @@ async fn an_outage_is_waited_for_and_a_refusal_is_not() {
 async fn a_download_that_breaks_off_delivers_nothing() {
     for compression in [Compression::None, Compression::Snappy, Compression::Zstd] {
         let mut scene = scene();
-        scene.options.compression = compression;
+        scene.options.compression = Some(compression);
         scene.has(0, FIRST, compression).await;
         let broken = Effect::After(Meaning::Unreachable);
         scene.faults[0].add(Rule::next(Operation::Get, FIRST, broken));

@@ -5,7 +5,11 @@
 //!
 //! Source of the signature: Microsoft's "Authorize with Shared Key", for Blob Storage from version 2015-02-21 on.
 
-use std::{collections::BTreeMap, fmt, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    fmt::{self, Write as _},
+    sync::Arc,
+};
 
 use async_trait::async_trait;
 use azure_core::{
@@ -153,10 +157,9 @@ fn text_to_sign(account: &str, request: &Request) -> String {
     let length = request.body().len().unwrap_or_default();
     let mut lines = vec![request.method().as_str().to_owned()];
     lines.extend(SIGNED_HEADERS.map(|name| match (name, length) {
-        ("content-length", 0) => String::new(),
+        // `x-ms-date` takes the place of the date.
+        ("content-length", 0) | ("date", _) => String::new(),
         ("content-length", length) => length.to_string(),
-        // `x-ms-date` takes its place.
-        ("date", _) => String::new(),
         (name, _) => header(request.headers(), name).to_owned(),
     }));
     let mut text = lines.join("\n");
@@ -168,9 +171,9 @@ fn text_to_sign(account: &str, request: &Request) -> String {
         .filter(|(name, _)| name.starts_with("x-ms-"))
         .collect();
     for (name, value) in named {
-        text.push_str(&format!("{name}:{value}\n"));
+        writeln!(text, "{name}:{value}").expect("a string takes all");
     }
-    text.push_str(&format!("/{account}{}", request.url().path()));
+    write!(text, "/{account}{}", request.url().path()).expect("a string takes all");
     let mut query: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for (name, value) in request.url().query_pairs() {
         query
@@ -180,7 +183,7 @@ fn text_to_sign(account: &str, request: &Request) -> String {
     }
     for (name, mut values) in query {
         values.sort();
-        text.push_str(&format!("\n{name}:{}", values.join(",")));
+        write!(text, "\n{name}:{}", values.join(",")).expect("a string takes all");
     }
     text
 }

@@ -94,14 +94,12 @@ pub(super) fn meaning(code: &str, status: u16) -> Meaning {
     let known = MEANINGS.iter().find(|(_, codes)| codes.contains(&code));
     match (known, status) {
         (Some((meaning, _)), _) => *meaning,
-        // Without its code it is not the service that says so, but something before it.
-        (None, 404) => Meaning::Other,
         (None, 409 | 412 | 416) => Meaning::Precondition,
         (None, 401 | 403) => Meaning::PermissionDenied,
-        (None, 408) => Meaning::Unreachable,
         (None, 429 | 503) => Meaning::Throttled,
         (None, 405 | 501) => Meaning::Unsupported,
-        (None, 500..=599) => Meaning::Unreachable,
+        (None, 408 | 500..=599) => Meaning::Unreachable,
+        // Also 404: without its code it is not the service that says so, but something before it.
         (None, _) => Meaning::Other,
     }
 }
@@ -110,10 +108,9 @@ pub(super) fn meaning(code: &str, status: u16) -> Meaning {
 pub(super) fn conditional(mut error: Error, mode: &PutMode) -> Error {
     error.meaning = match (error.meaning, mode) {
         (Meaning::Precondition, PutMode::Create) => Meaning::AlreadyExists,
-        (Meaning::NotFound, PutMode::Replace(_)) => Meaning::Precondition,
+        (Meaning::NotFound | Meaning::AlreadyExists, PutMode::Replace(_)) => Meaning::Precondition,
         // A signature that may create but not overwrite.
         (Meaning::AlreadyExists, PutMode::Overwrite) => Meaning::PermissionDenied,
-        (Meaning::AlreadyExists, PutMode::Replace(_)) => Meaning::Precondition,
         (meaning, _) => meaning,
     };
     error

@@ -20,7 +20,9 @@ use crate::{
 
 /// Where variables are read.
 #[derive(Clone)]
-pub(super) struct Environment(Arc<dyn Fn(&str) -> Option<String> + Send + Sync>);
+pub(super) struct Environment(Arc<Lookup>);
+
+type Lookup = dyn Fn(&str) -> Option<String> + Send + Sync;
 
 impl Environment {
     /// The variables of this process, where they are not empty.
@@ -138,7 +140,7 @@ pub(super) fn identify(
         }
         if let Some(key) = environment.get("AZURE_STORAGE_KEY") {
             let origin = "AZURE_STORAGE_KEY".to_owned();
-            return keyed(url(account_url)?, account, &Secret::new(key), origin);
+            return keyed(url(account_url)?, &account, &Secret::new(key), origin);
         }
     }
     let sources: &[Source] = match options.credential {
@@ -185,7 +187,7 @@ fn from_connection_string(
     }
     let endpoint = Url::parse(&parsed.endpoint).map_err(|_| Problem::Url(parsed.endpoint))?;
     match parsed.opens {
-        Opens::Key(key) => keyed(endpoint, account.to_owned(), &key, origin),
+        Opens::Key(key) => keyed(endpoint, account, &key, origin),
         Opens::Signature(signature) => Ok(Identity {
             endpoint,
             authorization: Authorization::Signature(signature),
@@ -194,19 +196,14 @@ fn from_connection_string(
     }
 }
 
-fn keyed(
-    endpoint: Url,
-    account: String,
-    key: &Secret,
-    origin: String,
-) -> Result<Identity, Problem> {
-    let Some(key) = AccountKey::new(&account, key) else {
+fn keyed(endpoint: Url, account: &str, key: &Secret, origin: String) -> Result<Identity, Problem> {
+    let Some(key) = AccountKey::new(account, key) else {
         return Err(Problem::Key(origin));
     };
     Ok(Identity {
         endpoint,
         authorization: Authorization::Key(key),
-        asker: Asker::key(&account, origin),
+        asker: Asker::key(account, origin),
     })
 }
 

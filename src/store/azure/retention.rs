@@ -12,6 +12,7 @@ use super::{
     container::{Container, Telling},
     failure::element,
     lock::Whole,
+    page::Blob,
 };
 use crate::{
     failure::chain,
@@ -67,7 +68,7 @@ async fn has_versions(container: &Container) -> Result<bool> {
         ..ListRequest::default()
     };
     match container.page(&request, Telling::Versions).await {
-        Ok((page, _)) => Ok(page.blobs.iter().any(|blob| blob.is_version())),
+        Ok((page, _)) => Ok(page.blobs.iter().any(Blob::is_version)),
         Err(error) if error.meaning == Meaning::Unsupported => Ok(false),
         Err(error) => Err(error),
     }

@@ -59,6 +59,7 @@ fn features(provider: &ProviderOptions) -> Vec<Feature> {
             matches!(options.encryption, Some(S3Encryption::Kms { .. })),
         ),
         ProviderOptions::Azure(options) => (&options.tags, false),
+        ProviderOptions::Gcs(options) => (&options.tags, options.kms_key.is_some()),
         ProviderOptions::Directory => (&unset, false),
     };
     let tags = (!tags.is_empty()).then_some(Feature::Tags);
@@ -266,6 +267,7 @@ mod tests {
             max_parallel: NonZeroUsize::MIN,
             single_writer: false,
             object_lock: ObjectLock::Respect,
+            control: None,
         };
         document(role, &destination).expect("a document")
     }

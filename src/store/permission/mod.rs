@@ -124,9 +124,9 @@ fn azure(operation: Operation) -> &'static [&'static str] {
         | Operation::Head
         | Operation::List
         | Operation::ListUploads
-        | Operation::Locks
         | Operation::CheckReachable
         | Operation::Time => &[AZURE_READ],
+        Operation::Locks => &[AZURE_CONTAINER, AZURE_READ],
         Operation::Retention => &[AZURE_CONTAINER, AZURE_SERVICE],
         Operation::Delete => &[AZURE_DELETE],
         // Blocks of an upload that is given up vanish by themselves.
@@ -141,15 +141,17 @@ fn google(operation: Operation) -> &'static [&'static str] {
         Operation::Put | Operation::CompleteUpload => {
             &["storage.objects.create", "storage.objects.delete"]
         }
-        Operation::BeginUpload | Operation::PutPart => &["storage.objects.create"],
+        Operation::BeginUpload => &["storage.multipartUploads.create", "storage.objects.create"],
+        Operation::PutPart => &["storage.objects.create"],
         // Without the right to list, what is not there is refused instead of missing.
         Operation::Get | Operation::Head => &["storage.objects.get", "storage.objects.list"],
-        Operation::List | Operation::ListUploads | Operation::CheckReachable | Operation::Time => {
-            &["storage.objects.list"]
-        }
-        Operation::Locks => &["storage.objects.get"],
+        Operation::List | Operation::CheckReachable | Operation::Time => &["storage.objects.list"],
+        // Parts of an upload with a condition are objects.
+        Operation::ListUploads => &["storage.multipartUploads.list", "storage.objects.list"],
+        Operation::AbortUpload => &["storage.multipartUploads.abort", "storage.objects.delete"],
+        Operation::Locks => &["storage.objects.list", "storage.objects.get"],
         Operation::Retention => &["storage.buckets.get"],
-        Operation::Delete | Operation::AbortUpload => &["storage.objects.delete"],
+        Operation::Delete => &["storage.objects.delete"],
         Operation::CreateDestination => &["storage.buckets.create"],
         Operation::Open => &[],
     }

@@ -277,7 +277,7 @@ async fn what_may_not_be_seen_is_unknown() {
 #[tokio::test]
 async fn what_a_delete_leaves_behind_is_told() {
     let kept = Remains::SoftDeleted {
-        kept: std::time::Duration::from_secs(7 * 24 * 3600),
+        kept: std::time::Duration::from_hours(7 * 24),
     };
     let version = "</Properties><VersionId>2026-11-21T10:00:00Z</VersionId><Properties>";
     let cases = [

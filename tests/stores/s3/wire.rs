@@ -7,7 +7,10 @@ use std::{
 };
 
 use barkeep::{
-    model::desired::{Checksums, S3Encryption, S3Options},
+    model::{
+        desired::{Checksums, S3Encryption, S3Options},
+        lock::{Lock, LockMode},
+    },
     store::{
         GetOptions, Key, Meaning, ObjectVersion, PutMode, PutOptions, Store, StoreExt, Tags,
         UploadOptions, s3::S3,
@@ -264,7 +267,7 @@ async fn a_completion_whose_answer_was_lost_is_recognised() {
             true,
         ),
         (
-            format!("ETag: \"encrypted\"\r\nx-amz-checksum-crc32: AAAAAA==-1"),
+            "ETag: \"encrypted\"\r\nx-amz-checksum-crc32: AAAAAA==-1".to_owned(),
             false,
         ),
     ];
@@ -402,4 +405,56 @@ async fn a_store_that_does_not_answer_in_time_is_unreachable() {
     let store = script.with(&options).await;
     let read = store.get_text(&key("a")).await;
     assert_eq!(meaning(read), Some(Meaning::Unreachable));
+}
+
+#[tokio::test]
+async fn locks_are_believed_only_where_the_store_shows_them() {
+    let keys = [key("a"), key("b")];
+    let none = "ObjectLockConfigurationNotFoundError";
+    let script = Script::new(vec![error("404 Not Found", none)]);
+    let store = script.store(Checksums::WhenSupported).await;
+    assert_eq!(store.locks(&keys).await, [Lock::Free, Lock::Free]);
+    assert_eq!(
+        script.asked().len(),
+        1,
+        "without locks, one question answers all"
+    );
+
+    let enabled = "<ObjectLockConfiguration><ObjectLockEnabled>Enabled</ObjectLockEnabled>\
+                   </ObjectLockConfiguration>";
+    let denied = || error("403 Forbidden", "AccessDenied");
+    let script = Script::new(vec![answer("200 OK", "", enabled), denied()]);
+    let locks = script
+        .store(Checksums::WhenSupported)
+        .await
+        .locks(&keys)
+        .await;
+    let is_unknown = |lock: &Lock| matches!(lock, Lock::Unknown(_));
+    assert!(locks.iter().all(is_unknown), "{locks:?}");
+
+    let unlocked = || error("404 Not Found", "NoSuchObjectLockConfiguration");
+    let until = "x-amz-object-lock-mode: GOVERNANCE\r\n\
+                 x-amz-object-lock-retain-until-date: 2099-01-01T00:00:00Z\r\n";
+    let script = Script::new(vec![
+        answer("200 OK", "", enabled),
+        unlocked(),
+        unlocked(),
+        answer("200 OK", until, ""),
+    ]);
+    let store = script.store(Checksums::WhenSupported).await;
+    let until = "2099-01-01T00:00:00Z".parse().expect("an instant");
+    let locked = Lock::until(until, LockMode::Governance);
+    assert_eq!(store.locks(&keys[..1]).await, [locked]);
+
+    let script = Script::new(vec![denied(), error("400 Bad Request", "InvalidRequest")]);
+    let locks = script
+        .store(Checksums::WhenSupported)
+        .await
+        .locks(&keys)
+        .await;
+    assert_eq!(
+        locks,
+        [Lock::Free, Lock::Free],
+        "the bucket has no Object Lock"
+    );
 }

@@ -148,8 +148,20 @@ fn keys_of_another_provider_are_refused() {
     "#);
     let gcs = "version = 1\n[destinations.g]\nurl = \"gs://b\"\ns3.region = \"x\"\n";
     assert_snapshot!(messages_of(gcs), @r#"
-    barkeep.toml:3:7 `gs://` destinations are not supported yet
     barkeep.toml:4:1 `s3` does not belong to this destination
+    "#);
+    let gcs = r#"
+version = 1
+[destinations.g]
+url = "gs://b"
+[destinations.g.gcs]
+endpoint_url = "http://10.0.0.1:4443"
+tags = { "the team" = "1", zone = "ü" }
+"#;
+    assert_snapshot!(messages_of(gcs), @r#"
+    barkeep.toml:6:16 `http://10.0.0.1:4443` is no URL of the service
+    barkeep.toml:7:23 metadata `the team` cannot be set: a name has ASCII letters, digits and `-_.` only
+    barkeep.toml:7:35 metadata `zone` cannot be set: a text has printable ASCII characters only
     "#);
     let s3 = r#"
 version = 1
@@ -211,15 +223,6 @@ fn what_does_not_exist_yet_is_refused_and_never_ignored() {
     barkeep.toml:12:1 `incremental` is not supported yet
     barkeep.toml:13:1 `snapshot` is not supported yet
     "#);
-    let copies = format!(
-        "{HEAD}control = \"d\"\nobject_lock = \"respect\"\n\
-            [destinations.e]\nurl = \"file:///e\"\n[defaults]\nschedule = \"none\"\n\
-            retention = \"none\"\n[[servers.s.backups]]\ndestination = \"d\"\n\
-            [[servers.s.backups]]\ndestination = \"e\"\ncopy_of = \"d\"\nwal = \"healed\"\n"
-    );
-    assert_snapshot!(messages_of(&copies), @r#"
-    barkeep.toml:4:1 `control` is not supported yet
-    "#);
 }
 
 #[test]
@@ -229,6 +232,23 @@ fn a_service_listens_at_an_address_and_does_not_look_all_the_time() {
     barkeep.toml:5:10 `9187` is not an address with its port, such as `127.0.0.1:9187` or `[::]:9187`
     barkeep.toml:6:15 servers are looked at every 10s at most
     "#);
+}
+
+#[test]
+fn what_barkeep_rewrites_needs_a_place_that_allows_it() {
+    let destinations = |d: &str, e: &str| {
+        messages_of(&format!(
+            "{HEAD}control = \"{d}\"\n[destinations.e]\nurl = \"file:///e\"\n{e}"
+        ))
+    };
+    assert_eq!(destinations("e", ""), "");
+    for (d, e) in [("d", ""), ("x", ""), ("e", "control = \"d\"\n")] {
+        let said = destinations(d, e);
+        assert!(
+            said.contains(&format!("`{d}` cannot be the `control` of `d`")),
+            "{said}"
+        );
+    }
 }
 
 #[test]

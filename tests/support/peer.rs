@@ -2,12 +2,13 @@
 
 use std::{
     io::{BufRead, BufReader, Write},
+    path::Path,
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
 };
 
 use serde_json::Value;
 
-use crate::support::bed::bed;
+use super::bed::bed;
 
 /// The zone in which the process thinks it runs: one with summer time.
 pub(crate) const ZONE: &str = "Europe/Rome";
@@ -20,12 +21,12 @@ pub(crate) struct Peer {
 }
 
 impl Peer {
-    /// Starts it; `None` after saying that Barman is not installed.
-    pub(crate) fn start() -> Option<Self> {
+    /// Starts it with a script below `tests`; `None` after saying that Barman is not installed.
+    pub(crate) fn start(script: &str) -> Option<Self> {
         let python = bed().get("BARMAN_BIN")?.join("python");
-        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/barman/peer.py");
+        let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
         let mut child = Command::new(python)
-            .arg(script)
+            .arg(tests.join(script))
             .env("TZ", ZONE)
             .env("PYTHONDONTWRITEBYTECODE", "1")
             .stdin(Stdio::piped())

@@ -1,0 +1,344 @@
+//! The same command lines to Barman and to barkeep, beginning with the same objects: the same exit code, the same standard output, the same
+//! objects left. What differs is in the table of `docs/quirks.md`, and really differs.
+
+use std::{collections::BTreeMap, fmt::Write as _, process::Command};
+
+use barkeep::{
+    model::time::Timestamp,
+    store::{Key, PutOptions, SharedStore, StoreExt as _},
+};
+use bytes::Bytes;
+use futures_util::{StreamExt as _, TryStreamExt as _};
+use serde_json::json;
+
+use crate::{
+    PEER,
+    case::{Case, Filled, cases},
+    place::Place,
+    state::{State, states},
+    support::{
+        peer::{Peer, ZONE},
+        s3::Server,
+    },
+};
+
+/// Who runs a command line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Side {
+    Barman,
+    Barkeep,
+}
+
+impl Side {
+    /// Of one length, so that texts with the name in them are comparable.
+    fn bucket(self) -> &'static str {
+        match self {
+            Self::Barman => "bucket-one",
+            Self::Barkeep => "bucket-two",
+        }
+    }
+}
+
+/// How a command line ended.
+#[derive(Debug)]
+struct End {
+    code: i64,
+    stdout: String,
+    stderr: String,
+    /// Key and entity tag.
+    objects: BTreeMap<String, String>,
+    /// Whether the bucket that was missing is there now.
+    created: bool,
+}
+
+struct Bench {
+    place: Place,
+    peer: Peer,
+    states: BTreeMap<String, State>,
+    /// Each side's bucket, and the one that is missing.
+    stores: [[SharedStore; 2]; 2],
+    /// What lies in each side's bucket, as far as it is known: tags by key.
+    present: [BTreeMap<String, String>; 2],
+}
+
+impl Bench {
+    /// With buckets that are created with these headers.
+    async fn new(place: Place, headers: &str) -> Option<Self> {
+        let peer = Peer::start(PEER)?;
+        let mut stores = Vec::new();
+        for side in [Side::Barman, Side::Barkeep] {
+            let bucket = side.bucket();
+            place.create(bucket, headers).await;
+            let missing = place.store(&format!("{bucket}-x")).await;
+            stores.push([place.store(bucket).await, missing]);
+        }
+        Some(Self {
+            place,
+            peer,
+            states: states(include_str!("states.txt"), now()),
+            stores: stores.try_into().expect("two sides"),
+            present: Default::default(),
+        })
+    }
+
+    /// Makes a bucket hold exactly what the state says.
+    async fn reset(&mut self, side: Side, state: &State) {
+        let place = &self.place;
+        let [store, _] = &self.stores[side as usize];
+        let present = &mut self.present[side as usize];
+        let wanted = |key: &String, tag: &String| {
+            state
+                .objects
+                .get(key)
+                .is_some_and(|text| *tag == place.tag_of(text))
+        };
+        let odd = present.iter().filter(|(key, tag)| !wanted(key, tag));
+        let odd: Vec<Key> = odd.map(|(key, _)| Key::verbatim(key.clone())).collect();
+        for deleted in store.delete(&odd).await {
+            deleted.outcome.expect("moto deletes");
+            present.remove(deleted.key.as_str());
+        }
+        let missing = state
+            .objects
+            .iter()
+            .filter(|(key, _)| !present.contains_key(*key));
+        let missing: Vec<_> = missing
+            .map(|(key, text)| (key.clone(), text.clone()))
+            .collect();
+        let put = |(key, text): (String, String)| async move {
+            let content = Bytes::from(text.clone());
+            let key = Key::verbatim(key);
+            let put = store.put(&key, content, PutOptions::default());
+            put.await.expect("moto stores");
+        };
+        futures_util::stream::iter(missing)
+            .map(put)
+            .buffer_unordered(8)
+            .collect::<()>()
+            .await;
+        for (key, text) in &state.objects {
+            let new = present.insert(key.clone(), place.tag_of(text)).is_none();
+            if let Some(lock) = state.locks.get(key).filter(|_| new) {
+                place.lock(side.bucket(), key, lock);
+            }
+        }
+    }
+
+    async fn objects(&self, store: &SharedStore) -> Option<BTreeMap<String, String>> {
+        let metas: Vec<_> = store.list_all("").try_collect().await.ok()?;
+        let object = |meta| {
+            let tag = self.place.tag(&meta);
+            (meta.key.to_string(), tag)
+        };
+        Some(metas.into_iter().map(object).collect())
+    }
+
+    async fn run(&mut self, side: Side, case: &Case) -> End {
+        let state = self.states.get(&case.state).expect("a state").clone();
+        self.reset(side, &state).await;
+        let bucket = side.bucket();
+        let fill = |word: &str| {
+            let mut word = word
+                .replace("{url}", &self.place.url(bucket, &state.prefix))
+                .replace("{bucket}", bucket)
+                .replace("{missing}", &format!("{bucket}-x"));
+            for (label, id) in &state.ids {
+                word = word.replace(&format!("{{{label}}}"), id);
+            }
+            word
+        };
+        let mut filled = case.filled(&fill);
+        let options = self.place.options().iter();
+        filled.words.splice(0..0, options.map(ToString::to_string));
+        for (name, value) in self.place.environment() {
+            let variable = filled.variables.entry(name.to_owned());
+            variable.or_insert(value);
+        }
+        let (code, stdout, stderr) = match side {
+            Side::Barman => theirs(&mut self.peer, &filled),
+            Side::Barkeep => ours(&filled),
+        };
+        let [store, missing] = &self.stores[side as usize];
+        let objects = self.objects(store).await.expect("the bucket is there");
+        let created = self.objects(missing).await.is_some();
+        if created {
+            self.place.remove(&format!("{bucket}-x"));
+        }
+        self.present[side as usize].clone_from(&objects);
+        End {
+            code,
+            stdout,
+            stderr,
+            objects,
+            created,
+        }
+    }
+}
+
+/// A whole minute, so that one state has the same ids wherever it is made.
+fn now() -> Timestamp {
+    let now = barkeep::clock::Clock::System.now().unix_seconds();
+    Timestamp::from_unix_seconds(now - now % 60).expect("an instant")
+}
+
+fn theirs(peer: &mut Peer, filled: &Filled) -> (i64, String, String) {
+    let answer = peer.ask(&json!({
+        "ask": "run",
+        "program": filled.program,
+        "argv": filled.words,
+        "environment": filled.variables,
+        "zone": ZONE,
+    }));
+    let text = |name: &str| answer[name].as_str().expect("a text").to_owned();
+    let code = answer["code"].as_i64().expect("a code");
+    (code, text("stdout"), text("stderr"))
+}
+
+fn ours(filled: &Filled) -> (i64, String, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_barkeep"))
+        .arg(&filled.program)
+        .args(&filled.words)
+        .env_clear()
+        .env("TZ", ZONE)
+        .envs(&filled.variables)
+        .output()
+        .expect("barkeep starts");
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("UTF-8");
+    let code = output.status.code().expect("it was not killed");
+    (i64::from(code), text(output.stdout), text(output.stderr))
+}
+
+/// What of two ends is not the same.
+fn differences(theirs: &End, ours: &End) -> Vec<&'static str> {
+    let unequal = [
+        ("code", theirs.code != ours.code),
+        ("stdout", theirs.stdout != ours.stdout),
+        (
+            "objects",
+            theirs.objects != ours.objects || theirs.created != ours.created,
+        ),
+    ];
+    let unequal = unequal.into_iter().filter(|(_, differs)| *differs);
+    unequal.map(|(what, _)| what).collect()
+}
+
+/// The objects that only one of them has, or that are not the same.
+fn odd(of: &End, other: &End) -> Vec<String> {
+    let objects = of.objects.iter();
+    let odd = objects.filter(|(key, tag)| other.objects.get(*key) != Some(tag));
+    odd.map(|(key, _)| key.clone()).collect()
+}
+
+fn told(case: &Case, theirs: &End, ours: &End) -> String {
+    let mut text = format!("in {}: {}\n", case.state, case.line);
+    for (who, end, other) in [("Barman", theirs, ours), ("barkeep", ours, theirs)] {
+        let (odd, stdout, stderr) = (odd(end, other), &end.stdout, &end.stderr);
+        writeln!(
+            text,
+            "-- {who}: code {}, only here {odd:?}, created {}\n{stdout}{stderr}",
+            end.code, end.created
+        )
+        .expect("a string grows");
+    }
+    text
+}
+
+/// Runs the command lines of a table on both sides, in buckets that are created with these headers.
+async fn compare(table: &str, place: Option<Place>, headers: &str) {
+    let Some(place) = place else { return };
+    let Some(mut bench) = Bench::new(place, headers).await else {
+        return;
+    };
+    let rows = include_str!("../../docs/quirks.md");
+    let mut wrong = String::new();
+    let cases = cases(table).into_iter();
+    let cases: Vec<_> = cases.filter(|case| bench.place.takes(&case.line)).collect();
+    for case in cases {
+        let theirs = bench.run(Side::Barman, &case).await;
+        let ours = bench.run(Side::Barkeep, &case).await;
+        if let Some(row) = case.row {
+            assert!(
+                rows.contains(&format!("\n| {row} |")),
+                "no row for `{}`",
+                case.line
+            );
+        }
+        // Of one WAL file all copies go, which is row 33.
+        let left = |key: &&String| !ours.objects.contains_key(*key);
+        let bolder = theirs.objects.keys().find(left).is_some() && case.row != Some(33);
+        let expected = bench.place.expected(&case.differs);
+        if differences(&theirs, &ours) != expected || bolder {
+            wrong.push_str(&told(&case, &theirs, &ours));
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong}");
+}
+
+fn s3() -> Option<Place> {
+    Server::moto().map(Place::S3)
+}
+
+#[cfg(feature = "azure")]
+#[tokio::test]
+async fn on_azure_it_is_the_same() {
+    for table in [
+        include_str!("cases/reading.txt"),
+        include_str!("cases/keep.txt"),
+        include_str!("cases/delete.txt"),
+        include_str!("cases/check.txt"),
+    ] {
+        let azurite = crate::support::azurite::Azurite::start();
+        compare(table, azurite.map(Place::Azure), "").await;
+    }
+}
+
+#[tokio::test]
+async fn backups_are_listed_and_shown_alike() {
+    compare(include_str!("cases/reading.txt"), s3(), "").await;
+}
+
+#[tokio::test]
+async fn keeps_are_set_and_released_alike() {
+    compare(include_str!("cases/keep.txt"), s3(), "").await;
+}
+
+#[tokio::test]
+async fn backups_are_deleted_alike() {
+    compare(include_str!("cases/delete.txt"), s3(), "").await;
+}
+
+#[tokio::test]
+async fn locks_are_heeded_alike() {
+    let locking = "x-amz-bucket-object-lock-enabled: true\r\n";
+    compare(include_str!("cases/locks.txt"), s3(), locking).await;
+}
+
+#[tokio::test]
+async fn wal_archives_are_checked_alike() {
+    compare(include_str!("cases/check.txt"), s3(), "").await;
+}
+
+#[test]
+fn at_least_so_many_command_lines_are_compared() {
+    let tables = [
+        include_str!("cases/reading.txt"),
+        include_str!("cases/keep.txt"),
+        include_str!("cases/delete.txt"),
+        include_str!("cases/locks.txt"),
+        include_str!("cases/check.txt"),
+    ];
+    let count: usize = tables.into_iter().map(|table| cases(table).len()).sum();
+    assert!(count >= 300, "{count}");
+}
+
+#[test]
+fn a_difference_is_noticed() {
+    let end = |code| End {
+        code,
+        stdout: String::new(),
+        stderr: String::new(),
+        objects: BTreeMap::new(),
+        created: false,
+    };
+    assert_eq!(differences(&end(0), &end(1)), ["code"]);
+}

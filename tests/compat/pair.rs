@@ -1,0 +1,283 @@
+//! One command line to Barman's program and to ours, on equal states, and what came of both.
+//!
+//! These are the commands that move data, so both run as processes of their own, and what they leave on disk is compared as well. `{url}` is a
+//! bucket of its own for each, `{out}` a directory of its own, `{nowhere}` a place where nobody listens. How both ended is compared here: the code, standard output, and what the errors say before they go into
+//! details.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    process::{Command, Output, Stdio},
+};
+
+use barkeep::{
+    model::desired::S3Options,
+    secret::Secret,
+    store::{
+        Key, PutOptions, Store as _, StoreExt as _,
+        s3::{AccessKeys, S3},
+    },
+};
+use bytes::Bytes;
+use futures_util::TryStreamExt as _;
+
+use crate::{
+    case::Case,
+    support::{bed::bed, s3::Server},
+};
+
+/// What may differ.
+const QUIRKS: &str = include_str!("../../docs/quirks.md");
+
+const KEYS: (&str, &str) = ("testkey", "testsecret1");
+
+/// Below which path of its bucket each works.
+const PREFIX: &str = "some/path";
+
+/// Whose program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Whose {
+    Theirs,
+    Ours,
+}
+
+impl Whose {
+    pub(crate) const BOTH: [Self; 2] = [Self::Theirs, Self::Ours];
+
+    pub(crate) fn bucket(self) -> &'static str {
+        match self {
+            Self::Theirs => "theirs",
+            Self::Ours => "ours",
+        }
+    }
+}
+
+/// A store with a bucket for each, and a directory for each.
+pub(crate) struct Pair {
+    pub(crate) server: Server,
+    programs: PathBuf,
+    home: tempfile::TempDir,
+    /// More `{words}` and what they stand for.
+    pub(crate) words: BTreeMap<&'static str, String>,
+}
+
+/// How a program ended.
+#[derive(Clone, Debug)]
+pub(crate) struct Ran {
+    pub(crate) code: i32,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+impl From<Output> for Ran {
+    fn from(output: Output) -> Self {
+        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+        Self {
+            code: output.status.code().expect("it was not killed"),
+            stdout: text(output.stdout),
+            stderr: text(output.stderr),
+        }
+    }
+}
+
+impl Ran {
+    /// The errors, each without what the libraries below say.
+    fn told(&self) -> Vec<String> {
+        let lines = self.stderr.lines();
+        let errors = lines.filter_map(|line| line.split_once("] ERROR: "));
+        let short = |(head, message): (&str, &str)| {
+            let is_stamped = head.split_once(" [").is_some_and(|(time, process)| {
+                chrono::NaiveDateTime::parse_from_str(time, "%Y-%m-%d %H:%M:%S,%3f").is_ok()
+                    && process.bytes().all(|byte| byte.is_ascii_digit())
+            });
+            assert!(is_stamped, "{head}");
+            let ends = ["exception: ", " (", "postgres: ", "provider: "];
+            let ends = ends.iter();
+            let end = ends.filter_map(|end| Some(message.find(end)? + end.len()));
+            message[..end.min().unwrap_or(message.len())].to_owned()
+        };
+        errors.map(short).collect()
+    }
+}
+
+impl Pair {
+    /// `None` after saying what is missing.
+    pub(crate) async fn start() -> Option<Self> {
+        let pair = Self {
+            programs: bed().get("BARMAN_BIN")?,
+            server: Server::moto()?,
+            home: tempfile::Builder::new()
+                .prefix("pair.")
+                .tempdir_in("/tmp")
+                .expect("a directory"),
+            words: BTreeMap::new(),
+        };
+        for whose in Whose::BOTH {
+            let bucket = pair.store(whose).await.create_destination().await;
+            bucket.expect("a bucket");
+            std::fs::create_dir(pair.out(whose)).expect("a directory");
+        }
+        Some(pair)
+    }
+
+    /// The directory `{out}`.
+    pub(crate) fn out(&self, whose: Whose) -> PathBuf {
+        self.home.path().join(whose.bucket())
+    }
+
+    /// A directory for both.
+    pub(crate) fn home(&self) -> &Path {
+        self.home.path()
+    }
+
+    async fn store(&self, whose: Whose) -> S3 {
+        let options = S3Options {
+            endpoint_url: Some(self.server.url()),
+            region: Some("us-east-1".to_owned()),
+            ..S3Options::default()
+        };
+        let keys = AccessKeys {
+            id: KEYS.0.to_owned(),
+            secret: Secret::new(KEYS.1.to_owned()),
+        };
+        S3::with_keys(whose.bucket(), PREFIX, &options, Some(keys)).await
+    }
+
+    /// Stores the same for both.
+    pub(crate) async fn put(&self, key: &str, content: impl Into<Bytes>) {
+        let content = content.into();
+        for whose in Whose::BOTH {
+            let store = self.store(whose).await;
+            let key = Key::verbatim(key);
+            let put = store.put(&key, content.clone(), PutOptions::default());
+            put.await.expect("stored");
+        }
+    }
+
+    /// What one has below a prefix of its path.
+    pub(crate) async fn objects(&self, whose: Whose, prefix: &str) -> BTreeMap<String, Bytes> {
+        let store = self.store(whose).await;
+        let listed: Vec<_> = store.list_all(prefix).try_collect().await.expect("a list");
+        let mut objects = BTreeMap::new();
+        for object in listed {
+            let content = store.get_bytes(&object.key).await.expect("an object");
+            objects.insert(object.key.to_string(), content);
+        }
+        objects
+    }
+
+    /// The store's own answer about an object: its tags, say.
+    pub(crate) fn ask(&self, whose: Whose, key: &str, query: &str) -> String {
+        let path = format!("/{}/{PREFIX}/{key}?{query}", whose.bucket());
+        self.server.send("GET", &path, "", "")
+    }
+
+    /// Runs both and compares how they ended. The first is Barman's.
+    pub(crate) fn run(&self, case: &Case) -> [Ran; 2] {
+        let running = Whose::BOTH.map(|whose| {
+            let mut command = self.command(whose, case);
+            command.stdout(Stdio::piped()).stderr(Stdio::piped());
+            command.spawn().expect("the program starts")
+        });
+        let ran = running.map(|child| Ran::from(child.wait_with_output().expect("it ends")));
+        Self::compare(case, &ran);
+        ran
+    }
+
+    /// Runs one of them.
+    pub(crate) fn run_one(&self, whose: Whose, case: &Case) -> Ran {
+        let output = self.command(whose, case).output();
+        Ran::from(output.expect("the program starts"))
+    }
+
+    fn compare(case: &Case, [theirs, ours]: &[Ran; 2]) {
+        let line = &case.line;
+        assert_eq!(ours.stdout, theirs.stdout, "{line}");
+        if let Some(row) = case.row {
+            assert!(
+                QUIRKS.contains(&format!(
+                    "
+| {row} |"
+                )),
+                "{line}: there is no row {row}"
+            );
+            let told = "this row no longer tells them apart";
+            assert_ne!(ours.code, theirs.code, "{line}: {told}");
+            return;
+        }
+        assert_eq!(ours.code, theirs.code, "{line}: {ours:?} {theirs:?}");
+        let is_foreseen =
+            !theirs.stderr.contains("Traceback") && !theirs.stderr.starts_with("usage:");
+        if is_foreseen {
+            // Barman may tell one error twice, in other words.
+            let (mine, told) = (ours.told(), theirs.told());
+            let is_known = mine.iter().all(|error| told.contains(error));
+            let is_same = is_known && mine.is_empty() == told.is_empty();
+            assert!(is_same, "{line}: {ours:?} {theirs:?}");
+        }
+        if theirs.code == 0 && theirs.stderr.is_empty() {
+            assert_eq!(ours.stderr, "", "{line}");
+        }
+    }
+
+    fn command(&self, whose: Whose, case: &Case) -> Command {
+        let filled = case.filled(&|word| self.filled(whose, word));
+        let mut command = match whose {
+            Whose::Theirs => Command::new(self.programs.join(&filled.program)),
+            Whose::Ours => {
+                let mut command = Command::new(env!("CARGO_BIN_EXE_barkeep"));
+                command.arg(&filled.program);
+                command
+            }
+        };
+        if !case.line.contains("--endpoint-url") {
+            command.args(["--endpoint-url", &self.server.url()]);
+        }
+        command
+            .args(filled.words)
+            .env_clear()
+            .env("PATH", "/usr/bin:/bin")
+            .env("TZ", "Europe/Rome")
+            .env("AWS_ACCESS_KEY_ID", KEYS.0)
+            .env("AWS_SECRET_ACCESS_KEY", KEYS.1)
+            .env("AWS_DEFAULT_REGION", "us-east-1")
+            .env("AWS_EC2_METADATA_DISABLED", "true")
+            .env("AWS_MAX_ATTEMPTS", "1")
+            .envs(filled.variables)
+            .current_dir(self.out(whose));
+        command
+    }
+
+    fn filled(&self, whose: Whose, word: &str) -> String {
+        let url = format!("s3://{}/{PREFIX}", whose.bucket());
+        let out = self.out(whose).display().to_string();
+        let endpoint = self.server.url();
+        let known = [
+            ("{url}", url.as_str()),
+            ("{bucket}", whose.bucket()),
+            ("{out}", out.as_str()),
+            ("{endpoint}", endpoint.as_str()),
+            // Nobody listens there.
+            ("{nowhere}", "http://127.0.0.1:9"),
+        ];
+        let more = self
+            .words
+            .iter()
+            .map(|(name, value)| (*name, value.as_str()));
+        let fill = |text: String, (name, value): (&str, &str)| text.replace(name, value);
+        // Those may hold the known ones.
+        more.chain(known).fold(word.to_owned(), fill)
+    }
+}
+
+#[test]
+fn at_least_so_many_command_lines_move_data() {
+    let tables = [
+        include_str!("cases/backup.txt"),
+        include_str!("cases/restore.txt"),
+        include_str!("cases/wal-archive.txt"),
+        include_str!("cases/wal-restore.txt"),
+    ];
+    let counts = tables.map(|table| crate::case::cases(table).len());
+    assert!(counts.iter().sum::<usize>() >= 250, "{counts:?}");
+}
