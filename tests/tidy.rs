@@ -50,7 +50,7 @@ const MAY_NAME: [(&str, &str); 18] = [
         "model failure format clock actor secret spool pipeline store postgres plan observe execute recover",
     ),
     ("status", "model failure plan reconcile"),
-    ("serve", "clock reconcile status"),
+    ("serve", "clock model reconcile status"),
 ];
 
 /// Words that have no place in layers 0 and 1.
