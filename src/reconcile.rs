@@ -294,10 +294,9 @@ impl Ports {
 
     async fn plan_again(&self, server: &Server, earlier: Option<&Observed>) -> Activation {
         let span = info_span!("plan", server = %server.name);
-        let mut observed = self
-            .observe_again(server, Depth::Everything, earlier)
-            .instrument(span)
-            .await;
+        // Much is held across its awaits; on the heap it costs nothing.
+        let observing = Box::pin(self.observe_again(server, Depth::Everything, earlier));
+        let mut observed = observing.instrument(span).await;
         let now = self.clock.now();
         for _ in 0..QUESTIONS_MAX {
             let questions = lock::questions(server, &observed, now);

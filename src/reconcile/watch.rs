@@ -101,7 +101,7 @@ struct Watch<'a> {
     board: &'a Board,
 }
 
-impl<'a> Watch<'a> {
+impl Watch<'_> {
     async fn run(
         &mut self,
         mut orders: mpsc::Receiver<Order>,

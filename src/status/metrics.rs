@@ -1,4 +1,4 @@
-//! What is measured, as OpenMetrics.
+//! What is measured, in the `OpenMetrics` format.
 //!
 //! [`METRICS`] is the only list: what is served, and `docs/metrics.md`, come from it. A gauge about a server in a destination is of the
 //! instant that `barkeep_read_timestamp_seconds` tells for the same labels: while a destination cannot be read, gauges stay as they were
@@ -269,7 +269,7 @@ fn truth(is_so: bool) -> f64 {
     f64::from(u8::from(is_so))
 }
 
-/// Everything as text in the OpenMetrics format.
+/// Everything as text in the `OpenMetrics` format.
 pub fn render(state: &State, status: Status) -> String {
     let mut registry = Registry::default();
     registry.register_collector(Box::new(Scrape {

@@ -156,10 +156,10 @@ impl Page {
 
     fn line(&mut self, line: &Line) -> fmt::Result {
         let standing = line.standing;
-        write!(
+        writeln!(
             self.text,
             "<section><div class=\"head\"><h2>{} <span>→ {}</span></h2>\
-             <span class=\"pill {standing}\">{standing}</span><p>{}</p></div>\n",
+             <span class=\"pill {standing}\">{standing}</span><p>{}</p></div>",
             Escaped(&line.server),
             Escaped(&line.destination),
             Escaped(self.sentence(line))

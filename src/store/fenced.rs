@@ -159,7 +159,7 @@ mod tests {
     #[tokio::test]
     async fn each_request_that_deletes_needs_the_right_anew_and_nothing_else_does() {
         let memory = Memory::new(Timestamp::from_unix_seconds(0).expect("an instant"));
-        let keys: Vec<Key> = (0..memory.limits().delete_batch_max + 1)
+        let keys: Vec<Key> = (0..=memory.limits().delete_batch_max)
             .map(|number| Key::verbatim(format!("{number:06}")))
             .collect();
         let fence = Arc::new(Passes(AtomicUsize::new(1)));

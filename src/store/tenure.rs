@@ -202,7 +202,7 @@ mod tests {
         let silent = Effect::Before(Meaning::Unreachable);
         faults.add(Rule::next(Operation::Put, "", silent).for_ever());
         let work = async {
-            pause(TTL * 2 / 3 - Duration::from_secs(1)).await;
+            pause(Duration::from_secs(399)).await;
             assert!(term.check().await.is_ok());
             pause(Duration::from_secs(1)).await;
             assert!(term.check().await.is_err());

@@ -41,7 +41,7 @@ pub(in crate::cli) async fn run(
         ));
     }
     if !arguments.once {
-        return super::watch::run(&arguments.select, session).await;
+        return Box::pin(super::watch::run(&arguments.select, session)).await;
     }
     let ports = session.ports(None).await?;
     let reports = match &arguments.plan {
@@ -59,8 +59,14 @@ pub(in crate::cli) async fn run(
 
 /// Applies exactly a saved plan, or nothing of it.
 async fn saved(ports: &Ports, saved: &SavedPlan) -> Result<Vec<Report>, Error> {
+    // What does not fit is told before anything is written, be it only a lease.
+    fits(ports, saved).await?;
     let mut rights = Vec::new();
-    let current = match current(ports, saved, &mut rights).await {
+    let current = match insist(ports, saved, &mut rights).await {
+        Ok(()) => fits(ports, saved).await,
+        Err(error) => Err(error),
+    };
+    let current = match current {
         Ok(current) => current,
         Err(error) => {
             for rights in rights {
@@ -76,17 +82,21 @@ async fn saved(ports: &Ports, saved: &SavedPlan) -> Result<Vec<Report>, Error> {
     Ok(reports)
 }
 
-/// Takes the rights for a saved plan, and looks whether it still fits.
-async fn current<'a>(
-    ports: &'a Ports,
-    saved: &SavedPlan,
-    rights: &mut Vec<Rights>,
-) -> Result<Vec<(&'a Server, Activation)>, Error> {
+/// Takes the rights for a saved plan.
+async fn insist(ports: &Ports, saved: &SavedPlan, rights: &mut Vec<Rights>) -> Result<(), Error> {
     for plan in &saved.plans {
         let server = selection::server(&ports.desired, &plan.server)?;
         let taken = Rights::insist(ports, server, wanted(&plan.steps)).await;
         rights.push(taken.map_err(|waiting| Error::lease_held(&server.name, &waiting))?);
     }
+    Ok(())
+}
+
+/// Looks whether a saved plan still fits.
+async fn fits<'a>(
+    ports: &'a Ports,
+    saved: &SavedPlan,
+) -> Result<Vec<(&'a Server, Activation)>, Error> {
     let mut current = Vec::new();
     for plan in &saved.plans {
         let server = selection::server(&ports.desired, &plan.server)?;

@@ -242,7 +242,7 @@ async fn several_processes_on_one_configuration_never_act_twice() {
             let ports = fleet.process(u32::try_from(run).expect("few") + 10);
             let servers: Vec<&Server> = ports.desired.servers.values().collect();
             once::once(&ports, &servers).await;
-            pause(Duration::from_secs(600)).await;
+            pause(Duration::from_mins(10)).await;
         }
     };
     let (mut one, mut two) = (Process::of(&fleet, 1), Process::of(&fleet, 2));
