@@ -28,6 +28,10 @@ bed: ## Install what the tests run against
 cargo-test: ## Run the tests against what `make bed` installed
 	cargo test --locked
 
+.PHONY: soak
+soak: bed ## Let two services and a cron job live on one destination for ten minutes, with kills
+	BARKEEP_SOAK=600 cargo test --locked --test e2e -- service:: --nocapture
+
 .PHONY: check
 check: ## Formatting, lints, dependencies
 	tests/bed/install CHECK

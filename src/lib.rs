@@ -21,6 +21,7 @@
 //! | ports and bytes | [`store`], [`postgres`], [`pipeline`], [`spool`], [`actor`], [`clock`], [`secret`] |
 //! | facts and effects | [`observe`], [`execute`], [`recover`] |
 //! | the loop | [`reconcile`] |
+//! | how things stand | [`status`], [`serve`] |
 //! | the face | [`cli`] |
 //!
 //! What is stored is Barman's own catalog, so Barman reads it and barkeep reads Barman's; ARCHITECTURE.md has the rest: what must always
@@ -45,5 +46,7 @@ pub mod postgres;
 pub mod reconcile;
 pub mod recover;
 pub mod secret;
+pub mod serve;
 pub mod spool;
+pub mod status;
 pub mod store;

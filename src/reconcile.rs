@@ -1,48 +1,65 @@
 //! The loop: observe, plan, guard, execute. The only place that knows the order.
 //!
-//! An activation takes no input but the configuration and the world. Long work is an attempt: `--once` waits for the one that it started, and then
-//! looks and plans again, until there is nothing left to do or nothing more that can be done.
+//! An activation takes no input but the configuration and the world. [`once`] goes through it until there is nothing left to do or nothing
+//! more that can be done, and waits for the attempts that it starts. Both take
+//! the rights that [`exclusion`] gives.
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use futures_util::{StreamExt as _, stream};
-use tokio::sync::Semaphore;
+use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
-use tracing::{Instrument as _, info, info_span, warn};
+use tracing::{Instrument as _, info_span};
 
 use crate::{
+    actor,
     clock::Clock,
-    execute::{self, Outcome, Workshop, attempt},
+    execute::attempt,
     failure::Failure,
-    format::keys::OwnObject,
+    format::keys::OWN,
     model::{
-        action::Action,
         desired::{Connection, Desired, Destination, Server},
         lock::Questions,
         names::DestinationName,
-        observed::{Knowledge, Observed},
+        observed::Observed,
         progress::{Progress, Unwatched},
-        record::Identity,
-        semantics::SAFE,
-        time::Timestamp,
+        record::Actor,
     },
     observe::{self, Depth, Surroundings, observe},
     pipeline::throttle::Throttle,
     plan::{
         Plan,
-        guard::{Asked, Guarded, Refusal, guard},
+        guard::{Asked, Guarded, guard},
         lock, plan,
     },
     postgres::{Connector, Environment},
     secret,
-    store::{Archive, PutMode, SharedStore, control::Controlled},
+    store::{
+        self, Archive, SharedStore,
+        control::Controlled,
+        probe::{self, Conditions},
+    },
+};
+
+pub mod board;
+pub mod exclusion;
+pub mod once;
+pub mod servers;
+pub mod watch;
+
+#[cfg(test)]
+mod fleet;
+mod outage;
+mod queue;
+
+use self::{
+    exclusion::Exclusion,
+    outage::Outages,
+    servers::{Postgres, Servers},
 };
 
 /// How many servers are looked after at once.
 const SERVERS_MAX: usize = 16;
-
-/// How often one call of [`once`] plans again. Each round either changes the catalog or is the last.
-const ROUNDS_MAX: usize = 16;
 
 /// How often is asked for locks before one plan. What is not answered then counts as locked.
 const QUESTIONS_MAX: usize = 16;
@@ -57,10 +74,43 @@ pub struct Ports {
     pub cancel: CancellationToken,
     /// Who wants to know how far it is.
     pub progress: Arc<dyn Progress>,
+    /// How the servers are reached.
+    pub servers: Arc<dyn Servers>,
+    /// Who acts: the name under which leases are held.
+    pub actor: Actor,
+    /// Whether leases are taken.
+    pub exclusion: Exclusion,
     environment: Environment,
-    stores: BTreeMap<DestinationName, Result<SharedStore, Failure>>,
-    attempts: BTreeMap<DestinationName, Arc<Semaphore>>,
-    throttles: BTreeMap<DestinationName, Throttle>,
+    destinations: BTreeMap<DestinationName, Place>,
+    outages: Outages,
+}
+
+/// A destination that was opened, with all that its servers share.
+#[derive(Clone)]
+struct Place {
+    configured: Destination,
+    store: Result<SharedStore, Failure>,
+    turns: Arc<Semaphore>,
+    throttle: Option<Throttle>,
+    conditions: Arc<OnceCell<Conditions>>,
+}
+
+impl Place {
+    fn new(configured: Destination, store: Result<SharedStore, Failure>) -> Self {
+        Self {
+            turns: Arc::new(Semaphore::new(configured.max_parallel.get())),
+            throttle: attempt::throttle(&configured),
+            conditions: Arc::default(),
+            configured,
+            store,
+        }
+    }
+
+    async fn open(configured: &Destination) -> Self {
+        let opened = crate::store::open(configured).await;
+        let store = opened.map_err(|error| Failure::of(error.kind(), &error));
+        Self::new(configured.clone(), store)
+    }
 }
 
 impl Ports {
@@ -71,16 +121,38 @@ impl Ports {
         cancel: CancellationToken,
         progress: Arc<dyn Progress>,
     ) -> Self {
-        let mut stores = BTreeMap::new();
-        for (name, destination) in &desired.destinations {
-            let opened = crate::store::open(destination).await;
-            stores.insert(name.clone(), opened.map_err(|e| Failure::of(e.kind(), &e)));
+        let mut destinations = BTreeMap::new();
+        for (name, configured) in &desired.destinations {
+            destinations.insert(name.clone(), Place::open(configured).await);
         }
         Self {
             clock,
             cancel,
             progress,
-            ..Self::with_stores(desired, stores)
+            ..Self::new(desired, destinations)
+        }
+    }
+
+    /// The same ports for another configuration. Destinations that are configured as before stay open, with their turns and limits.
+    pub async fn reopened(&self, desired: Desired) -> Self {
+        let mut destinations = BTreeMap::new();
+        for (name, configured) in &desired.destinations {
+            let same = self.destinations.get(name);
+            let same = same.filter(|place| place.configured == *configured && place.store.is_ok());
+            let place = match same {
+                Some(place) => place.clone(),
+                None => Place::open(configured).await,
+            };
+            destinations.insert(name.clone(), place);
+        }
+        Self {
+            clock: self.clock,
+            cancel: self.cancel.clone(),
+            progress: self.progress.clone(),
+            servers: self.servers.clone(),
+            actor: self.actor.clone(),
+            exclusion: self.exclusion,
+            ..Self::new(desired, destinations)
         }
     }
 
@@ -89,24 +161,34 @@ impl Ports {
         desired: Desired,
         stores: BTreeMap<DestinationName, Result<SharedStore, Failure>>,
     ) -> Self {
-        let destinations = desired.destinations.iter();
-        let permits =
-            |destination: &Destination| Arc::new(Semaphore::new(destination.max_parallel.get()));
-        let attempts = destinations
-            .clone()
-            .map(|(name, d)| (name.clone(), permits(d)));
-        let throttles =
-            destinations.filter_map(|(name, d)| Some((name.clone(), attempt::throttle(d)?)));
+        let place = |(name, store)| {
+            let configured = desired.destinations.get(&name)?.clone();
+            Some((name, Place::new(configured, store)))
+        };
+        let destinations = stores.into_iter().filter_map(place).collect();
+        Self::new(desired, destinations)
+    }
+
+    fn new(desired: Desired, destinations: BTreeMap<DestinationName, Place>) -> Self {
         Self {
-            attempts: attempts.collect(),
-            throttles: throttles.collect(),
-            stores,
             desired,
             clock: Clock::System,
             cancel: CancellationToken::new(),
             progress: Arc::new(Unwatched),
+            servers: Arc::new(Postgres),
+            actor: actor::current(),
+            exclusion: Exclusion::On,
             environment: Environment::read(),
+            destinations,
+            outages: Outages::new(outage::Memory::None),
         }
+    }
+
+    /// Remembers which destinations do not answer, so that not everybody waits for them.
+    #[must_use]
+    pub fn sharing_outages(mut self) -> Self {
+        self.outages = Outages::new(outage::Memory::Shared);
+        self
     }
 
     /// A server's catalog in each of its destinations.
@@ -122,19 +204,18 @@ impl Ports {
 
     /// A destination, with the one that holds barkeep's own objects if there is such a one.
     fn store(&self, name: &DestinationName) -> Option<Result<SharedStore, Failure>> {
-        let data = match self.stores.get(name)? {
+        let place = self.destinations.get(name)?;
+        let data = match &place.store {
             Ok(data) => data.clone(),
             Err(failure) => return Some(Err(failure.clone())),
         };
-        let destination = self.desired.destinations.get(name);
-        let Some(control) = destination.and_then(|one| one.control.as_ref()) else {
+        let Some(control) = &place.configured.control else {
             return Some(Ok(data));
         };
-        let control = match self.stores.get(control)? {
-            Ok(control) => control.clone(),
-            Err(failure) => return Some(Err(failure.clone())),
-        };
-        Some(Ok(Arc::new(Controlled::new(data, control, name))))
+        match &self.destinations.get(control)?.store {
+            Ok(control) => Some(Ok(Arc::new(Controlled::new(data, control.clone(), name)))),
+            Err(failure) => Some(Err(failure.clone())),
+        }
     }
 
     /// How to reach a server: itself, and its primary if it is a standby.
@@ -174,18 +255,36 @@ impl Ports {
         depth: Depth,
         earlier: Option<&Observed>,
     ) -> Observed {
-        let surroundings = Surroundings {
+        let mut archives = self.archives(server);
+        for (name, archive) in &mut archives {
+            if let Some(failure) = self.outages.known(name) {
+                *archive = Err(failure);
+            }
+        }
+        let asked: Vec<_> = archives
+            .iter()
+            .filter(|(_, archive)| archive.is_ok())
+            .collect();
+        let asked: Vec<_> = asked.into_iter().map(|(name, _)| name.clone()).collect();
+        let postgres = match depth {
+            Depth::Everything => self.servers.ask(self, server).await,
+            Depth::Catalog | Depth::Backups => crate::observe::ask(server, None, self.clock).await,
+        };
+        let observed = observe(Surroundings {
             server,
-            postgres: match depth {
-                Depth::Everything => self.connector(server),
-                Depth::Catalog | Depth::Backups => None,
-            },
-            archives: self.archives(server),
+            postgres,
+            archives,
             clock: self.clock,
             depth,
             earlier,
-        };
-        observe(&surroundings).await
+        })
+        .await;
+        for name in asked {
+            if let Some(stored) = observed.destinations.get(&name) {
+                self.outages.note(&name, stored);
+            }
+        }
+        observed
     }
 
     /// Observes and plans one server, without changing anything.
@@ -195,10 +294,9 @@ impl Ports {
 
     async fn plan_again(&self, server: &Server, earlier: Option<&Observed>) -> Activation {
         let span = info_span!("plan", server = %server.name);
-        let mut observed = self
-            .observe_again(server, Depth::Everything, earlier)
-            .instrument(span)
-            .await;
+        // Much is held across its awaits; on the heap it costs nothing.
+        let observing = Box::pin(self.observe_again(server, Depth::Everything, earlier));
+        let mut observed = observing.instrument(span).await;
         let now = self.clock.now();
         for _ in 0..QUESTIONS_MAX {
             let questions = lock::questions(server, &observed, now);
@@ -232,6 +330,37 @@ impl Ports {
         each.buffered(SERVERS_MAX).collect().await
     }
 
+    /// Waits for a turn to run an attempt in a destination.
+    async fn turn(&self, destination: &DestinationName) -> Option<OwnedSemaphorePermit> {
+        let turns = self.destinations.get(destination)?.turns.clone();
+        turns.acquire_owned().await.ok()
+    }
+
+    /// What limits the bandwidth to a destination.
+    fn throttle(&self, destination: &DestinationName) -> Option<Throttle> {
+        self.destinations.get(destination)?.throttle.clone()
+    }
+
+    /// Whether a destination heeds conditions: found out once.
+    async fn conditions(
+        &self,
+        destination: &DestinationName,
+        archive: &Archive,
+    ) -> Result<Conditions, store::Error> {
+        let Some(place) = self.destinations.get(destination) else {
+            return Ok(Conditions::Ignored);
+        };
+        let Actor { pid, started, .. } = self.actor;
+        // Of two that probe at once with one key, one could mistake the other's object for its own.
+        let directory = format!("{OWN}probe/{}-{pid}-{started}/", self.actor.boot);
+        let prefix = archive.prefix(&directory);
+        let found = place
+            .conditions
+            .get_or_try_init(|| probe::conditions(&**archive.store(), &prefix))
+            .await?;
+        Ok(*found)
+    }
+
     fn location(&self, destination: &DestinationName) -> String {
         let known = self.desired.destinations.get(destination);
         known.map_or_else(String::new, |known| known.location.to_string())
@@ -244,208 +373,12 @@ impl Ports {
 }
 
 /// What was seen of one server, and what is to be done.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Activation {
     /// What was seen.
     pub observed: Observed,
     /// What is to be done.
     pub plan: Plan,
-}
-
-/// What converging one server came to.
-#[derive(Debug)]
-pub struct Report {
-    /// Every short step that was tried.
-    pub outcomes: Vec<Outcome>,
-    /// Every attempt.
-    pub attempts: Vec<attempt::Ended>,
-    /// What the guard refused.
-    pub refusals: Vec<Refusal>,
-    /// How the server stands at the end.
-    pub last: Activation,
-}
-
-/// Converges servers once, several at a time. The reports are in the order given.
-pub async fn once(ports: &Ports, servers: &[&Server]) -> Vec<Report> {
-    let each = stream::iter(servers.iter().copied()).map(|server| {
-        let span = info_span!("reconcile", server = %server.name);
-        converge(ports, server).instrument(span)
-    });
-    each.buffered(SERVERS_MAX).collect().await
-}
-
-async fn converge(ports: &Ports, server: &Server) -> Report {
-    let mut report = Report {
-        outcomes: Vec::new(),
-        attempts: Vec::new(),
-        refusals: Vec::new(),
-        last: ports.plan(server).await,
-    };
-    for _ in 0..ROUNDS_MAX {
-        if report.last.plan.is_empty() || ports.cancel.is_cancelled() {
-            break;
-        }
-        let plan = report.last.plan.clone();
-        let guarded = ports.guard(plan, server, &report.last.observed, Asked::ByPolicy);
-        let progressed = round(ports, server, &guarded, &mut report).await;
-        report.last = ports.plan_again(server, Some(&report.last.observed)).await;
-        if !progressed {
-            break;
-        }
-    }
-    report
-}
-
-/// Executes a guarded plan: short steps first, then its attempt. Says whether anything succeeded, so that looking again can help.
-async fn round(ports: &Ports, server: &Server, guarded: &Guarded, report: &mut Report) -> bool {
-    report.refusals.extend_from_slice(guarded.refusals());
-    let observed = &report.last.observed;
-    let outcomes = apply(ports, server, guarded, observed).await;
-    let mut progressed = outcomes.iter().any(|outcome| outcome.result.is_ok());
-    report.outcomes.extend(outcomes);
-    for step in guarded
-        .plan()
-        .steps
-        .iter()
-        .filter(|step| step.action.is_attempt())
-    {
-        let ended = take(ports, server, step, observed).await;
-        // A backup that failed changes the catalog too, but trying again at once would only fail again.
-        progressed |= ended.result.is_ok();
-        report.attempts.push(ended);
-    }
-    progressed
-}
-
-/// Executes the short steps of a guarded plan.
-pub async fn apply(
-    ports: &Ports,
-    server: &Server,
-    guarded: &Guarded,
-    observed: &Observed,
-) -> Vec<Outcome> {
-    let archives = opened(ports, server);
-    pin(&archives, observed, ports.clock.now()).await;
-    let workshop = Workshop {
-        server,
-        archives: &archives,
-        observed,
-        semantics: SAFE,
-        clock: ports.clock,
-        cancel: &ports.cancel,
-    };
-    let outcomes = execute::execute(guarded, &workshop).await;
-    // What failed is in the report, and told by whoever reads that.
-    for done in outcomes.iter().filter(|outcome| outcome.result.is_ok()) {
-        let destination = &done.step.destination;
-        info!(%destination, "{}", done.step.describe());
-    }
-    outcomes
-}
-
-fn opened(ports: &Ports, server: &Server) -> BTreeMap<DestinationName, Archive> {
-    let archives = ports.archives(server).into_iter();
-    archives
-        .filter_map(|(name, archive)| Some((name, archive.ok()?)))
-        .collect()
-}
-
-/// Writes down at the first contact which cluster a prefix belongs to. Created, never overwritten: of two that come at once, one wins,
-/// and the other finds itself blocked by what it then reads.
-async fn pin(archives: &BTreeMap<DestinationName, Archive>, observed: &Observed, now: Timestamp) {
-    let Some(facts) = observed.postgres.known() else {
-        return;
-    };
-    for (name, archive) in archives {
-        let stored = observed.destinations.get(name);
-        let absent = stored.is_some_and(|stored| matches!(stored.identity, Knowledge::Absent));
-        if !absent {
-            continue;
-        }
-        let identity = Identity {
-            system_id: facts.system_id,
-            pinned_at: now,
-        };
-        let written = archive
-            .write_record(OwnObject::Identity, &identity, PutMode::Create)
-            .await;
-        if let Err(error) = written
-            && !error.is_conflict()
-        {
-            let error = crate::failure::chain(&error);
-            warn!(destination = %name, "cannot pin the system identifier: {error}");
-        }
-    }
-}
-
-/// Runs an attempt to its end, when the destination has room for one.
-pub async fn take(
-    ports: &Ports,
-    server: &Server,
-    step: &crate::plan::Step,
-    observed: &Observed,
-) -> attempt::Ended {
-    let _permit = match ports.attempts.get(&step.destination) {
-        Some(semaphore) => semaphore.clone().acquire_owned().await.ok(),
-        None => None,
-    };
-    if let Action::CopyBackup { from, .. } = &step.action {
-        return copy(ports, server, step, from).await;
-    }
-    let archive = match ports.archives(server).remove(&step.destination) {
-        Some(Ok(archive)) => archive,
-        Some(Err(failure)) => return attempt::Ended::failed(step, failure),
-        None => return attempt::Ended::not_open(step),
-    };
-    let connector = match ports.connector(server) {
-        Some(Ok(connector)) => connector,
-        Some(Err(failure)) => return attempt::Ended::failed(step, failure),
-        None => return attempt::Ended::not_open(step),
-    };
-    let primary = match ports.primary(server).transpose() {
-        Ok(primary) => primary,
-        Err(failure) => return attempt::Ended::failed(step, failure),
-    };
-    let bench = attempt::Bench {
-        server,
-        archive: &archive,
-        connector,
-        throttle: ports.throttles.get(&step.destination).cloned(),
-        primary,
-        observed,
-        clock: ports.clock,
-        cancel: &ports.cancel,
-        progress: ports.progress.clone(),
-    };
-    let span = info_span!("attempt", destination = %step.destination);
-    // Much is held across its awaits; on the heap it costs nothing.
-    Box::pin(attempt::run(step, bench)).instrument(span).await
-}
-
-/// Runs a copy to its end.
-async fn copy(
-    ports: &Ports,
-    server: &Server,
-    step: &crate::plan::Step,
-    from: &DestinationName,
-) -> attempt::Ended {
-    let mut archives = ports.archives(server);
-    let (source, target) = match (archives.remove(from), archives.remove(&step.destination)) {
-        (Some(Ok(source)), Some(Ok(target))) => (source, target),
-        (Some(Err(failure)), _) | (_, Some(Err(failure))) => {
-            return attempt::Ended::failed(step, failure);
-        }
-        _ => return attempt::Ended::not_open(step),
-    };
-    let bench = attempt::CopyBench {
-        server,
-        source: &source,
-        target: &target,
-        throttle: ports.throttles.get(&step.destination).cloned(),
-        cancel: &ports.cancel,
-    };
-    let span = info_span!("copy", destination = %step.destination);
-    Box::pin(attempt::copy(step, bench)).instrument(span).await
 }
 
 #[cfg(test)]

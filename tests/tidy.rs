@@ -7,6 +7,7 @@
 //! | 2 | `clock`, `actor`, `secret`, `spool`, `pipeline`, `store`, `postgres` | layer 0, `format`, `clock`, `secret`; not each other |
 //! | 3 | `observe`, `execute`, `recover` | layers 0 and 2, `format`; not each other; `execute` also `plan`, for only a guarded plan is executed |
 //! | 4 | `reconcile` | all of these but `config` |
+//! | 4 | `status`, then `serve` | `reconcile`, `plan`, layer 0; `serve` also `status`, `clock` |
 //! | 5 | `cli` | everything |
 //!
 //! Layers 0 and 1 are pure: no async, no I/O, no clock, no logging, and no order that depends on a hash. `config::load` reads files
@@ -19,7 +20,7 @@ use std::{
 };
 
 /// What each module may name, itself apart.
-const MAY_NAME: [(&str, &str); 16] = [
+const MAY_NAME: [(&str, &str); 18] = [
     ("failure", "model"),
     ("model", "failure"),
     ("format", "model failure"),
@@ -48,6 +49,8 @@ const MAY_NAME: [(&str, &str); 16] = [
         "reconcile",
         "model failure format clock actor secret spool pipeline store postgres plan observe execute recover",
     ),
+    ("status", "model failure plan reconcile"),
+    ("serve", "clock model reconcile status"),
 ];
 
 /// Words that have no place in layers 0 and 1.

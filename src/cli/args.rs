@@ -46,6 +46,9 @@ pub struct Global {
     /// Print results as text or as JSON
     #[arg(long, global = true, value_name = "FORMAT", default_value = "text")]
     pub format: Format,
+    /// Write log lines on stderr as text or as JSON
+    #[arg(long, global = true, value_name = "FORMAT", default_value = "text")]
+    pub log_format: Format,
     /// Say more on stderr; twice says everything
     #[arg(short, long, global = true, action = ArgAction::Count, conflicts_with = "quiet")]
     pub verbose: u8,
@@ -82,15 +85,17 @@ pub enum Command {
     ShowPlan(ShowPlan),
     /// Make true what the configuration says
     ///
-    /// Observes, plans, has a guard check the plan, executes it and looks again, until nothing is left to do. Backups that it starts are
-    /// waited for. What fails is left to the next run. It is safe to run twice at once, and to kill. One line at the end says what was
-    /// done and what is left.
+    /// Observes, plans, has a guard check the plan, executes it and looks again. With `--once` until nothing is left to do: backups that it
+    /// starts are waited for, what fails is left to the next run, and one line at the end says what was done and what is left. Without, it
+    /// is the watch mode: it goes on for ever, looks at each server when something is due there and at least once per `check_every`, takes
+    /// up a changed configuration by itself or on SIGHUP, and tells how things stand at `[service] listen`. Both are safe to run at once,
+    /// several times, and to kill: leases see to it that one acts at a time.
     Reconcile(Reconcile),
     /// Show how each server stands
     ///
     /// One line for each server and destination, and below it whatever is not as it should be. Ends with 6 if an objective is missed: WAL
     /// that lags or is missing, a damaged backup.
-    Status(Select),
+    Status(Status),
     /// Show every rule and reference that holds one backup
     ///
     /// In each destination that has it: its status, the verdict of the retention with all its reasons, who keeps it, what builds on it and
@@ -142,6 +147,11 @@ pub enum Command {
     /// One document for each destination and role, as the cloud's own tools read it: an IAM policy for S3, a custom role for Azure and
     /// Google Cloud. It holds only what is really called. Contacts nothing.
     Permissions(Permissions),
+    /// Take leases away from whoever holds them
+    ///
+    /// One process at a time takes a backup of a server in a destination, and one deletes there: it holds a lease, which expires ten minutes
+    /// after its last sign of life. This frees both at once. Ends with 4 for one whose process still runs on this machine.
+    Unlock(Unlock),
     /// Print the configuration as it is understood
     ///
     /// With all layers merged: no includes, policies or defaults. What is printed is a configuration itself.
@@ -205,12 +215,23 @@ pub struct Reconcile {
     /// Which servers.
     #[command(flatten)]
     pub select: Select,
-    /// Converge once and exit; waits for the backups that it starts
+    /// Converge once and exit, waiting for the backups that it starts; else watch for ever
     #[arg(long)]
     pub once: bool,
     /// Apply exactly this saved plan, or exit with 10 if the catalog has changed
     #[arg(long, value_name = "FILE", requires = "once")]
     pub plan: Option<PathBuf>,
+}
+
+/// `status`
+#[derive(Debug, Args)]
+pub struct Status {
+    /// Which servers.
+    #[command(flatten)]
+    pub select: Select,
+    /// Print the status page, a file of HTML that needs nothing else
+    #[arg(long)]
+    pub html: bool,
 }
 
 /// `explain`
@@ -301,6 +322,19 @@ pub struct Delete {
     /// Show what would be deleted, and delete nothing
     #[arg(long)]
     pub dry_run: bool,
+}
+
+/// `unlock`
+#[derive(Debug, Args)]
+pub struct Unlock {
+    /// The server
+    pub server: ServerName,
+    /// Only in this destination
+    #[arg(long, value_name = "NAME")]
+    pub destination: Option<DestinationName>,
+    /// Also from a process that still runs on this machine
+    #[arg(long)]
+    pub force: bool,
 }
 
 /// `restore`

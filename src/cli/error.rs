@@ -1,11 +1,14 @@
 //! Why a command failed, with its exit code and, where there is one, what to do next.
 
-use std::{io, path::PathBuf};
+use std::{io, net::SocketAddr, path::PathBuf};
 
 use super::exit::Exit;
 use crate::{
     failure::{Failure, Kind},
-    model::names::{DestinationName, ServerName},
+    model::{
+        names::{DestinationName, ServerName},
+        reason::Waiting,
+    },
 };
 
 /// What to do when something cannot be reached.
@@ -77,6 +80,17 @@ pub(super) enum Error {
         /// Why.
         source: io::Error,
     },
+    /// The address of the status page cannot be listened at.
+    #[error("cannot listen at `{address}`")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+    /// Signals cannot be listened for.
+    #[error("cannot listen for SIGHUP")]
+    Signal(#[source] io::Error),
     /// Standard output could not be written.
     #[error("cannot write to standard output")]
     Output(#[source] io::Error),
@@ -103,6 +117,23 @@ impl Error {
         Self::failed(doing, source).hinted("make a new one with `barkeep plan --out FILE`")
     }
 
+    /// A right that somebody else has, or that is not to be had.
+    pub(super) fn lease_held(server: &ServerName, waiting: &Waiting) -> Self {
+        let kind = match waiting {
+            Waiting::Lease { .. } => Kind::LeaseHeld,
+            Waiting::Unknown { .. } => Kind::Unreachable,
+            _ => Kind::Refused,
+        };
+        let failure = Failure::new(kind, waiting.to_string());
+        let error = Self::failed(format!("nothing is done for `{server}`"), failure);
+        if kind != Kind::LeaseHeld {
+            return error;
+        }
+        error.hinted(format!(
+            "it is given back when that is done; `barkeep unlock {server}` takes it away from a holder that is gone"
+        ))
+    }
+
     /// Says what to do next.
     #[must_use]
     pub(super) fn hinted(mut self, text: impl Into<String>) -> Self {
@@ -123,7 +154,9 @@ impl Error {
             | Self::NothingSelected
             | Self::Usage(_) => Exit::Usage,
             Self::Failed { source, .. } => Exit::from(source.kind),
-            Self::File { .. } | Self::Output(_) => Exit::Failed,
+            Self::File { .. } | Self::Listen { .. } | Self::Signal(_) | Self::Output(_) => {
+                Exit::Failed
+            }
         }
     }
 

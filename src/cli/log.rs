@@ -4,6 +4,8 @@ use std::io;
 
 use tracing_subscriber::filter::LevelFilter;
 
+use super::args::Format;
+
 /// How much is said.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Verbosity(i16);
@@ -32,7 +34,7 @@ impl Verbosity {
 }
 
 /// Starts logging for the whole process.
-pub(super) fn start(verbosity: Verbosity) {
+pub(super) fn start(verbosity: Verbosity, format: Format) {
     let level = verbosity.level();
     // The libraries below are only of interest to somebody who wants everything.
     let others = if level >= LevelFilter::TRACE {
@@ -50,9 +52,16 @@ pub(super) fn start(verbosity: Verbosity) {
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(io::stderr)
-        .with_ansi(super::output::wants_colour())
-        .with_target(false)
-        .finish();
+        .with_target(false);
     // A second start in one process (tests) keeps the first.
-    tracing::subscriber::set_global_default(subscriber).ok();
+    match format {
+        Format::Text => {
+            let subscriber = subscriber.with_ansi(super::output::wants_colour());
+            tracing::subscriber::set_global_default(subscriber.finish()).ok();
+        }
+        Format::Json => {
+            let subscriber = subscriber.json().flatten_event(true);
+            tracing::subscriber::set_global_default(subscriber.finish()).ok();
+        }
+    }
 }

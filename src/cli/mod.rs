@@ -122,7 +122,7 @@ fn usage(error: &clap::Error) -> ExitCode {
 
 fn run(arguments: Arguments) -> ExitCode {
     let verbosity = log::Verbosity::new(arguments.global.verbose, arguments.global.quiet);
-    log::start(verbosity);
+    log::start(verbosity, arguments.global.log_format);
     let warnings = match arguments.command {
         Command::WalArchive(_) | Command::WalRestore(_) => Warnings::Untold,
         _ => Warnings::Told,
@@ -179,6 +179,7 @@ async fn dispatch(command: Command, session: &Session) -> ExitCode {
         Command::Keep(arguments) => commands::keep::run(arguments, session).await,
         Command::Delete(arguments) => commands::delete::run(arguments, session).await,
         Command::Restore(arguments) => commands::restore::run(arguments, session).await,
+        Command::Unlock(arguments) => commands::unlock::run(arguments, session).await,
         Command::Check(arguments) => commands::check::run(arguments, session).await,
         Command::Permissions(arguments) => commands::permissions::run(&arguments, session),
     };

@@ -21,22 +21,19 @@ pub(super) fn servers<'a>(desired: &'a Desired, select: &Select) -> Result<Vec<&
     for name in &select.servers {
         server(desired, name)?;
     }
-    let named =
-        |server: &&Server| select.servers.is_empty() || select.servers.contains(&server.name);
-    let labelled = |server: &&Server| {
-        let has = |(key, value): &(String, String)| server.labels.get(key) == Some(value);
-        select.select.iter().all(has)
-    };
-    let selected: Vec<_> = desired
-        .servers
-        .values()
-        .filter(named)
-        .filter(labelled)
-        .collect();
+    let all = desired.servers.values();
+    let selected: Vec<_> = all.filter(|server| is_selected(select, server)).collect();
     if selected.is_empty() && !select.select.is_empty() {
         return Err(Error::NothingSelected);
     }
     Ok(selected)
+}
+
+/// Whether a server has one of the names, if there are any, and all the labels.
+pub(super) fn is_selected(select: &Select, server: &Server) -> bool {
+    let named = select.servers.is_empty() || select.servers.contains(&server.name);
+    let has = |(key, value): &(String, String)| server.labels.get(key) == Some(value);
+    named && select.select.iter().all(has)
 }
 
 /// One server by its name.

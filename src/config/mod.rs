@@ -35,6 +35,20 @@ pub fn read(path: &Path, staged: Option<&Staged>) -> Result<Compiled, Report> {
     compile::compile(load::load(path, staged))
 }
 
+/// All that a configuration is read from, to tell whether it has changed: the texts, and what could not be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Texts(std::sync::Arc<source::Sources>, Vec<String>);
+
+/// Reads the texts of a configuration, without giving them a meaning.
+pub fn texts(path: &Path) -> Texts {
+    let loaded = load::load(path, None);
+    let wrong = loaded.diagnostics.iter();
+    Texts(
+        loaded.sources,
+        wrong.map(|one| format!("{one:?}")).collect(),
+    )
+}
+
 /// What `barkeep validate` has to say: all errors and all warnings. Usable if it counts no
 /// [`Severity::Error`].
 pub fn validate(path: &Path, staged: Option<&Staged>) -> Report {

@@ -186,6 +186,16 @@ impl FromText for OrNone<Duration> {
     }
 }
 
+impl FromText for std::net::SocketAddr {
+    const EXPECTED: &str = "an address with its port, such as `127.0.0.1:9187` or `[::]:9187`";
+    const PATTERN: &str = ".+:[0-9]+";
+
+    fn from_text(text: &str) -> Result<Self, String> {
+        text.parse()
+            .map_err(|_| format!("`{text}` is not {}", Self::EXPECTED))
+    }
+}
+
 /// A number of bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Bytes(pub u64);

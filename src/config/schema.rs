@@ -2,10 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{
-    compile::unsupported::{DESTINATION, SETTINGS},
-    document::Document,
-};
+use super::{compile::unsupported::SETTINGS, document::Document};
 
 /// The tables that hold settings.
 const SETTINGS_TABLES: [&str; 4] = ["DefaultsTable", "PolicyTable", "ServerTable", "EntryTable"];
@@ -18,14 +15,10 @@ pub(super) const NOT_YET: &str = "Not supported yet.";
 pub fn schema() -> Value {
     let mut schema = schemars::schema_for!(Document).to_value();
     without_null(&mut schema);
-    mark(&mut schema, "Document", "service");
     for table in SETTINGS_TABLES {
         for path in SETTINGS {
             mark(&mut schema, table, path);
         }
-    }
-    for path in DESTINATION {
-        mark(&mut schema, "DestinationTable", path);
     }
     if let Some(root) = schema.as_object_mut() {
         root.insert("title".to_owned(), json!("barkeep configuration"));
@@ -137,10 +130,6 @@ mod tests {
         for path in SETTINGS {
             assert!(is_marked(&schema, "EntryTable", path), "{path}");
         }
-        for path in DESTINATION {
-            assert!(is_marked(&schema, "DestinationTable", path), "{path}");
-        }
-        assert!(is_marked(&schema, "Document", "service"));
         assert!(!is_marked(&schema, "EntryTable", "wal.compression.codec"));
     }
 

@@ -10,7 +10,7 @@ use std::{ops::Range, sync::Arc};
 pub type Span = Range<usize>;
 
 /// One text that was read.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Source {
     /// What it is called in messages: a path as the user wrote or would write it.
     pub name: String,
@@ -38,7 +38,7 @@ impl std::fmt::Display for Place {
 }
 
 /// All texts that were read.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Sources(Vec<Source>);
 
 impl Sources {

@@ -19,6 +19,7 @@ use crate::{
         backup::{ArchiveRoot, BackupId},
         catalog::Catalog,
         desired::{ObjectLock, Server},
+        lease::LeaseKind,
         lock::{Lock, Locking},
         names::DestinationName,
         observed::Observed,
@@ -30,7 +31,10 @@ use crate::{
         wal::{SegmentName, SegmentSize},
     },
     plan::{Step, guard::Guarded},
-    store::{Archive, ArchiveError},
+    store::{
+        Archive, ArchiveError,
+        fenced::{Closed, Fence},
+    },
 };
 
 pub mod archive_wal;
@@ -48,6 +52,8 @@ pub struct Workshop<'a> {
     pub server: &'a Server,
     /// Its catalogs.
     pub archives: &'a BTreeMap<DestinationName, Archive>,
+    /// Where something may be deleted, for as long as the fence lets it.
+    pub fences: &'a BTreeMap<DestinationName, Arc<dyn Fence>>,
     /// What the plan was made from.
     pub observed: &'a Observed,
     /// What carrying out a step comes to.
@@ -56,6 +62,20 @@ pub struct Workshop<'a> {
     pub clock: Clock,
     /// Stops at the next step.
     pub cancel: &'a CancellationToken,
+}
+
+impl Workshop<'_> {
+    /// The catalog that a step acts on: behind a fence, if it takes a lease to do that.
+    fn archive(&self, step: &Step) -> Option<Archive> {
+        let archive = self.archives.get(&step.destination)?;
+        let is_fenced = step.action.lease() == Some(LeaseKind::Retention);
+        // Whoever writes down nothing of its own holds no lease either: a command under Barman's name.
+        if !is_fenced || self.semantics.records == Records::None {
+            return Some(archive.clone());
+        }
+        let fence = self.fences.get(&step.destination).cloned();
+        Some(archive.fenced(fence.unwrap_or_else(|| Arc::new(Closed))))
+    }
 }
 
 /// How a step ended.
@@ -245,7 +265,7 @@ async fn carry_out(
     digest: &str,
 ) -> Vec<Result<(), Error>> {
     let step = group[0];
-    let Some(archive) = workshop.archives.get(&step.destination) else {
+    let Some(archive) = workshop.archive(step) else {
         return group
             .iter()
             .map(|_| Err(Error::NotOpen(step.destination.clone())))
@@ -258,15 +278,15 @@ async fn carry_out(
             records: workshop.semantics.records,
             locks: locks(workshop, &step.destination),
         };
-        let outcomes = delete::backups(archive, &doomed(group, workshop), &occasion).await;
+        let outcomes = delete::backups(&archive, &doomed(group, workshop), &occasion).await;
         let gone = group.iter().zip(&outcomes).filter(|(_, gone)| gone.is_ok());
         let gone = gone.map(|(step, _)| *step);
         if workshop.semantics.records == Records::Written {
-            unlink(gone, &guarded.plan().steps, archive, workshop).await;
+            unlink(gone, &guarded.plan().steps, &archive, workshop).await;
         }
         return outcomes;
     }
-    vec![one(step, archive, workshop).await]
+    vec![one(step, &archive, workshop).await]
 }
 
 /// Takes backups that are gone out of the records of those that they built on, unless these go, too. What is not done costs nothing but

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     backup::{BackupId, KeepTarget},
     catalog::Run,
+    lease::LeaseKind,
     names::DestinationName,
     time::Timestamp,
     timeline::TimelineId,
@@ -127,6 +128,16 @@ impl Action {
             | Self::DeleteBackup { .. }
             | Self::DeleteOrphan { .. }
             | Self::DeleteWal { .. } => Effect::Destructive,
+        }
+    }
+
+    /// The lease that whoever carries it out must hold; setting and releasing keeps, and settling what is ours, needs none.
+    pub fn lease(&self) -> Option<LeaseKind> {
+        match self {
+            _ if self.is_attempt() => Some(LeaseKind::Attempt),
+            Self::ReleaseKeep { .. } => None,
+            _ if self.effect() == Effect::Destructive => Some(LeaseKind::Retention),
+            _ => None,
         }
     }
 

@@ -5,6 +5,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
+    net::SocketAddr,
     num::NonZeroUsize,
     path::PathBuf,
     time::Duration,
@@ -30,10 +31,30 @@ pub struct Desired {
     pub destinations: BTreeMap<DestinationName, Destination>,
     /// What must be backed up.
     pub servers: BTreeMap<ServerName, Server>,
+    /// How barkeep runs as a service.
+    pub service: Service,
+}
+
+/// How barkeep runs as a service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Service {
+    /// Where the status page and the metrics are served; nowhere if unset.
+    pub listen: Option<SocketAddr>,
+    /// How often a server is looked at though nothing is due.
+    pub check_every: Duration,
+}
+
+impl Default for Service {
+    fn default() -> Self {
+        Self {
+            listen: None,
+            check_every: Duration::from_mins(5),
+        }
+    }
 }
 
 /// A place where backups live.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Destination {
     /// Its name in the configuration.
     pub name: DestinationName,
@@ -45,6 +66,8 @@ pub struct Destination {
     pub max_bandwidth: Option<u64>,
     /// How many attempts may run at once against it.
     pub max_parallel: NonZeroUsize,
+    /// Only one barkeep ever deletes here: no right is needed where the store cannot keep several apart.
+    pub single_writer: bool,
     /// What is done about the locks of its objects.
     pub object_lock: ObjectLock,
     /// The destination that holds barkeep's own objects, because this one forbids overwriting.
@@ -88,7 +111,7 @@ pub enum ObjectLock {
 }
 
 /// What a provider needs beyond the URL.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ProviderOptions {
     /// A directory needs nothing.

@@ -12,6 +12,7 @@ pub mod condition;
 pub mod desired;
 pub mod health;
 pub mod judge;
+pub mod lease;
 pub mod location;
 pub mod lock;
 pub mod names;

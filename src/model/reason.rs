@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     backup::{BackupId, BackupStatus, KeepTarget},
     desired::Mode,
+    lease::HeldLease,
     lock::Lock,
     names::DestinationName,
     retention::RetentionPolicy,
@@ -349,6 +350,22 @@ pub enum Waiting {
         /// The name.
         name: String,
     },
+    /// A lease that somebody else holds.
+    Lease {
+        /// Which, and who.
+        #[serde(flatten)]
+        held: HeldLease,
+    },
+    /// Nothing keeps two that delete apart.
+    NoExclusion {
+        /// Why not.
+        why: String,
+    },
+    /// A backup that waits for its turn, or is about to begin.
+    Turn {
+        /// Since when.
+        since: Timestamp,
+    },
     /// A guard refused.
     Refused {
         /// Its words.
@@ -540,6 +557,9 @@ impl fmt::Display for Waiting {
             }
             Self::NoSuchBackup { backup } => write!(formatter, "no backup `{backup}`"),
             Self::AmbiguousName { name } => write!(formatter, "several backups named `{name}`"),
+            Self::Lease { held } => write!(formatter, "{held}"),
+            Self::NoExclusion { why } => write!(formatter, "no deletes: {why}"),
+            Self::Turn { since } => write!(formatter, "a backup waits for its turn since {since}"),
             Self::Refused { why } => write!(formatter, "refused: {why}"),
             Self::Locked {
                 backup,

@@ -2,7 +2,7 @@
 //!
 //! None of it is needed to restore. Losing any of it makes barkeep more careful, never bolder.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{collections::BTreeMap, fmt, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -43,7 +43,7 @@ pub struct Attempt {
 }
 
 /// A process, told apart from every other one that ever ran: a number alone is used again.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Actor {
     /// The machine's name, for people.
     pub host: String,
@@ -53,6 +53,12 @@ pub struct Actor {
     pub pid: u32,
     /// When the process started, in clock ticks since the machine did.
     pub started: u64,
+}
+
+impl fmt::Display for Actor {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "process {} on {}", self.pid, self.host)
+    }
 }
 
 /// What is known about the process behind an attempt.

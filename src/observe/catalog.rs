@@ -39,6 +39,9 @@ use crate::{
 /// How many small objects are read at once.
 const READS_MAX: usize = 16;
 
+/// How long a store may take to answer at all.
+const ANSWER_MAX: Duration = Duration::from_mins(2);
+
 /// How far back the record of deletes is read in any case: what the budget counts, and an hour in which clocks may disagree.
 const RECENT: Duration = Duration::from_hours(25);
 
@@ -47,8 +50,8 @@ pub async fn observe(archive: &Archive, context: &Context<'_>) -> Stored {
     let read_at = context.clock.now();
     // The store's clock comes first: what it says must not lie after what is then listed.
     let store_time = match context.clock {
-        Clock::System => knowledge(archive.store().time().await.map_err(ArchiveError::from)),
         fixed @ Clock::Fixed(_) => Knowledge::Known(fixed.now()),
+        _ => knowledge(first_answer(archive).await.map_err(ArchiveError::from)),
     };
     // Each question to a destination that does not answer takes as long as all tries of it.
     if let Some(failure) = store_time
@@ -106,6 +109,15 @@ async fn locks(archive: &Archive, context: &Context<'_>) -> Knowledge<Locks> {
         }
         _ => Knowledge::Absent,
     }
+}
+
+/// The store's clock. A store that takes longer to tell it than all tries of a request does not answer.
+async fn first_answer(archive: &Archive) -> Result<Timestamp, Error> {
+    let asked = tokio::time::timeout(ANSWER_MAX, archive.store().time()).await;
+    asked.unwrap_or_else(|_| {
+        let location = archive.store().location();
+        Err(Error::new(Meaning::Unreachable, Operation::Time, location))
+    })
 }
 
 /// Whether there is a backup that somebody may have begun to delete, however long ago.

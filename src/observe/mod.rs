@@ -3,23 +3,27 @@
 //! Observing never fails. Whatever could not be found out becomes `Unknown` with its reason, and the planner waits. PostgreSQL is asked before
 //! the catalog is listed: whatever it calls archived by then must be in the listing. Nothing here writes.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use futures_util::future::join_all;
 
 use crate::{
     clock::Clock,
-    failure::Failure,
+    failure::{Failure, Kind},
     model::{
         catalog::Catalog,
         desired::{ObjectLock, Server, ServerState},
         names::DestinationName,
-        observed::{Knowledge, Locality, Observed, Stored},
+        observed::{Knowledge, Locality, Observed, ServerFacts, Stored},
+        time::Span,
         zone::Zone,
     },
     postgres::Connector,
     store::Archive,
 };
+
+/// How long reading one catalog may take: a cold listing of a million segments takes a minute.
+const READ_MAX: Duration = Duration::from_mins(5);
 
 pub mod catalog;
 pub mod lock;
@@ -30,8 +34,8 @@ pub mod wal;
 pub struct Surroundings<'a> {
     /// The server.
     pub server: &'a Server,
-    /// How to reach it; `None` if the configuration names no connection.
-    pub postgres: Option<Result<Connector, Failure>>,
+    /// What the server itself said, and whether its files are here: asked before the catalogs are read.
+    pub postgres: (Knowledge<ServerFacts>, Locality),
     /// Its catalog in each destination, or why that cannot be opened.
     pub archives: BTreeMap<DestinationName, Result<Archive, Failure>>,
     /// The present.
@@ -53,42 +57,67 @@ pub enum Depth {
     Backups,
 }
 
-/// Finds out how a server and its catalogs stand.
-pub async fn observe(surroundings: &Surroundings<'_>) -> Observed {
+/// Asks a server what it is, and looks whether its files are on this host. `None` if the configuration names no connection, or if
+/// nobody wants to know.
+pub async fn ask(
+    server: &Server,
+    connector: Option<Result<Connector, Failure>>,
+    clock: Clock,
+) -> (Knowledge<ServerFacts>, Locality) {
     let absent = |why: &str| {
         let why = why.to_owned();
         (Knowledge::Absent, Locality::NotLocal { why })
     };
-    let retired = surroundings.server.state == ServerState::Retired;
-    let (postgres, locality) = match &surroundings.postgres {
+    let retired = server.state == ServerState::Retired;
+    match connector {
         // It has nothing to tell any more, and need not answer.
         Some(_) if retired => absent("the server is retired"),
         None => absent("no connection is configured"),
         Some(Err(failure)) => {
             let why = failure.to_string();
-            (
-                Knowledge::Unknown(failure.clone()),
-                Locality::NotLocal { why },
-            )
+            (Knowledge::Unknown(failure), Locality::NotLocal { why })
         }
-        Some(Ok(connector)) => server::observe(connector, surroundings).await,
-    };
-    let catalogs = surroundings
+        Some(Ok(connector)) => server::observe(&connector, server, clock).await,
+    }
+}
+
+/// Finds out how a server and its catalogs stand.
+pub async fn observe(surroundings: Surroundings<'_>) -> Observed {
+    let context_of = &surroundings;
+    let catalogs = context_of
         .archives
         .iter()
         .map(|(name, archive)| async move {
             let stored = match archive {
-                Ok(archive) => catalog::observe(archive, &context(surroundings, name)).await,
+                Ok(archive) => {
+                    within(
+                        catalog::observe(archive, &context(context_of, name)),
+                        context_of.clock,
+                    )
+                    .await
+                }
                 Err(failure) => Stored::unknown(surroundings.clock.now(), failure),
             };
             (name.clone(), stored)
         });
     let destinations = join_all(catalogs).await.into_iter().collect();
+    let (postgres, locality) = surroundings.postgres;
     Observed {
         server: surroundings.server.name.clone(),
         postgres,
         locality,
         destinations,
+    }
+}
+
+/// What was read of a destination, unless it takes so long that it cannot be called an answer.
+async fn within(reading: impl Future<Output = Stored>, clock: Clock) -> Stored {
+    match tokio::time::timeout(READ_MAX, reading).await {
+        Ok(stored) => stored,
+        Err(_) => {
+            let message = format!("it was not read in {}", Span(READ_MAX));
+            Stored::unknown(clock.now(), &Failure::new(Kind::Unreachable, message))
+        }
     }
 }
 

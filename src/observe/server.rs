@@ -2,11 +2,11 @@
 
 use std::{fs, path::Path, time::SystemTime};
 
-use super::Surroundings;
 use crate::{
     clock::Clock,
     failure::Failure,
     model::{
+        desired::Server,
         observed::{ArchiveMode, Archiver, Knowledge, Locality, Role, ServerFacts},
         time::Timestamp,
         wal::{SegmentName, WalFile},
@@ -17,9 +17,10 @@ use crate::{
 /// Asks a server what it is, and looks whether its files are on this host.
 pub(super) async fn observe(
     connector: &Connector,
-    surroundings: &Surroundings<'_>,
+    server: &Server,
+    clock: Clock,
 ) -> (Knowledge<ServerFacts>, Locality) {
-    match ask(connector, surroundings).await {
+    match ask(connector, server, clock).await {
         Ok((facts, locality)) => (Knowledge::Known(facts), locality),
         Err(error) => {
             let failure = Failure::of(error.kind(), &error);
@@ -31,20 +32,22 @@ pub(super) async fn observe(
 
 async fn ask(
     connector: &Connector,
-    surroundings: &Surroundings<'_>,
+    server: &Server,
+    clock: Clock,
 ) -> Result<(ServerFacts, Locality), postgres::Error> {
     let session = connector.connect().await?;
-    let asked = ask_session(&session, surroundings).await;
+    let asked = ask_session(&session, server, clock).await;
     session.close().await;
     asked
 }
 
 async fn ask_session(
     session: &Session,
-    surroundings: &Surroundings<'_>,
+    server: &Server,
+    clock: Clock,
 ) -> Result<(ServerFacts, Locality), postgres::Error> {
     let facts = session.facts().await?;
-    let configured = surroundings.server.pgdata.as_deref();
+    let configured = server.pgdata.as_deref();
     let pgdata = configured.unwrap_or(&facts.data_directory).to_owned();
     let locality = match locality::prove(&pgdata, &locality::Identity::from(&facts)) {
         Ok(_) => Locality::Local,
@@ -56,7 +59,7 @@ async fn ask_session(
         Locality::Local => oldest_ready(&pgdata),
         Locality::NotLocal { .. } => None,
     };
-    Ok((summary(&facts, ready, surroundings.clock), locality))
+    Ok((summary(&facts, ready, clock), locality))
 }
 
 fn summary(
@@ -93,8 +96,8 @@ fn summary(
             oldest_ready_at: ready.map(|(_, since)| since),
         },
         clock: match clock {
-            Clock::System => facts.now,
             fixed @ Clock::Fixed(_) => fixed.now(),
+            _ => facts.now,
         },
     }
 }

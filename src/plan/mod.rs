@@ -49,6 +49,9 @@ pub mod lock;
 pub mod render;
 pub mod requested;
 pub mod saved;
+pub mod wake;
+
+mod withhold;
 
 use lock::Unseen;
 

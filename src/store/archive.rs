@@ -10,6 +10,7 @@ use futures_util::{StreamExt as _, TryStreamExt as _, stream::BoxStream};
 use super::{
     Error, GetOptions, Head, Key, ObjectMeta, ObjectVersion, PutMode, PutOptions, SharedStore,
     StoreExt as _, Stored,
+    fenced::{Fence, Fenced},
 };
 use crate::{
     failure::{Disposition, Kind},
@@ -101,6 +102,15 @@ impl Archive {
             store,
             server: Arc::from(server.as_str()),
             overwriting: Overwriting::Allowed,
+        }
+    }
+
+    /// The same catalog, in which something is deleted only while a fence lets it.
+    #[must_use]
+    pub fn fenced(&self, fence: Arc<dyn Fence>) -> Self {
+        Self {
+            store: Arc::new(Fenced::new(self.store.clone(), fence)),
+            ..self.clone()
         }
     }
 

@@ -157,6 +157,8 @@ pub enum Meaning {
     Checksum,
     /// The store, or this implementation of it, cannot do that.
     Unsupported,
+    /// The right to delete does not last long enough any more.
+    RightLost,
     /// The caller stopped it.
     Interrupted,
     /// Anything else.
@@ -176,6 +178,7 @@ impl Meaning {
             Self::Locked => "it is locked",
             Self::Checksum => "the checksum differs",
             Self::Unsupported => "not supported there",
+            Self::RightLost => "the right to delete is not certain any more",
             Self::Interrupted => "interrupted",
             Self::Other => "the request failed",
         }
@@ -263,6 +266,7 @@ impl Error {
             Meaning::Unreachable | Meaning::Throttled => Kind::Unreachable,
             Meaning::Locked => Kind::Refused,
             Meaning::Checksum => Kind::Verification,
+            Meaning::RightLost => Kind::LeaseHeld,
             Meaning::Interrupted => Kind::Interrupted,
             Meaning::AlreadyExists
             | Meaning::Precondition
@@ -287,6 +291,7 @@ impl Error {
             | Meaning::PermissionDenied
             | Meaning::BucketMissing
             | Meaning::Locked
+            | Meaning::RightLost
             | Meaning::Unsupported
             | Meaning::Interrupted
             | Meaning::Other => Disposition::Permanent,

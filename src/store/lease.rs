@@ -57,6 +57,8 @@ pub struct Terms {
     pub holder: Actor,
     /// For how long it holds without being renewed, in whole seconds.
     pub ttl: Duration,
+    /// A claim that need not be waited for: its holder is known to be dead.
+    pub despite: Option<Claim>,
 }
 
 /// What came of wanting a lease.
@@ -111,6 +113,18 @@ pub struct Lease {
     claim: Claim,
     version: ObjectVersion,
     since: Instant,
+    before: Before,
+}
+
+/// What a lease was before it was taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Before {
+    /// Nobody had ever taken it.
+    Nothing,
+    /// It was given back, at this instant of the store.
+    Released(Timestamp),
+    /// It had expired, or its holder was dead.
+    Left,
 }
 
 /// What is there, and when the store said so.
@@ -141,8 +155,9 @@ pub async fn acquire(store: &SharedStore, terms: &Terms) -> Result<Acquired, Lea
             None => PutMode::Create,
             Some(found) => PutMode::Replace(found.version.clone()),
         };
-        let before = found.and_then(|found| found.claim);
-        claim.generation = before.map_or(1, |before| before.generation + 1);
+        let before = Before::of(found.as_ref());
+        let last = found.and_then(|found| found.claim);
+        claim.generation = last.map_or(1, |last| last.generation + 1);
         let since = Instant::now();
         match write(&**store, &terms.key, &claim, mode).await {
             Ok(version) => {
@@ -152,6 +167,7 @@ pub async fn acquire(store: &SharedStore, terms: &Terms) -> Result<Acquired, Lea
                     claim,
                     version,
                     since,
+                    before,
                 }));
             }
             // Somebody was faster; now it is busy, or released again.
@@ -161,10 +177,23 @@ pub async fn acquire(store: &SharedStore, terms: &Terms) -> Result<Acquired, Lea
     }
 }
 
+impl Before {
+    fn of(found: Option<&Found>) -> Self {
+        match found {
+            None => Self::Nothing,
+            Some(found) if found.claim.as_ref().is_some_and(|claim| claim.released) => {
+                Self::Released(found.written)
+            }
+            Some(_) => Self::Left,
+        }
+    }
+}
+
 impl Found {
     fn busy(&self, terms: &Terms) -> Option<Acquired> {
         let ttl = match &self.claim {
             Some(claim) if claim.released => return None,
+            claim @ Some(_) if *claim == terms.despite => return None,
             Some(claim) => Duration::from_secs(claim.ttl_seconds),
             // What cannot be understood is believed for as long as one of ours would be.
             None => terms.ttl,
@@ -227,14 +256,24 @@ impl Lease {
         &self.claim
     }
 
+    /// Whether nobody held it from an instant of the store on until it was taken: what was seen then holds still.
+    pub fn was_free_since(&self, instant: Timestamp) -> bool {
+        match self.before {
+            Before::Nothing => true,
+            // Stores tell whole seconds: within the same one, nobody knows which came first.
+            Before::Released(at) => at < instant,
+            Before::Left => false,
+        }
+    }
+
     /// How much longer nobody else can have it, by this process's monotonic clock.
     pub fn left(&self) -> Duration {
         self.ttl().saturating_sub(self.since.elapsed())
     }
 
-    /// Whether so much is left that something may be destroyed under it.
-    pub fn is_ample(&self) -> bool {
-        self.left() >= self.ttl() / THIRD
+    /// For how much longer so much is left that something may be destroyed under it.
+    pub fn ample(&self) -> Duration {
+        self.left().saturating_sub(self.ttl() / THIRD)
     }
 
     /// How long from now it is to be renewed.
@@ -301,6 +340,42 @@ impl Lease {
     }
 }
 
+/// Looks who holds a lease. [`Acquired::Held`] is never the answer.
+pub async fn holder(store: &dyn Store, terms: &Terms) -> Result<Option<Acquired>, LeaseError> {
+    let found = look(store, &terms.key).await?;
+    Ok(found.and_then(|found| found.busy(terms)))
+}
+
+/// Takes a lease away from whoever holds it, and leaves it free. [`LeaseError::Lost`] if it has changed hands meanwhile.
+pub async fn revoke(store: &dyn Store, key: &Key, held: Option<&Claim>) -> Result<(), LeaseError> {
+    let Some(found) = look(store, key).await? else {
+        return Ok(());
+    };
+    if found.claim.as_ref() != held {
+        return Err(LeaseError::Lost(key.clone()));
+    }
+    let claim = match found.claim {
+        Some(claim) => Claim {
+            generation: claim.generation + 1,
+            released: true,
+            ..claim
+        },
+        None => Claim {
+            holder: Actor::default(),
+            number: 0,
+            generation: 1,
+            ttl_seconds: 0,
+            released: true,
+        },
+    };
+    let mode = PutMode::Replace(found.version);
+    match write(store, key, &claim, mode).await {
+        Ok(_) => Ok(()),
+        Err(error) if error.is_conflict() => Err(LeaseError::Lost(key.clone())),
+        Err(error) => Err(error.into()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
@@ -345,6 +420,7 @@ mod tests {
                 started: 1,
             },
             ttl: TTL,
+            despite: None,
         }
     }
 
@@ -370,7 +446,9 @@ mod tests {
         // Not even the same process twice.
         assert_eq!(busy(&world, "one").await, 600);
         lease.release().await.expect("it is given back");
-        assert_eq!(held(&world, "two").await.claim().generation, 3);
+        let lease = held(&world, "two").await;
+        assert_eq!(lease.claim().generation, 3);
+        assert!(lease.was_free_since(instant(1)) && !lease.was_free_since(instant(0)));
     }
 
     #[tokio::test(start_paused = true)]
@@ -385,15 +463,45 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_dead_holder_need_not_be_waited_for_and_a_living_one_can_be_overruled() {
+        let world = world();
+        let mut lease = held(&world, "one").await;
+        let over = Terms {
+            despite: Some(lease.claim().clone()),
+            ..terms("two")
+        };
+        lease.renew().await.expect("it is ours");
+        let renewed = acquire(&world.store, &over).await;
+        assert!(matches!(renewed, Ok(Acquired::Busy { .. })), "it lives");
+        let over = Terms {
+            despite: Some(lease.claim().clone()),
+            ..terms("two")
+        };
+        let taken = acquire(&world.store, &over).await.expect("an answer");
+        assert!(matches!(taken, Acquired::Held(_)));
+        assert!(matches!(lease.renew().await, Err(LeaseError::Lost(_))));
+        let key = terms("two").key;
+        let Ok(Some(Acquired::Busy { claim, .. })) = holder(&*world.store, &over).await else {
+            panic!("nobody holds it");
+        };
+        let stale = revoke(&*world.store, &key, Some(lease.claim())).await;
+        assert!(matches!(stale, Err(LeaseError::Lost(_))));
+        revoke(&*world.store, &key, claim.as_ref())
+            .await
+            .expect("it is free");
+        held(&world, "three").await;
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn renewed_it_holds_from_then_on() {
         let world = world();
         let mut lease = held(&world, "one").await;
         assert_eq!(lease.renew_in(), TTL / 3);
         tokio::time::advance(TTL * 3 / 4).await;
-        assert!(!lease.is_ample());
+        assert_eq!(lease.ample(), Duration::ZERO);
         world.memory.set_time(instant(450));
         lease.renew().await.expect("it is ours");
-        assert!(lease.is_ample());
+        assert_eq!(lease.ample(), TTL * 2 / 3);
         assert_eq!(lease.left(), TTL);
         world.memory.set_time(instant(1049));
         assert_eq!(busy(&world, "two").await, 1050);

@@ -1,6 +1,6 @@
 //! A store in memory, for tests and for the simulation.
 //!
-//! It is deterministic: versions are numbered, its clock stands still until [`Memory::set_time`], and its page size can be chosen,
+//! It is deterministic: versions are numbered, its clock stands still until [`Memory::set_time`] or goes with the one that it follows, and its page size can be chosen,
 //! because a page size must change nothing. A clone is another client of the same store. It is stricter than most: it
 //! insists on equal parts, and refuses to delete or to overwrite what is locked.
 
@@ -21,9 +21,12 @@ use super::{
     checksum::crc32,
     listing::{Filling, Then, first},
 };
-use crate::model::{
-    lock::{BucketRetention, Lock},
-    time::Timestamp,
+use crate::{
+    clock::Clock,
+    model::{
+        lock::{BucketRetention, Lock},
+        time::Timestamp,
+    },
 };
 
 const LOCATION: &str = "memory:";
@@ -45,6 +48,8 @@ struct State {
     is_write_once: bool,
     serial: u64,
     now: Timestamp,
+    clock: Option<Clock>,
+    heeds_conditions: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -74,6 +79,8 @@ impl Memory {
             is_write_once: false,
             serial: 0,
             now,
+            clock: None,
+            heeds_conditions: true,
         };
         Self {
             state: Arc::new(Mutex::new(state)),
@@ -106,6 +113,16 @@ impl Memory {
         self.lock().now = now;
     }
 
+    /// From now on conditions of writes are ignored, as some stores do.
+    pub fn ignore_conditions(&self) {
+        self.lock().heeds_conditions = false;
+    }
+
+    /// Lets the store's clock go with another one.
+    pub fn follow(&self, clock: Clock) {
+        self.lock().clock = Some(clock);
+    }
+
     /// Locks an object, frees it, or hides whether it is locked.
     pub fn set_lock(&self, key: &Key, lock: Lock) {
         if let Some(object) = self.lock().objects.get_mut(key.as_str()) {
@@ -135,9 +152,12 @@ impl Memory {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state
-            .lock()
-            .expect("no panic happens while it is locked")
+        let state = self.state.lock();
+        let mut state = state.expect("no panic happens while it is locked");
+        if let Some(clock) = state.clock {
+            state.now = clock.now();
+        }
+        state
     }
 }
 
@@ -155,6 +175,7 @@ impl State {
     fn admit(&self, key: &Key, mode: &PutMode) -> Result<(), Meaning> {
         let present = self.objects.get(key.as_str());
         match (mode, present) {
+            _ if !self.heeds_conditions => {}
             (PutMode::Create, Some(_)) => return Err(Meaning::AlreadyExists),
             (PutMode::Replace(_), None) => return Err(Meaning::Precondition),
             (PutMode::Replace(version), Some(object)) if object.meta.version != *version => {

@@ -33,6 +33,7 @@ pub mod directory;
 mod error;
 mod ext;
 pub mod fault;
+pub mod fenced;
 #[cfg(feature = "gcp")]
 pub mod gcs;
 pub mod lease;
@@ -51,6 +52,7 @@ mod request;
 pub mod s3;
 #[cfg(test)]
 pub(crate) mod scene;
+pub mod tenure;
 
 pub use archive::{Archive, ArchiveError, StoredInfo};
 pub use error::{Error, Meaning, Operation};

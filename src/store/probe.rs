@@ -85,6 +85,34 @@ pub async fn probe(store: &dyn Store, prefix: &str) -> Result<Capabilities> {
     Ok(capabilities)
 }
 
+/// Whether a store heeds conditions, without which there are no leases.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Conditions {
+    /// What exists is not created again, and only what was read is replaced.
+    Heeded,
+    /// One of them is ignored, or refused.
+    Ignored,
+}
+
+/// Finds out only whether a store heeds conditions, with one object below `prefix`, which ends with a slash.
+///
+/// Fails where that cannot be told.
+pub async fn conditions(store: &dyn Store, prefix: &str) -> Result<Conditions> {
+    let probe = Probe { store, prefix };
+    let key = probe.key("a");
+    let found = probe.conditions(&key).await;
+    clean(store, prefix).await?;
+    let unknown = |why: &str| {
+        let error = Error::new(Meaning::Unreachable, Operation::Put, store.location());
+        Err(error.about(&key).because(why.to_owned()))
+    };
+    match found? {
+        [Ability::Has, Ability::Has] => Ok(Conditions::Heeded),
+        [Ability::Unknown(why), _] | [_, Ability::Unknown(why)] => unknown(&why),
+        _ => Ok(Conditions::Ignored),
+    }
+}
+
 struct Probe<'a> {
     store: &'a dyn Store,
     prefix: &'a str,
@@ -113,6 +141,12 @@ impl Probe<'_> {
             delete_batch_max: self.store.limits().delete_batch_max,
             retention: self.store.retention().await.map_err(|error| chain(&error)),
         })
+    }
+
+    async fn conditions(&self, key: &Key) -> Result<[Ability; 2]> {
+        let create_once = self.create(key).await?;
+        let version = self.store.head(key).await?.meta.version;
+        Ok([create_once, self.swap(key, version).await])
     }
 
     fn key(&self, name: &str) -> Key {
@@ -254,6 +288,26 @@ mod tests {
             after: first,
             ..rule.for_ever()
         }
+    }
+
+    #[tokio::test]
+    async fn conditions_alone_are_found_out_also_after_a_crash_and_nothing_is_left() {
+        let memory = Memory::new(now());
+        let leftover = Key::verbatim(format!("{PREFIX}a"));
+        for heeded in [true, true, false] {
+            if !heeded {
+                memory.ignore_conditions();
+            }
+            let written = memory.put_text(&leftover, "old", PutMode::Overwrite);
+            written.await.expect("memory");
+            let found = conditions(&memory, PREFIX).await.expect("an answer");
+            assert_eq!(found == Conditions::Heeded, heeded);
+            assert!(memory.contents().is_empty());
+        }
+        let faults = Faults::default();
+        faults.add(puts_from(1, Meaning::Unreachable));
+        let silent = Faulty::new(Arc::new(memory), faults);
+        assert!(conditions(&silent, PREFIX).await.is_err());
     }
 
     #[tokio::test]

@@ -2,11 +2,17 @@
 //!
 //! The real binary against directories; no PostgreSQL, no network but closed ports of this host.
 
+#[path = "../support/bed.rs"]
+#[expect(dead_code, reason = "no server is run here")]
+mod bed;
 mod catalog;
 mod configuration;
 mod documents;
 mod help;
+mod packaged;
+mod picture;
 mod readme;
 mod scene;
 mod signals;
 mod usage;
+mod watch;

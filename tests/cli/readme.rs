@@ -38,17 +38,17 @@ fn block<'a>(page: &'a str, opening: &str) -> &'a str {
     block
 }
 
-fn compiled(page: &str) -> Compiled {
+pub(crate) fn compiled(page: &str) -> Compiled {
     let text = block(page, "```toml\n");
     compile(from_texts(&[("README.md", text)])).unwrap_or_else(|report| panic!("{report}"))
 }
 
-fn instant(text: &str) -> Timestamp {
+pub(crate) fn instant(text: &str) -> Timestamp {
     text.parse().expect("an instant")
 }
 
 /// The segment in which the backup of a day begins, so many days after 1 October.
-fn segment(day: u32) -> SegmentNumber {
+pub(crate) fn segment(day: u32) -> SegmentNumber {
     SegmentNumber(1000 + u64::from(day) * SEGMENTS)
 }
 
@@ -90,7 +90,7 @@ fn backup(day: u32) -> Backup {
 }
 
 /// A server with a backup of every night from 31 October to 1 December. The first of October and of November are kept.
-fn observed(now: Timestamp) -> Observed {
+pub(crate) fn observed(now: Timestamp) -> Observed {
     let mut catalog = Catalog::default();
     catalog
         .backups

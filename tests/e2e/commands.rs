@@ -125,7 +125,7 @@ async fn what_is_not_there_is_told_from_what_cannot_be_reached() {
         &["restore", "nobody", "latest", "/nowhere"],
         &["plan", "--select", "team=none"],
         &["backup", "main", "--destination", "other"],
-        &["reconcile"],
+        &["reconcile", "--now", "2026-11-20T04:10:11Z"],
         &["nonsense"],
     ] {
         scene.run(arguments).exits(USAGE);

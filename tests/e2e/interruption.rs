@@ -147,13 +147,13 @@ fn barman_reads(place: &Place, context: &str) {
 }
 
 /// Numbers that look random; the same ones for the same seed.
-struct Random {
+pub(crate) struct Random {
     seed: u64,
     state: u64,
 }
 
 impl Random {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let now = Clock::System.now().to_string();
         let time = now.bytes().fold(u64::from(process::id()), |seed, byte| {
             seed.wrapping_mul(31).wrapping_add(u64::from(byte))
@@ -162,8 +162,13 @@ impl Random {
         Self { seed, state: seed }
     }
 
+    /// What began it, to be told when a test fails.
+    pub(crate) fn seed(&self) -> u64 {
+        self.seed
+    }
+
     /// From 0 to 1. Source: Steele, Lea and Flood, "Fast splittable pseudorandom number generators", 2014.
-    fn fraction(&mut self) -> f64 {
+    pub(crate) fn fraction(&mut self) -> f64 {
         self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.state;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

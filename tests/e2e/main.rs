@@ -16,6 +16,7 @@ mod plan;
 mod restore;
 mod retention;
 mod saved;
+mod service;
 mod standby;
 mod stream;
 mod wal;

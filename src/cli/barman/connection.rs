@@ -64,6 +64,7 @@ impl Connection {
             },
             max_bandwidth: None,
             max_parallel: NonZeroUsize::MIN,
+            single_writer: false,
             object_lock: ObjectLock::Ignore,
             control: None,
         };

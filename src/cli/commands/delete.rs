@@ -11,7 +11,10 @@ use crate::{
         lock::questions_about,
         render,
     },
-    reconcile,
+    reconcile::{
+        exclusion::{Rights, wanted},
+        once,
+    },
 };
 
 pub(in crate::cli) async fn run(arguments: args::Delete, session: &Session) -> Result<Exit, Error> {
@@ -44,7 +47,10 @@ pub(in crate::cli) async fn run(arguments: args::Delete, session: &Session) -> R
         session.output.result(&text, &render::Json::new(&plans))?;
         return Ok(Exit::Done);
     }
-    let outcomes = reconcile::apply(&ports, server, &guarded, &observed).await;
+    let rights = Rights::insist(&ports, server, wanted(&guarded.plan().steps)).await;
+    let mut rights = rights.map_err(|waiting| Error::lease_held(&server.name, &waiting))?;
+    let (outcomes, _) = once::carry_out(&ports, server, &guarded, &observed, &mut rights).await;
+    rights.release().await;
     for outcome in outcomes {
         if let Err(error) = outcome.result {
             let failure = Failure::of(error.kind(), &error);

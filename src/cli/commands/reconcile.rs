@@ -1,4 +1,4 @@
-//! `reconcile --once`: make true what the configuration says.
+//! `reconcile --once`: make true what the configuration says. Without `--once` it is `watch`.
 
 use std::{fmt, io};
 
@@ -16,6 +16,7 @@ use crate::{
         condition::{Condition, Standing},
         desired::Server,
         names::{DestinationName, ServerName},
+        reason::Waiting,
     },
     plan::{
         Plan,
@@ -23,28 +24,31 @@ use crate::{
         render::{Json, Summary},
         saved::SavedPlan,
     },
-    reconcile::{self, Activation, Ports, Report},
+    reconcile::{
+        Activation, Ports,
+        exclusion::{Rights, wanted},
+        once::{self, Report},
+    },
 };
 
 pub(in crate::cli) async fn run(
     arguments: args::Reconcile,
     session: &Session,
 ) -> Result<Exit, Error> {
-    if !arguments.once {
-        let hint = "watch mode is not supported yet; run `reconcile --once` from cron or a timer";
-        return Err(Error::Usage(hint.to_owned()));
-    }
     if arguments.select.now.is_some() {
         return Err(Error::Usage(
             "`--now` is for commands that change nothing".to_owned(),
         ));
+    }
+    if !arguments.once {
+        return Box::pin(super::watch::run(&arguments.select, session)).await;
     }
     let ports = session.ports(None).await?;
     let reports = match &arguments.plan {
         Some(path) => saved(&ports, &super::plan::read(path)?).await?,
         None => {
             let servers = selection::servers(&ports.desired, &arguments.select)?;
-            reconcile::once(&ports, &servers).await
+            once::once(&ports, &servers).await
         }
     };
     tell(session, &reports)?;
@@ -55,6 +59,44 @@ pub(in crate::cli) async fn run(
 
 /// Applies exactly a saved plan, or nothing of it.
 async fn saved(ports: &Ports, saved: &SavedPlan) -> Result<Vec<Report>, Error> {
+    // What does not fit is told before anything is written, be it only a lease.
+    fits(ports, saved).await?;
+    let mut rights = Vec::new();
+    let current = match insist(ports, saved, &mut rights).await {
+        Ok(()) => fits(ports, saved).await,
+        Err(error) => Err(error),
+    };
+    let current = match current {
+        Ok(current) => current,
+        Err(error) => {
+            for rights in rights {
+                rights.release().await;
+            }
+            return Err(error);
+        }
+    };
+    let mut reports = Vec::new();
+    for ((plan, rights), (server, activation)) in saved.plans.iter().zip(rights).zip(current) {
+        reports.push(apply(ports, server, plan.clone(), activation, rights).await);
+    }
+    Ok(reports)
+}
+
+/// Takes the rights for a saved plan.
+async fn insist(ports: &Ports, saved: &SavedPlan, rights: &mut Vec<Rights>) -> Result<(), Error> {
+    for plan in &saved.plans {
+        let server = selection::server(&ports.desired, &plan.server)?;
+        let taken = Rights::insist(ports, server, wanted(&plan.steps)).await;
+        rights.push(taken.map_err(|waiting| Error::lease_held(&server.name, &waiting))?);
+    }
+    Ok(())
+}
+
+/// Looks whether a saved plan still fits.
+async fn fits<'a>(
+    ports: &'a Ports,
+    saved: &SavedPlan,
+) -> Result<Vec<(&'a Server, Activation)>, Error> {
     let mut current = Vec::new();
     for plan in &saved.plans {
         let server = selection::server(&ports.desired, &plan.server)?;
@@ -67,30 +109,25 @@ async fn saved(ports: &Ports, saved: &SavedPlan) -> Result<Vec<Report>, Error> {
         holds.map_err(stale)?;
         current.push((server, activation));
     }
-    let mut reports = Vec::new();
-    for (plan, (server, activation)) in saved.plans.iter().zip(current) {
-        reports.push(apply(ports, server, plan.clone(), activation).await);
-    }
-    Ok(reports)
+    Ok(current)
 }
 
-async fn apply(ports: &Ports, server: &Server, plan: Plan, activation: Activation) -> Report {
-    let guarded = ports.guard(plan, server, &activation.observed, Asked::ByPolicy);
-    let outcomes = reconcile::apply(ports, server, &guarded, &activation.observed).await;
-    let mut attempts = Vec::new();
-    for step in guarded
-        .plan()
-        .steps
-        .iter()
-        .filter(|step| step.action.is_attempt())
-    {
-        attempts.push(reconcile::take(ports, server, step, &activation.observed).await);
-    }
-    let refusals = guarded.refusals().to_vec();
+async fn apply(
+    ports: &Ports,
+    server: &Server,
+    plan: Plan,
+    Activation { observed, .. }: Activation,
+    mut rights: Rights,
+) -> Report {
+    let guarded = ports.guard(plan, server, &observed, Asked::ByPolicy);
+    let (outcomes, attempts) =
+        once::carry_out(ports, server, &guarded, &observed, &mut rights).await;
+    rights.release().await;
     Report {
         outcomes,
         attempts,
-        refusals,
+        refusals: guarded.refusals().to_vec(),
+        missing: Vec::new(),
         last: ports.plan(server).await,
     }
 }
@@ -118,7 +155,7 @@ fn ending(report: &Report) -> Exit {
     for error in steps {
         // What was refused because somebody was quicker is judged again by the next activation.
         let kind = error.kind();
-        let code = if kind == Kind::Refused {
+        let code = if matches!(kind, Kind::Refused | Kind::LeaseHeld) {
             Exit::Partial
         } else {
             Exit::from(kind)
@@ -276,6 +313,7 @@ fn tell(session: &Session, reports: &[Report]) -> Result<(), Error> {
         output::talk(line);
     }
     for report in reports {
+        held(report);
         warnings(report);
         conditions(&report.last.plan);
     }
@@ -290,6 +328,19 @@ fn tell(session: &Session, reports: &[Report]) -> Result<(), Error> {
     json["plans"] = serde_json::to_value(Json::new(&plans).plans).map_err(io::Error::from)?;
     session.output.result(&text, &json)?;
     Ok(())
+}
+
+/// Who holds what this run wanted, and why else it was not to be had.
+fn held(report: &Report) {
+    let server = &report.last.plan.server;
+    for waiting in &report.missing {
+        match waiting {
+            Waiting::Lease { held } => {
+                output::talk(&format!("{server} -> {}: {held}", held.destination));
+            }
+            other => output::talk(&format!("{server}: {other}")),
+        }
+    }
 }
 
 fn warnings(report: &Report) {

@@ -2,103 +2,48 @@
 
 use std::fmt;
 
-use serde::Serialize;
-
 use crate::{
-    cli::{Session, args, error::Error, exit::Exit, selection, standing, table::Table},
+    cli::{
+        Session,
+        args::{self, Format},
+        error::Error,
+        exit::Exit,
+        output, selection, standing,
+        table::Table,
+    },
     model::{
-        backup::BackupId,
-        condition::{Condition, Standing},
-        names::{DestinationName, ServerName},
         reason::Waiting,
-        recovery::RecoveryWindow,
         time::{Span, Timestamp},
     },
-    plan::{
-        Target,
-        render::{self, Until},
+    plan::render::Until,
+    status::{
+        Line, Status,
+        page::{self, Refresh},
     },
-    reconcile::Activation,
 };
 
-#[derive(Serialize)]
-struct Status<'a> {
-    format: u32,
-    now: Option<Timestamp>,
-    servers: Vec<Line<'a>>,
-}
-
-#[derive(Serialize)]
-struct Line<'a> {
-    server: &'a ServerName,
-    destination: &'a DestinationName,
-    standing: Standing,
-    conditions: &'a [Condition],
-    waiting: &'a [Waiting],
-    newest_good: Option<NewestGood>,
-    next_due: Option<Timestamp>,
-    window: Option<&'a RecoveryWindow>,
-    reached: Option<Timestamp>,
-    #[serde(skip)]
-    target: &'a Target,
-}
-
-#[derive(Serialize)]
-struct NewestGood {
-    backup: BackupId,
-    end_time: Option<Timestamp>,
-}
-
-pub(in crate::cli) async fn run(arguments: args::Select, session: &Session) -> Result<Exit, Error> {
-    let ports = session.ports(arguments.now).await?;
-    let servers = selection::servers(&ports.desired, &arguments)?;
+pub(in crate::cli) async fn run(arguments: args::Status, session: &Session) -> Result<Exit, Error> {
+    let select = &arguments.select;
+    if arguments.html && session.output.format() == Format::Json {
+        return Err(Error::Usage("the page is HTML, not JSON".to_owned()));
+    }
+    let ports = session.ports(select.now).await?;
+    let servers = selection::servers(&ports.desired, select)?;
     let activations = ports.plan_all(&servers).await;
-    let lines = activations.iter().flat_map(lines).collect();
-    let now = activations.first().map(|activation| activation.plan.now);
-    let status = Status {
-        format: 1,
-        now,
-        servers: lines,
-    };
-    session.output.result(&status, &status)?;
+    let status = Status::seen(&activations);
+    if arguments.html {
+        output::data(&page::html(&status, Refresh::Never))?;
+    } else {
+        session.output.result(&Text(&status), &status)?;
+    }
     standing::hint(activations.iter().map(|activation| &activation.observed));
     let exits = activations.iter().map(standing::of_activation);
     Ok(exits.fold(Exit::Done, Exit::worst))
 }
 
-fn lines(activation: &Activation) -> impl Iterator<Item = Line<'_>> {
-    let Activation { plan, observed } = activation;
-    plan.targets.iter().map(|(destination, target)| {
-        let stored = observed.destinations.get(destination);
-        let catalog = stored.and_then(|stored| stored.catalog.known());
-        let newest = catalog.and_then(|catalog| catalog.newest_good());
-        let worst = target.conditions.first();
-        Line {
-            server: &plan.server,
-            destination,
-            standing: worst.map_or(Standing::Converged, |worst| worst.standing),
-            conditions: &target.conditions,
-            waiting: &target.waiting,
-            newest_good: newest.map(|backup| NewestGood {
-                backup: backup.id.clone(),
-                end_time: backup.end_time,
-            }),
-            next_due: next_due(target),
-            window: target.window.as_ref(),
-            reached: target.reached,
-            target,
-        }
-    })
-}
+struct Text<'a>(&'a Status);
 
-fn next_due(target: &Target) -> Option<Timestamp> {
-    target.waiting.iter().find_map(|waiting| match waiting {
-        Waiting::NextDue { at } => Some(*at),
-        _ => None,
-    })
-}
-
-impl fmt::Display for Status<'_> {
+impl fmt::Display for Text<'_> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let header = [
             "SERVER",
@@ -109,51 +54,42 @@ impl fmt::Display for Status<'_> {
             "RECOVERABLE",
         ];
         let mut table = Table::new(header);
-        for line in &self.servers {
-            table.noted(line.cells(self.now), line.notes());
+        for line in &self.0.servers {
+            table.noted(cells(line, self.0.now), notes(line));
         }
         write!(formatter, "{table}")
     }
 }
 
-impl Line<'_> {
-    fn cells(&self, now: Option<Timestamp>) -> [String; 6] {
-        let none = || "-".to_owned();
-        let newest = self.newest_good.as_ref().map(|newest| {
-            let age = newest.end_time.zip(now).map(|(end, now)| now.since(end));
-            let age = age.map_or(String::new(), |age| format!("  {} old", Span(age)));
-            format!("{}{age}", newest.backup)
-        });
-        let window = self.window.map(|window| {
-            let reached = self.reached;
-            format!("{} .. {}", window.from, Until { window, reached })
-        });
-        [
-            self.server.to_string(),
-            self.destination.to_string(),
-            self.standing.to_string(),
-            newest.unwrap_or_else(none),
-            self.next_due.map_or_else(none, |due| due.to_string()),
-            window.unwrap_or_else(none),
-        ]
-    }
-
-    /// What is not as it should be, and what is waited for but the next backup.
-    fn notes(&self) -> Vec<String> {
-        let notes = render::notes(self.target, Standing::Progressing).into_iter();
-        let next_due = self
-            .target
-            .waiting
-            .iter()
-            .find(|waiting| is_next_due(waiting));
-        let next_due = next_due.map(ToString::to_string);
-        notes
-            .filter(|(_, message)| Some(message) != next_due.as_ref())
-            .map(|(word, message)| format!("{word}: {message}"))
-            .collect()
-    }
+fn cells(line: &Line, now: Option<Timestamp>) -> [String; 6] {
+    let none = || "-".to_owned();
+    let newest = line.newest_good.as_ref().map(|newest| {
+        let age = newest.end_time.zip(now).map(|(end, now)| now.since(end));
+        let age = age.map_or(String::new(), |age| format!("  {} old", Span(age)));
+        format!("{}{age}", newest.backup)
+    });
+    let window = line.window.as_ref().map(|window| {
+        let reached = line.reached;
+        format!("{} .. {}", window.from, Until { window, reached })
+    });
+    [
+        line.server.to_string(),
+        line.destination.to_string(),
+        line.standing.to_string(),
+        newest.unwrap_or_else(none),
+        line.next_due.map_or_else(none, |due| due.to_string()),
+        window.unwrap_or_else(none),
+    ]
 }
 
-fn is_next_due(waiting: &Waiting) -> bool {
-    matches!(waiting, Waiting::NextDue { .. })
+/// What is not as it should be, and what is waited for but the next backup.
+fn notes(line: &Line) -> Vec<String> {
+    let is_next_due = |waiting: &&Waiting| matches!(waiting, Waiting::NextDue { .. });
+    let next_due = line.waiting.iter().find(is_next_due);
+    let next_due = next_due.map(ToString::to_string);
+    let notes = line.notes.iter();
+    notes
+        .filter(|(_, message)| Some(message) != next_due.as_ref())
+        .map(|(word, message)| format!("{word}: {message}"))
+        .collect()
 }

@@ -73,6 +73,7 @@ fn one(name: &str, item: &Item, context: &mut Context<'_>) -> Option<Destination
             rate.map(|rate| rate.0)
         }),
         max_parallel: max_parallel.unwrap_or(const { NonZeroUsize::new(4).expect("not zero") }),
+        single_writer: table.single_writer.is_some_and(|written| *written.get()),
         object_lock: table
             .object_lock
             .as_ref()

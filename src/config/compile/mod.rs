@@ -12,6 +12,7 @@ mod destination;
 mod entry;
 mod gcs;
 mod server;
+mod service;
 pub(super) mod unsupported;
 
 #[cfg(test)]
@@ -102,6 +103,7 @@ pub fn compile(mut loaded: Loaded) -> Result<Compiled, Report> {
             .into_iter()
             .map(|server| (server.name.clone(), server))
             .collect(),
+        service: service::compile(&root, context.diagnostics),
     };
     checks::places(&root, &desired, &mut diagnostics);
     let sources = loaded.sources;

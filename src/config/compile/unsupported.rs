@@ -18,14 +18,8 @@ pub(in crate::config) const SETTINGS: [&str; 5] = [
     "deletes.grace",
 ];
 
-/// Keys of a destination.
-pub(in crate::config) const DESTINATION: [&str; 1] = ["single_writer"];
-
 /// Reports every key that is not supported yet.
 pub(super) fn refuse(root: &Node, diagnostics: &mut Vec<Diagnostic>) {
-    if let Some(service) = root.get("service") {
-        diagnostics.push(not_yet("service", service));
-    }
     if let Some(defaults) = root.get("defaults") {
         settings(&defaults.node, diagnostics);
     }
@@ -39,9 +33,6 @@ pub(super) fn refuse(root: &Node, diagnostics: &mut Vec<Diagnostic>) {
                 settings(entry, diagnostics);
             }
         }
-    }
-    for destination in named(root, "destinations") {
-        keys(destination, &DESTINATION, diagnostics);
     }
 }
 

@@ -274,6 +274,9 @@ pub struct DestinationTable {
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ServiceTable {
-    /// The address and port of the status page and the metrics.
-    pub listen: Option<Written<String>>,
+    /// The address and port of the status page and the metrics, such as `127.0.0.1:9187`. They are readable by whoever reaches it,
+    /// without a password. Nowhere if unset.
+    pub listen: Option<Written<Text<std::net::SocketAddr>>>,
+    /// How often each server is looked at though nothing is due; 5m if unset.
+    pub check_every: Option<Written<Text<std::time::Duration>>>,
 }

@@ -266,6 +266,7 @@ mod tests {
             provider: ProviderOptions::S3(options),
             max_bandwidth: None,
             max_parallel: NonZeroUsize::MIN,
+            single_writer: false,
             object_lock: ObjectLock::Respect,
             control: None,
         };

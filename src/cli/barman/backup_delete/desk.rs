@@ -169,6 +169,7 @@ impl Desk {
         let workshop = Workshop {
             server: &self.server,
             archives: &archives,
+            fences: &std::collections::BTreeMap::new(),
             observed: &self.observed,
             semantics: BARMAN,
             clock: Clock::System,

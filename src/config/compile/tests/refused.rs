@@ -223,16 +223,14 @@ fn what_does_not_exist_yet_is_refused_and_never_ignored() {
     barkeep.toml:12:1 incremental backups are sent by the server
     barkeep.toml:13:1 `snapshot` is not supported yet
     "#);
-    let copies = format!(
-        "{HEAD}control = \"e\"\nsingle_writer = true\nobject_lock = \"respect\"\n\
-            [destinations.e]\nurl = \"file:///e\"\n[defaults]\nschedule = \"none\"\n\
-            retention = \"none\"\n[[servers.s.backups]]\ndestination = \"d\"\n\
-            [[servers.s.backups]]\ndestination = \"e\"\ncopy_of = \"d\"\nwal = \"healed\"\n\
-            [service]\nlisten = \"127.0.0.1:9187\"\n"
-    );
-    assert_snapshot!(messages_of(&copies), @r#"
-    barkeep.toml:5:1 `single_writer` is not supported yet
-    barkeep.toml:18:2 `service` is not supported yet
+}
+
+#[test]
+fn a_service_listens_at_an_address_and_does_not_look_all_the_time() {
+    let service = "[service]\nlisten = \"9187\"\ncheck_every = \"1s\"\n";
+    assert_snapshot!(messages_of(&format!("{HEAD}{service}")), @r#"
+    barkeep.toml:5:10 `9187` is not an address with its port, such as `127.0.0.1:9187` or `[::]:9187`
+    barkeep.toml:6:15 servers are looked at every 10s at most
     "#);
 }
 

@@ -1,0 +1,126 @@
+//! The servers themselves, as the loop needs them: asked what they are, and read by an attempt.
+//!
+//! PostgreSQL over a connection is one such; a simulation has others.
+
+use async_trait::async_trait;
+use tracing::{Instrument as _, info_span};
+
+use super::Ports;
+use crate::{
+    execute::attempt::{self, Ended},
+    model::{
+        action::Action,
+        desired::Server,
+        names::DestinationName,
+        observed::{Knowledge, Locality, Observed, ServerFacts},
+    },
+    observe,
+    plan::Step,
+    postgres::{Error, HeldLock, LockKey},
+};
+
+/// How servers are reached.
+#[async_trait(?Send)]
+pub trait Servers: Send + Sync {
+    /// What a server is, and whether its files are on this host.
+    async fn ask(&self, ports: &Ports, server: &Server) -> (Knowledge<ServerFacts>, Locality);
+
+    /// Runs an attempt to its end.
+    async fn attempt(
+        &self,
+        ports: &Ports,
+        server: &Server,
+        step: &Step,
+        observed: &Observed,
+    ) -> Ended;
+
+    /// Takes a lock on the primary of a server; `None` if somebody else holds it, or if there is no connection to a primary.
+    async fn lock(
+        &self,
+        ports: &Ports,
+        server: &Server,
+        key: LockKey,
+    ) -> Result<Option<HeldLock>, Error>;
+}
+
+/// PostgreSQL, as the configuration says it is reached.
+#[derive(Clone, Copy, Debug)]
+pub struct Postgres;
+
+#[async_trait(?Send)]
+impl Servers for Postgres {
+    async fn ask(&self, ports: &Ports, server: &Server) -> (Knowledge<ServerFacts>, Locality) {
+        observe::ask(server, ports.connector(server), ports.clock).await
+    }
+
+    async fn attempt(
+        &self,
+        ports: &Ports,
+        server: &Server,
+        step: &Step,
+        observed: &Observed,
+    ) -> Ended {
+        if let Action::CopyBackup { from, .. } = &step.action {
+            return copy(ports, server, step, from).await;
+        }
+        let archive = match ports.archives(server).remove(&step.destination) {
+            Some(Ok(archive)) => archive,
+            Some(Err(failure)) => return Ended::failed(step, failure),
+            None => return Ended::not_open(step),
+        };
+        let connector = match ports.connector(server) {
+            Some(Ok(connector)) => connector,
+            Some(Err(failure)) => return Ended::failed(step, failure),
+            None => return Ended::not_open(step),
+        };
+        let primary = match ports.primary(server).transpose() {
+            Ok(primary) => primary,
+            Err(failure) => return Ended::failed(step, failure),
+        };
+        let bench = attempt::Bench {
+            server,
+            archive: &archive,
+            connector,
+            throttle: ports.throttle(&step.destination),
+            primary,
+            observed,
+            clock: ports.clock,
+            cancel: &ports.cancel,
+            progress: ports.progress.clone(),
+        };
+        let span = info_span!("attempt", destination = %step.destination);
+        // Much is held across its awaits; on the heap it costs nothing.
+        Box::pin(attempt::run(step, bench)).instrument(span).await
+    }
+
+    async fn lock(
+        &self,
+        ports: &Ports,
+        server: &Server,
+        key: LockKey,
+    ) -> Result<Option<HeldLock>, Error> {
+        let Some(Ok(connector)) = ports.primary(server).or_else(|| ports.connector(server)) else {
+            return Ok(None);
+        };
+        HeldLock::take(connector.connect().await?, key).await
+    }
+}
+
+/// Runs a copy to its end.
+async fn copy(ports: &Ports, server: &Server, step: &Step, from: &DestinationName) -> Ended {
+    let mut archives = ports.archives(server);
+    let (source, target) = match (archives.remove(from), archives.remove(&step.destination)) {
+        (Some(Ok(source)), Some(Ok(target))) => (source, target),
+        (Some(Err(failure)), _) | (_, Some(Err(failure))) => return Ended::failed(step, failure),
+        _ => return Ended::not_open(step),
+    };
+    let bench = attempt::CopyBench {
+        server,
+        source: &source,
+        target: &target,
+        throttle: ports.throttle(&step.destination),
+        cancel: &ports.cancel,
+    };
+    let span = info_span!("copy", destination = %step.destination);
+    Box::pin(attempt::copy(step, bench)).instrument(span).await
+}

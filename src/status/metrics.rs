@@ -1,0 +1,407 @@
+//! What is measured, in the `OpenMetrics` format.
+//!
+//! [`METRICS`] is the only list: what is served, and `docs/metrics.md`, come from it. A gauge about a server in a destination is of the
+//! instant that `barkeep_read_timestamp_seconds` tells for the same labels: while a destination cannot be read, gauges stay as they were
+//! and that instant tells their age. What is not known has no sample.
+
+use std::fmt;
+
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeLabelSet, LabelSetEncoder, MetricEncoder, text::encode},
+    metrics::MetricType,
+    registry::{Registry, Unit},
+};
+
+use super::{Line, Status};
+use crate::{
+    model::{condition::Standing, time::Timestamp},
+    reconcile::board::{State, Success},
+};
+
+/// One metric.
+pub struct Metric {
+    /// Its name, without the suffix of a counter.
+    pub name: &'static str,
+    /// What a sample is about.
+    pub labels: &'static str,
+    /// What it means.
+    pub help: &'static str,
+    samples: Samples,
+}
+
+enum Samples {
+    /// Of the whole process.
+    Process(fn(&State, &Status) -> f64),
+    /// Of each server in each destination.
+    Line(fn(&Line) -> Option<f64>),
+    /// One for each standing, 1 for the one that holds.
+    Standing,
+    /// Counted since the start, by what was done and how it ended.
+    Done,
+    /// How often servers were looked at since the start.
+    Activations,
+    /// The version of the program.
+    Build,
+}
+
+const LINE: &str = "`server`, `destination`";
+
+/// Everything that is measured.
+pub const METRICS: [Metric; 24] = [
+    Metric {
+        name: "barkeep_build_info",
+        labels: "`version`",
+        help: "The version of the program; always 1",
+        samples: Samples::Build,
+    },
+    Metric {
+        name: "barkeep_start_timestamp_seconds",
+        labels: "",
+        help: "When the process began to watch, in seconds since 1970",
+        samples: Samples::Process(|state, _| seconds(state.started)),
+    },
+    Metric {
+        name: "barkeep_servers",
+        labels: "",
+        help: "How many servers are looked after",
+        samples: Samples::Process(|state, _| count(state.servers.len())),
+    },
+    Metric {
+        name: "barkeep_servers_unseen",
+        labels: "",
+        help: "How many of them have not been looked at since the start",
+        samples: Samples::Process(|state, _| {
+            count(
+                state
+                    .servers
+                    .values()
+                    .filter(|row| row.last.is_none())
+                    .count(),
+            )
+        }),
+    },
+    Metric {
+        name: "barkeep_attempts_running",
+        labels: "",
+        help: "How many backups run or wait for their turn in this process",
+        samples: Samples::Process(|state, _| {
+            count(
+                state
+                    .servers
+                    .values()
+                    .filter(|row| row.attempt.is_some())
+                    .count(),
+            )
+        }),
+    },
+    Metric {
+        name: "barkeep_config_valid",
+        labels: "",
+        help: "1 if the configuration on disk is the one that holds, 0 if it cannot be used and an older one holds",
+        samples: Samples::Process(|state, _| truth(state.configuration.refused.is_none())),
+    },
+    Metric {
+        name: "barkeep_config_loaded_timestamp_seconds",
+        labels: "",
+        help: "When the configuration that holds was taken up, in seconds since 1970",
+        samples: Samples::Process(|state, _| seconds(state.configuration.loaded_at)),
+    },
+    Metric {
+        name: "barkeep_activations",
+        labels: "",
+        help: "How often servers were looked at since the start",
+        samples: Samples::Activations,
+    },
+    Metric {
+        name: "barkeep_actions",
+        labels: "`server`, `destination`, `action`, `result`",
+        help: "What was done since the start; `result` is `done` or `failed`",
+        samples: Samples::Done,
+    },
+    Metric {
+        name: "barkeep_read_timestamp_seconds",
+        labels: LINE,
+        help: "When the destination was last read, in seconds since 1970: all gauges with the same labels are of that instant",
+        samples: Samples::Line(|line| Some(seconds(line.read_at)).filter(|_| line.strip.is_some())),
+    },
+    Metric {
+        name: "barkeep_standing",
+        labels: "`server`, `destination`, `standing`",
+        help: "1 for the standing that holds: `converged`, `progressing`, `blocked` or `stalled`; of the last look, also if it was in vain",
+        samples: Samples::Standing,
+    },
+    Metric {
+        name: "barkeep_pending_steps",
+        labels: LINE,
+        help: "How many steps are to be done; of the last look, also if it was in vain",
+        samples: Samples::Line(|line| Some(count(line.pending))),
+    },
+    Metric {
+        name: "barkeep_failures_in_a_row",
+        labels: LINE,
+        help: "How often in a row something failed there; the pause between tries doubles with each",
+        samples: Samples::Line(|line| {
+            let watched = line.watched.as_ref()?;
+            Some(watched.failed.map_or(0.0, |failed| f64::from(failed.times)))
+        }),
+    },
+    Metric {
+        name: "barkeep_next_look_timestamp_seconds",
+        labels: LINE,
+        help: "When it is looked at next, in seconds since 1970",
+        samples: Samples::Line(|line| Some(seconds(line.watched.as_ref()?.wake?.at))),
+    },
+    Metric {
+        name: "barkeep_next_backup_timestamp_seconds",
+        labels: LINE,
+        help: "When the next backup is due, in seconds since 1970; no sample while one is due, runs, or there is no schedule",
+        samples: Samples::Line(|line| line.next_due.map(seconds)),
+    },
+    Metric {
+        name: "barkeep_backups_good",
+        labels: LINE,
+        help: "How many backups a restore can rely on",
+        samples: Samples::Line(|line| Some(count(line.stored?.good))),
+    },
+    Metric {
+        name: "barkeep_backups_other",
+        labels: LINE,
+        help: "How many backups are running, failed, damaged or not understood",
+        samples: Samples::Line(|line| Some(count(line.stored?.other))),
+    },
+    Metric {
+        name: "barkeep_last_good_backup_timestamp_seconds",
+        labels: LINE,
+        help: "When the newest good backup ended, in seconds since 1970; no sample if there is none",
+        samples: Samples::Line(|line| line.newest_good.as_ref()?.end_time.map(seconds)),
+    },
+    Metric {
+        name: "barkeep_recoverable_from_timestamp_seconds",
+        labels: LINE,
+        help: "The earliest instant that can be restored without a gap up to the newest, in seconds since 1970",
+        samples: Samples::Line(|line| Some(seconds(line.window.as_ref()?.from))),
+    },
+    Metric {
+        name: "barkeep_recoverable_until_timestamp_seconds",
+        labels: LINE,
+        help: "When the newest WAL segment that can be reached was archived, in seconds since 1970, if the server tells; a server without writes archives none",
+        samples: Samples::Line(|line| line.reached.map(seconds)),
+    },
+    Metric {
+        name: "barkeep_recovery_gaps",
+        labels: LINE,
+        help: "How many times what can be restored breaks off between its beginning and its end",
+        samples: Samples::Line(|line| Some(count(line.strip.as_ref()?.gaps.len()))),
+    },
+    Metric {
+        name: "barkeep_wal_waiting_since_timestamp_seconds",
+        labels: LINE,
+        help: "When the oldest complete WAL segment was finished that PostgreSQL has not archived yet, in seconds since 1970; no sample if none waits, or if the server is on another machine",
+        samples: Samples::Line(|line| line.wal_waits_since.map(seconds)),
+    },
+    Metric {
+        name: "barkeep_stored_backup_bytes",
+        labels: LINE,
+        help: "The size of the archives of all backups as stored, in bytes",
+        samples: Samples::Line(|line| Some(wide(line.stored?.backup_bytes))),
+    },
+    Metric {
+        name: "barkeep_stored_wal_bytes",
+        labels: LINE,
+        help: "The size of the WAL archive as stored, in bytes",
+        samples: Samples::Line(|line| Some(wide(line.stored?.wal_bytes))),
+    },
+];
+
+impl Metric {
+    /// `gauge`, `counter` or `info`.
+    pub fn kind(&self) -> &'static str {
+        match self.samples {
+            Samples::Done | Samples::Activations => "counter",
+            Samples::Build => "info",
+            _ => "gauge",
+        }
+    }
+
+    /// The name under which it is found in Prometheus.
+    pub fn full_name(&self) -> String {
+        match self.kind() {
+            "counter" => format!("{}_total", self.name),
+            _ => self.name.to_owned(),
+        }
+    }
+
+    /// Its unit, as the name says.
+    pub fn unit(&self) -> &'static str {
+        let units = ["seconds", "bytes"];
+        let unit = units.into_iter().find(|unit| self.name.ends_with(unit));
+        unit.unwrap_or("")
+    }
+
+    fn metric_type(&self) -> MetricType {
+        match self.kind() {
+            "counter" => MetricType::Counter,
+            "info" => MetricType::Info,
+            _ => MetricType::Gauge,
+        }
+    }
+}
+
+fn seconds(instant: Timestamp) -> f64 {
+    // Exact for longer than anybody will run this.
+    i32::try_from(instant.unix_seconds()).map_or(f64::INFINITY, f64::from)
+}
+
+fn count(number: usize) -> f64 {
+    u32::try_from(number).map_or(f64::INFINITY, f64::from)
+}
+
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "a gauge of bytes need not be exact beyond 2^53"
+)]
+fn wide(bytes: u64) -> f64 {
+    bytes as f64
+}
+
+fn truth(is_so: bool) -> f64 {
+    f64::from(u8::from(is_so))
+}
+
+/// Everything as text in the `OpenMetrics` format.
+pub fn render(state: &State, status: Status) -> String {
+    let mut registry = Registry::default();
+    registry.register_collector(Box::new(Scrape {
+        state: state.clone(),
+        status,
+    }));
+    let mut text = String::new();
+    // Writing to a text does not fail.
+    let _ = encode(&mut text, &registry);
+    text
+}
+
+#[derive(Debug)]
+struct Scrape {
+    state: State,
+    status: Status,
+}
+
+impl Collector for Scrape {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        for metric in &METRICS {
+            let unit = metric.unit();
+            let known = (!unit.is_empty()).then(|| Unit::Other(unit.to_owned()));
+            // The format puts units and suffixes behind the names by itself.
+            let name = metric.name.trim_end_matches(unit).trim_end_matches('_');
+            let name = name.trim_end_matches("_info");
+            let metric_type = metric.metric_type();
+            let descriptor =
+                encoder.encode_descriptor(name, metric.help, known.as_ref(), metric_type)?;
+            self.samples(metric, descriptor)?;
+        }
+        Ok(())
+    }
+}
+
+impl Scrape {
+    fn samples(&self, metric: &Metric, mut encoder: MetricEncoder<'_>) -> Result<(), fmt::Error> {
+        match metric.samples {
+            Samples::Process(value) => encoder.encode_gauge(&value(&self.state, &self.status)),
+            Samples::Activations => {
+                encoder.encode_counter::<Labels<'_>, _, u64>(&self.state.activations, None)
+            }
+            Samples::Build => {
+                encoder.encode_info(&Labels(vec![("version", env!("CARGO_PKG_VERSION"))]))
+            }
+            Samples::Line(value) => {
+                for line in &self.status.servers {
+                    if let Some(value) = value(line) {
+                        encoder.encode_family(&of(line))?.encode_gauge(&value)?;
+                    }
+                }
+                Ok(())
+            }
+            Samples::Standing => {
+                for line in &self.status.servers {
+                    for standing in STANDINGS {
+                        let word = standing.to_string();
+                        let mut labels = of(line);
+                        labels.0.push(("standing", &word));
+                        let value = truth(standing == line.standing);
+                        encoder.encode_family(&labels)?.encode_gauge(&value)?;
+                    }
+                }
+                Ok(())
+            }
+            Samples::Done => {
+                for (tally, times) in &self.state.done {
+                    let result = match tally.result {
+                        Success::Done => "done",
+                        Success::Failed => "failed",
+                    };
+                    let labels = Labels(vec![
+                        ("server", tally.server.as_str()),
+                        ("destination", tally.destination.as_str()),
+                        ("action", tally.action),
+                        ("result", result),
+                    ]);
+                    let mut family = encoder.encode_family(&labels)?;
+                    family.encode_counter::<Labels<'_>, _, u64>(times, None)?;
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+const STANDINGS: [Standing; 4] = [
+    Standing::Converged,
+    Standing::Progressing,
+    Standing::Blocked,
+    Standing::Stalled,
+];
+
+#[derive(Clone, Debug)]
+struct Labels<'a>(Vec<(&'static str, &'a str)>);
+
+fn of(line: &Line) -> Labels<'_> {
+    Labels(vec![
+        ("server", line.server.as_str()),
+        ("destination", line.destination.as_str()),
+    ])
+}
+
+impl EncodeLabelSet for Labels<'_> {
+    fn encode(&self, encoder: &mut LabelSetEncoder<'_>) -> Result<(), fmt::Error> {
+        self.0.as_slice().encode(encoder)
+    }
+}
+
+/// `docs/metrics.md`: every metric with its unit and its meaning.
+pub fn reference() -> String {
+    use fmt::Write as _;
+    let mut page = INTRODUCTION.to_owned();
+    for metric in &METRICS {
+        let (name, kind, unit) = (metric.full_name(), metric.kind(), metric.unit());
+        let Metric { labels, help, .. } = metric;
+        // Writing to a text does not fail.
+        let _ = writeln!(page, "| `{name}` | {kind} | {unit} | {labels} | {help}. |");
+    }
+    page
+}
+
+const INTRODUCTION: &str = "\
+# Metrics
+
+`barkeep reconcile`, running as a service with `[service] listen`, serves them at `/metrics` in the OpenMetrics format. The page comes
+from the program; a test compares them.
+
+A gauge about a server in a destination is of the instant that `barkeep_read_timestamp_seconds` tells for the same labels. While a
+destination cannot be read, gauges stay as they were, and that instant tells their age: `time() - barkeep_read_timestamp_seconds`.
+What is not known has no sample. Alert rules and a dashboard are in `packaging/`.
+
+| name | kind | unit | labels | meaning |
+|---|---|---|---|---|
+";
