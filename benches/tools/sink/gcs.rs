@@ -366,9 +366,10 @@ fn refusal(status: u16, message: &str) -> Response {
 
 /// What the request counts as in the statistics.
 fn kind(target: &Target, request: &Request) -> String {
-    let on = match (target.is_upload, request.key.as_str()) {
+    let on = match (target.is_upload, target.segments.len()) {
         (true, _) => "upload",
-        (_, "") => "bucket or listing",
+        (_, ..=2) => "bucket",
+        (_, 3) => "listing",
         _ => "object",
     };
     match request.query("alt") {
