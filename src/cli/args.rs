@@ -256,6 +256,9 @@ pub struct Backup {
     /// Give the backup a name
     #[arg(long)]
     pub name: Option<String>,
+    /// Back up only what has changed since the newest good backup; fails where that cannot be done
+    #[arg(long)]
+    pub incremental: bool,
     /// To this destination, if the server has several
     #[arg(long, value_name = "NAME")]
     pub destination: Option<DestinationName>,
@@ -331,6 +334,9 @@ pub struct Restore {
     /// How many archives are fetched at once
     #[arg(long, value_name = "N")]
     pub jobs: Option<std::num::NonZeroUsize>,
+    /// Where PostgreSQL's programs are, for an incremental backup; looked for if unset
+    #[arg(long, value_name = "DIRECTORY")]
+    pub pg_bin: Option<PathBuf>,
     /// The `restore_command` to write; barkeep's own if unset, none if empty
     #[arg(long, value_name = "COMMAND")]
     pub restore_command: Option<String>,

@@ -56,12 +56,23 @@ pub struct ArchiveTarget {
     pub archive: Archive,
     /// Whether success depends on it.
     pub requirement: Requirement,
+    /// The tags of timeline histories there; everything else gets those that the destination is configured with.
+    pub history_tags: Tags,
 }
 
 impl ArchiveTarget {
     /// What tells this place from others in the local cache.
     fn place(&self) -> String {
         format!("{} {}", self.destination, self.archive.store().location())
+    }
+
+    fn tags(&self, file: WalFile) -> Tags {
+        match file {
+            WalFile::History(_) => self.history_tags.clone(),
+            WalFile::Segment(_) | WalFile::Partial(_) | WalFile::BackupHistory(..) => {
+                Tags::Configured
+            }
+        }
     }
 }
 
@@ -123,10 +134,6 @@ impl Default for Backlog {
 pub struct ArchiveOptions {
     /// How files are compressed.
     pub codec: Codec,
-    /// The tags of segments, partial segments and backup histories.
-    pub tags: Tags,
-    /// The tags of timeline histories.
-    pub history_tags: Tags,
     /// What happens to a file whose name is taken.
     pub conflict: WalConflict,
     /// Whether the cluster's identity is pinned and what collided is put aside.
@@ -148,8 +155,6 @@ impl ArchiveOptions {
     pub fn new(codec: Codec, now: Timestamp) -> Self {
         Self {
             codec,
-            tags: Tags::Configured,
-            history_tags: Tags::Configured,
             conflict: WalConflict::Compare,
             records: Records::Written,
             check: ContentCheck::On,
@@ -157,15 +162,6 @@ impl ArchiveOptions {
             spool: None,
             part_bytes: 8 << 20,
             now,
-        }
-    }
-
-    fn tags(&self, file: WalFile) -> Tags {
-        match file {
-            WalFile::History(_) => self.history_tags.clone(),
-            WalFile::Segment(_) | WalFile::Partial(_) | WalFile::BackupHistory(..) => {
-                self.tags.clone()
-            }
         }
     }
 }

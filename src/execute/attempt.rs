@@ -119,7 +119,13 @@ pub fn throttle(destination: &Destination) -> Option<Throttle> {
 
 /// Runs an attempt to its end.
 pub async fn run(step: &Step, bench: Bench<'_>) -> Ended {
-    let Action::TakeBackup { above, due, name } = &step.action else {
+    let Action::TakeBackup {
+        above,
+        due,
+        name,
+        parent,
+    } = &step.action
+    else {
         let failure = Failure::new(Kind::Failed, format!("`{}` is no attempt", step.describe()));
         return Ended::failed(step, failure);
     };
@@ -134,6 +140,9 @@ pub async fn run(step: &Step, bench: Bench<'_>) -> Ended {
         due: *due,
         name: name.clone(),
         zone: entry.zone.clone(),
+        method: entry.method,
+        server_compression: entry.server_compression,
+        parent: parent.clone(),
         files: entry.files.clone(),
         pgdata: bench.server.pgdata.clone(),
         pinned: identity.map(|identity| identity.system_id),

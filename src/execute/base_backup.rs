@@ -1,9 +1,9 @@
-//! A base backup from the files of a server on this host.
+//! A base backup: from the files of a server on this host, or sent by a server anywhere.
 //!
-//! [`take_backup`] claims an id, puts PostgreSQL into backup mode, copies the files into Barman's archives on all cores, leaves backup
-//! mode, waits until the WAL that the backup needs is in the destination, and writes the final `backup.info` last. What it says is
-//! there was read back. A failure or an interruption leaves a record that says FAILED, no unfinished upload and no backup mode; after
-//! a crash an attempt record tells [`finish_backup`] or [`abandon_attempt`] what to do.
+//! [`take_backup`] claims an id, puts PostgreSQL into backup mode, copies or receives the files into Barman's archives on all cores,
+//! leaves backup mode, waits until the WAL that the backup needs is in the destination, and writes the final `backup.info` last. What
+//! it says is there was read back. A failure or an interruption leaves a record that says FAILED, no unfinished upload and no backup
+//! mode; after a crash an attempt record tells [`finish_backup`] or [`abandon_attempt`] what to do.
 //!
 //! What PostgreSQL wants in a backup's `tablespace_map` is recorded in `backup.info` and not stored as a file: a restore with Barman
 //! would leave the file in place, and PostgreSQL would then put tablespaces back to where they were instead of where they were asked
@@ -14,18 +14,22 @@
 mod archive;
 mod arrival;
 mod attempt;
+mod chain;
 mod copy;
 mod describe;
 mod dimensions;
 mod error;
 mod exclude;
+mod files;
 mod findings;
 mod last;
 mod leftover;
+mod outgoing;
 mod queue;
 mod relay;
 mod server;
 mod sink;
+mod stream;
 mod walk;
 
 use std::{future::Future, path::PathBuf, sync::Arc, time::Duration};
@@ -35,6 +39,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
+pub(super) use self::chain::{link, unlink};
 pub use self::{
     arrival::WalArrival,
     dimensions::Memory,
@@ -42,24 +47,23 @@ pub use self::{
     findings::Warning,
     leftover::{Finished, abandon_attempt, finish_backup},
     relay::{Relay, RelayPorts, Relayed, relay_backup},
-    server::{Postgres, Server},
+    server::{Postgres, Server, StreamEnd, StreamStart},
+    stream::ManifestError,
 };
 use self::{
     arrival::{Needed, Patience},
     attempt::{Claim, Running},
-    copy::{Copy, CopyPorts, Order},
-    exclude::Rules,
     findings::Findings,
-    walk::Tree,
+    stream::Sending,
 };
 use crate::{
     clock::Clock,
     failure::chain,
     format::{backup_info::BackupInfo, keys::OwnObject},
     model::{
-        backup::{ArchiveRoot, BackupId, BackupStatus},
-        compression::{Codec, Level},
-        desired::{self, FilesOptions},
+        backup::{BackupId, BackupStatus},
+        compression::{Codec, Compression, Level},
+        desired::{self, FilesOptions, Method},
         names::DestinationName,
         progress::{Event, Progress},
         record::{Actor, ArchiveRecord, DamagedPages, PageEvidence, Stopped},
@@ -69,7 +73,7 @@ use crate::{
         wal::{SegmentName, SystemId},
     },
     pipeline::throttle::Throttle,
-    postgres::{self, ArchiverWait, BackupStart, BackupStop, Checkpoint, Role, ServerFacts},
+    postgres::{BackupStart, BackupStop, Checkpoint, Role, ServerFacts},
     store::{Archive, PutMode},
 };
 
@@ -86,7 +90,13 @@ pub struct BackupRequest {
     pub name: Option<String>,
     /// The zone of its id.
     pub zone: Zone,
-    /// How it is made.
+    /// How the files come here.
+    pub method: Method,
+    /// How the server compresses what it sends.
+    pub server_compression: Compression,
+    /// The backup that it builds on, if it is an incremental one.
+    pub parent: Option<BackupId>,
+    /// How its archives are made.
     pub files: FilesOptions,
     /// Where the server's files are on this host; where the server says, if unset.
     pub pgdata: Option<PathBuf>,
@@ -215,13 +225,10 @@ async fn prepare_and_take(request: &BackupRequest, ports: &mut Ports) -> Result<
         let found = facts.system_id;
         return Err(Error::ForeignSystem { pinned, found });
     }
-    let pgdata = request.pgdata.as_ref().unwrap_or(&facts.data_directory);
-    let local = ports.postgres.prove_local(pgdata, &facts);
-    local.map_err(Error::NotLocal)?;
-    let pgdata = pgdata.canonicalize().map_err(|source| Error::Read {
-        path: pgdata.clone(),
-        source,
-    })?;
+    let pgdata = match request.method {
+        Method::Files => local_pgdata(request, ports, &facts)?,
+        Method::Stream => facts.data_directory.clone(),
+    };
     let catalog = ports.catalog.clone();
     let claim = claim(request);
     let mut running = Running::claim(&catalog, ports.clock, &claim).await?;
@@ -242,6 +249,33 @@ async fn prepare_and_take(request: &BackupRequest, ports: &mut Ports) -> Result<
             running.fail(&error, request.name.as_deref()).await;
             Err(error)
         }
+    }
+}
+
+/// The directory with the server's files, proved to be that.
+fn local_pgdata(
+    request: &BackupRequest,
+    ports: &Ports,
+    facts: &ServerFacts,
+) -> Result<PathBuf, Error> {
+    let pgdata = request.pgdata.as_ref().unwrap_or(&facts.data_directory);
+    let local = ports.postgres.prove_local(pgdata, facts);
+    local.map_err(Error::NotLocal)?;
+    pgdata.canonicalize().map_err(|source| Error::Read {
+        path: pgdata.clone(),
+        source,
+    })
+}
+
+/// Every backup has this label, in Barman's words.
+fn label(id: &BackupId) -> String {
+    format!("Barman backup cloud {id}")
+}
+
+fn checkpoint(files: &FilesOptions) -> Checkpoint {
+    match files.checkpoint {
+        desired::Checkpoint::Spread => Checkpoint::Spread,
+        desired::Checkpoint::Immediate => Checkpoint::Fast,
     }
 }
 
@@ -285,16 +319,15 @@ impl Backup<'_> {
     /// From entering backup mode to the attempt record that no longer needs this process.
     async fn store_files(&mut self, running: &mut Running<'_>) -> Result<StoredFiles, Error> {
         let began = Instant::now();
-        let start = {
+        let begun = {
             let id = running.id().clone();
-            alive(running, self.start(&id)).await?
+            alive(running, self.begin(&id)).await?
         };
+        let start = begun.start();
         self.times.start = began.elapsed();
         let mut info = BackupInfo::started(&self.started(&start));
-        while !running.begin(info.clone()).await? {
-            running.move_on(&claim(self.request)).await?;
-        }
-        let copied = alive(running, self.copy_and_stop(running.id(), &start)).await?;
+        self.make_visible(running, &begun, &mut info).await?;
+        let copied = alive(running, self.copy_all(running.id(), &begun)).await?;
         let CopiedFiles {
             stop,
             archives,
@@ -328,130 +361,41 @@ impl Backup<'_> {
         })
     }
 
-    async fn start(&mut self, id: &BackupId) -> Result<BackupStart, Error> {
-        let request = postgres::BackupRequest {
-            label: format!("Barman backup cloud {id}"),
-            checkpoint: match self.request.files.checkpoint {
-                desired::Checkpoint::Spread => Checkpoint::Spread,
-                desired::Checkpoint::Immediate => Checkpoint::Fast,
-            },
-        };
-        tokio::select! {
-            () = self.ports.cancel.cancelled() => Err(Error::Interrupted),
-            start = self.ports.postgres.start(&request) => {
-                start.map_err(Error::server("start the backup"))
+    async fn begin(&mut self, id: &BackupId) -> Result<Begun, Error> {
+        match self.request.method {
+            Method::Files => self.start(id).await.map(Begun::Files),
+            Method::Stream => self.start_sending(id).await.map(Begun::Stream),
+        }
+    }
+
+    /// Writes the record of the backup. Whatever it builds on says so before.
+    async fn make_visible(
+        &self,
+        running: &mut Running<'_>,
+        begun: &Begun,
+        info: &mut BackupInfo,
+    ) -> Result<(), Error> {
+        let catalog = &self.ports.catalog;
+        let parent = begun.parent();
+        if let Some(parent) = parent {
+            info.set_parent(parent);
+            chain::link(catalog, parent, running.id()).await?;
+        }
+        while !running.begin(info.clone()).await? {
+            let taken = running.id().clone();
+            running.move_on(&claim(self.request)).await?;
+            if let Some(parent) = parent {
+                chain::link(catalog, parent, running.id()).await?;
+                chain::unlink(catalog, parent, &taken).await?;
             }
         }
+        Ok(())
     }
 
-    async fn copy_and_stop(
-        &mut self,
-        id: &BackupId,
-        start: &BackupStart,
-    ) -> Result<CopiedFiles, Error> {
-        let copy = self.copy(id, start).await?;
-        let (memory, bytes) = (copy.memory, copy.bytes);
-        let mut findings = copy.findings.clone();
-        let last = match self.before_stop() {
-            Ok(files) => files,
-            Err(error) => return Err(copy.give_up(error).await),
-        };
-        let copy = copy.append(last).await?;
-        let stop = match self.stop().await {
-            Ok(stop) => stop,
-            Err(error) => return Err(copy.give_up(error).await),
-        };
-        self.ports.progress.report(Event::Stopped);
-        let label = match last::backup_label(&self.pgdata, &stop) {
-            Ok(label) => label,
-            Err(error) => return Err(copy.give_up(error).await),
-        };
-        let copy = copy.append(vec![label]).await?;
-        let (archives, files) = copy.finish().await?;
-        findings.files = files.files;
-        findings.warnings.extend(self.unstored_settings());
-        Ok(CopiedFiles {
-            stop,
-            archives,
-            findings,
-            bytes,
-            memory,
-        })
-    }
-
-    async fn copy(&mut self, id: &BackupId, start: &BackupStart) -> Result<Copy, Error> {
-        let order = self.order(id, start);
-        let cancel = self.ports.cancel.child_token();
-        let ports = CopyPorts {
-            catalog: &self.ports.catalog,
-            throttle: self.ports.throttle.as_ref(),
-            progress: &*self.ports.progress,
-            cancel: &cancel,
-        };
-        let copying = Copy::run(order, &ports);
-        tokio::pin!(copying);
-        tokio::select! {
-            copy = &mut copying => Ok(copy?),
-            () = self.ports.postgres.lost() => {
-                cancel.cancel();
-                Err(match copying.await {
-                    Ok(copy) => copy.give_up(Error::SessionLost).await,
-                    Err(_cancelled) => Error::SessionLost,
-                })
-            }
-        }
-    }
-
-    fn order(&self, id: &BackupId, start: &BackupStart) -> Order {
-        let locations: Vec<_> = self
-            .facts
-            .tablespaces
-            .iter()
-            .map(|space| space.location.clone())
-            .collect();
-        let outside = last::outside(&self.facts);
-        let data = Tree {
-            root: ArchiveRoot::Data,
-            path: self.pgdata.clone(),
-            rules: Rules::data(&self.facts.data_directory, &locations).without(outside),
-        };
-        let major = self.facts.major();
-        let tablespaces = self.facts.tablespaces.iter().map(|space| Tree {
-            root: ArchiveRoot::Tablespace(space.oid),
-            path: last::here(&space.location, &self.facts.data_directory, &self.pgdata),
-            rules: Rules::tablespace(space.oid, major),
-        });
-        let files = &self.request.files;
-        Order {
-            backup: id.clone(),
-            trees: std::iter::once(data).chain(tablespaces).collect(),
-            codec: self.codec,
-            jobs: files.jobs.get(),
-            max_archive_bytes: files.max_archive_bytes,
-            part_bytes: files.part_bytes,
-            verify_before: self.facts.data_checksums.then_some(start.lsn),
-            estimate: self.facts.cluster_size,
-        }
-    }
-
-    /// What is read when everything else has been read, and the proof that it was still the same server.
-    fn before_stop(&self) -> Result<Vec<copy::LastFile>, Error> {
-        if self.ports.cancel.is_cancelled() {
-            return Err(Error::Interrupted);
-        }
-        let local = self.ports.postgres.prove_local(&self.pgdata, &self.facts);
-        local.map_err(Error::NotLocal)?;
-        last::before_stop(&self.pgdata, &self.facts)
-    }
-
-    async fn stop(&mut self) -> Result<BackupStop, Error> {
-        let wait = match self.request.wal {
-            WalProof::Destination(_) => ArchiverWait::No,
-            WalProof::Archiver => ArchiverWait::Yes,
-        };
-        tokio::select! {
-            () = self.ports.cancel.cancelled(), if wait == ArchiverWait::Yes => Err(Error::Interrupted),
-            stop = self.ports.postgres.stop(wait) => stop.map_err(Error::server("stop the backup")),
+    async fn copy_all(&mut self, id: &BackupId, begun: &Begun) -> Result<CopiedFiles, Error> {
+        match begun {
+            Begun::Files(start) => self.copy_and_stop(id, start).await,
+            Begun::Stream(sending) => self.receive_and_stop(id, sending).await,
         }
     }
 
@@ -561,6 +505,28 @@ impl Backup<'_> {
             Error::Interrupted
         } else {
             error
+        }
+    }
+}
+
+/// A backup that PostgreSQL has begun, in one way or the other.
+enum Begun {
+    Files(BackupStart),
+    Stream(Sending),
+}
+
+impl Begun {
+    fn start(&self) -> BackupStart {
+        match self {
+            Self::Files(start) => *start,
+            Self::Stream(sending) => sending.stream.start,
+        }
+    }
+
+    fn parent(&self) -> Option<&BackupId> {
+        match self {
+            Self::Files(_) => None,
+            Self::Stream(sending) => sending.parent.as_ref(),
         }
     }
 }

@@ -13,6 +13,7 @@ use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use tokio_util::sync::CancellationToken;
 
 use self::object::Route;
+use super::base_backup;
 use crate::{
     failure::Kind,
     format::keys::{self, BaseObject, ObjectKey, OwnObject},
@@ -91,6 +92,15 @@ pub enum Error {
         #[source]
         source: ArchiveError,
     },
+    /// What an incremental backup builds on cannot be told in the destination.
+    #[error("cannot copy {backup} after what it builds on")]
+    Chain {
+        /// The backup.
+        backup: BackupId,
+        /// Why not.
+        #[source]
+        source: Box<base_backup::Error>,
+    },
     /// The record does not say which WAL the backup needs, or that needs something else.
     #[error("the record of {0} does not say what it needs")]
     Unspecified(BackupId),
@@ -114,6 +124,7 @@ impl Error {
         match self {
             Self::Copy { source, .. } => source.kind(),
             Self::Record { source, .. } => source.kind(),
+            Self::Chain { source, .. } => source.kind(),
             Self::Unspecified(_) | Self::Differs(_) => Kind::Failed,
             Self::Changed(_) => Kind::Refused,
             Self::NoWal(_) => Kind::NotFound,
@@ -164,6 +175,13 @@ pub(super) async fn backup(
         sent.add(object::copy(&route, meta, &what).await?);
     }
     check(copying, &directory, data.iter().chain(&keep), &what).await?;
+    if let Some(parent) = &described.parent {
+        let linked = base_backup::link(copying.target, parent, id).await;
+        linked.map_err(|source| Error::Chain {
+            backup: id.clone(),
+            source: Box::new(source),
+        })?;
+    }
     finish(copying, id, version).await?;
     Ok(Copied {
         backup: id.clone(),

@@ -193,7 +193,7 @@ pub async fn execute(guarded: &Guarded, workshop: &Workshop<'_>) -> Vec<Outcome>
                 .map(|_| Err(Error::Skipped(destination.clone())))
                 .collect()
         } else {
-            carry_out(&group, workshop, &digest).await
+            carry_out(&group, guarded, workshop, &digest).await
         };
         if results.iter().any(Result::is_err) {
             failed.insert(destination.clone());
@@ -240,6 +240,7 @@ fn groups<'a>(steps: &'a [Step], observed: &Observed) -> Vec<Vec<&'a Step>> {
 
 async fn carry_out(
     group: &[&Step],
+    guarded: &Guarded,
     workshop: &Workshop<'_>,
     digest: &str,
 ) -> Vec<Result<(), Error>> {
@@ -257,9 +258,44 @@ async fn carry_out(
             records: workshop.semantics.records,
             locks: locks(workshop, &step.destination),
         };
-        return delete::backups(archive, &doomed(group, workshop), &occasion).await;
+        let outcomes = delete::backups(archive, &doomed(group, workshop), &occasion).await;
+        let gone = group.iter().zip(&outcomes).filter(|(_, gone)| gone.is_ok());
+        let gone = gone.map(|(step, _)| *step);
+        if workshop.semantics.records == Records::Written {
+            unlink(gone, &guarded.plan().steps, archive, workshop).await;
+        }
+        return outcomes;
     }
     vec![one(step, archive, workshop).await]
+}
+
+/// Takes backups that are gone out of the records of those that they built on, unless these go, too. What is not done costs nothing but
+/// a name in a list.
+async fn unlink<'a>(
+    gone: impl Iterator<Item = &'a Step>,
+    plan: &[Step],
+    archive: &Archive,
+    workshop: &Workshop<'_>,
+) {
+    for step in gone {
+        let stored = workshop.observed.destinations.get(&step.destination);
+        let catalog = stored.and_then(|stored| stored.catalog.known());
+        let child = step.action.backup();
+        let found = child.and_then(|id| catalog?.backup(id));
+        let Some((child, parent)) = child.zip(found.and_then(|found| found.parent.as_ref())) else {
+            continue;
+        };
+        let goes = |other: &Step| {
+            other.destination == step.destination && other.action.backup() == Some(parent)
+        };
+        if plan.iter().any(goes) {
+            continue;
+        }
+        if let Err(error) = base_backup::unlink(archive, parent, child).await {
+            let error = crate::failure::chain(&error);
+            tracing::warn!(%parent, %child, error, "cannot take an incremental out of its record");
+        }
+    }
 }
 
 fn doomed(group: &[&Step], workshop: &Workshop<'_>) -> Vec<delete::Doomed> {

@@ -17,7 +17,7 @@ use super::{
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "action")]
 pub enum Action {
-    /// Take a base backup from the server's files.
+    /// Take a base backup of the server.
     TakeBackup {
         /// The id that the new one must be above, if there is any.
         above: Option<BackupId>,
@@ -27,6 +27,9 @@ pub enum Action {
         /// The name that it gets.
         #[serde(skip_serializing_if = "Option::is_none")]
         name: Option<String>,
+        /// The backup that it builds on, if it is an incremental one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        parent: Option<BackupId>,
     },
     /// Copy a backup from another destination: its WAL first, its `backup.info` last.
     CopyBackup {

@@ -27,6 +27,9 @@ pub struct Catalog {
     pub versions: BTreeMap<BackupId, String>,
     /// The backups in which pages were found damaged when they were taken.
     pub page_damage: BTreeSet<BackupId>,
+    /// The backups whose manifests are kept, which incremental ones build on.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub manifests: BTreeSet<BackupId>,
     /// The directories under `base/` without a `backup.info`.
     pub orphans: Vec<Orphan>,
     /// The WAL archive.

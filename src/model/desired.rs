@@ -101,6 +101,19 @@ pub enum ProviderOptions {
     Azure(AzureOptions),
 }
 
+impl ProviderOptions {
+    /// The tags of timeline histories, if they are not those of everything.
+    pub fn history_tags(&self) -> Option<&BTreeMap<String, String>> {
+        let tags = match self {
+            Self::Directory => return None,
+            Self::S3(options) => &options.history_tags,
+            Self::Gcs(options) => &options.history_tags,
+            Self::Azure(options) => &options.history_tags,
+        };
+        (!tags.is_empty()).then_some(tags)
+    }
+}
+
 /// What Azure needs beyond the URL. `None` leaves the choice to the environment, as Barman does, or to the defaults.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct AzureOptions {
@@ -120,6 +133,8 @@ pub struct AzureOptions {
     pub max_concurrency: Option<NonZeroUsize>,
     /// Tags on every object of a backup.
     pub tags: BTreeMap<String, String>,
+    /// Tags on timeline histories instead; the same if there are none.
+    pub history_tags: BTreeMap<String, String>,
 }
 
 /// Whose identity is used on Azure.
@@ -156,6 +171,8 @@ pub struct S3Options {
     pub encryption: Option<S3Encryption>,
     /// Tags on every object of a backup.
     pub tags: BTreeMap<String, String>,
+    /// Tags on timeline histories instead; the same if there are none.
+    pub history_tags: BTreeMap<String, String>,
 }
 
 /// What Google Cloud Storage needs beyond bucket and prefix. What is unset comes from where Google's own clients look.
@@ -173,6 +190,8 @@ pub struct GcsOptions {
     pub kms_key: Option<String>,
     /// Metadata on every object of a backup.
     pub tags: BTreeMap<String, String>,
+    /// Metadata on timeline histories instead; the same if there is none.
+    pub history_tags: BTreeMap<String, String>,
 }
 
 /// How a bucket appears in requests.
@@ -338,7 +357,13 @@ pub struct Entry {
     pub minimum_redundancy: u32,
     /// Which backups are kept by the calendar.
     pub keep_rules: Vec<KeepRule>,
-    /// How base backups are made.
+    /// How the files of base backups come here.
+    pub method: Method,
+    /// How a server compresses what it sends.
+    pub server_compression: Compression,
+    /// What is backed up between full backups; nothing but full ones if unset.
+    pub incremental: Option<Incremental>,
+    /// How their archives are made.
     pub files: FilesOptions,
     /// How WAL is archived and checked.
     pub wal: WalOptions,
@@ -382,6 +407,35 @@ pub enum CatchUp {
     Once,
     /// Not at all: the next instant counts.
     Skip,
+}
+
+/// How the files of a server come to whoever backs them up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Method {
+    /// They are read where barkeep runs.
+    #[default]
+    Files,
+    /// The server sends them, over the replication protocol.
+    Stream,
+}
+
+impl fmt::Display for Method {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.pad(match self {
+            Self::Files => "files",
+            Self::Stream => "stream",
+        })
+    }
+}
+
+/// Backups of what has changed, between full ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Incremental {
+    /// A chain begins anew with a full backup when its first one is this old.
+    pub full_every: Duration,
+    /// How many backups a chain may have, its full one included.
+    pub max_chain: u32,
 }
 
 /// How the files of a server are backed up.

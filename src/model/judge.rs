@@ -9,11 +9,13 @@
 //! Under [`SAFE`](super::semantics::SAFE) each lineage (system identifier and
 //! major version) is judged by the time at which its good backups ended. Damaged, kept, running
 //! and unreadable backups and those from the future stay and count for nothing more than they
-//! are; what an incremental needs stays with it; and a backup goes only if Barman's judgement of
-//! the same catalog lets it go too. So the one is a subset of the other by construction, and a
-//! backup that Barman never lets go (an incremental, and therefore its parents) goes only by hand.
+//! are; incremental backups share the fate of the full one that their chain begins with, and what one
+//! of them needs stays with it; and a backup goes only if Barman's judgement of the same catalog, with
+//! the same meaning of chains, lets it go too. So the one is a subset of the other by construction.
 //!
 //! Nothing here deletes or reads a clock; what goes first, and when, is the planner's.
+
+mod chain;
 
 use std::{
     cmp::Reverse,
@@ -29,7 +31,7 @@ use super::{
     catalog::Catalog,
     reason::Reason,
     retention::RetentionPolicy,
-    semantics::{Counts, Order, Semantics},
+    semantics::{Chains, Counts, Order, Semantics},
     time::Timestamp,
     wal::SystemId,
     zone::Zone,
@@ -150,7 +152,7 @@ impl Verdicts {
 
 /// Judges every backup.
 pub fn judge(catalog: &Catalog, rule: &Rule, facts: &Facts, semantics: Semantics) -> Verdicts {
-    let mut verdicts = barman(catalog, rule, facts);
+    let mut verdicts = barman(catalog, rule, facts, semantics.chains);
     verdicts.barman = verdicts.expired().cloned().collect();
     if let Order::ByLineage { retire_after } = semantics.order {
         let safe = Safe {
@@ -355,30 +357,13 @@ fn unfinished(backup: &Backup) -> Verdict {
     }
 }
 
-/// Barman's verdict on what it passes over.
-fn incremental(backup: &Backup, parent: &BackupId) -> Verdict {
-    let parent = parent.clone();
-    let mut verdict = match backup.status {
-        BackupStatus::Done => verdict(backup, Place::Inside, 0, &NO_RULE),
-        _ => unfinished(backup),
-    };
-    verdict.reasons.retain(|reason| *reason != Reason::NoPolicy);
-    verdict.reasons.push(Reason::PartOfChain { parent });
-    verdict
-}
-
-const NO_RULE: Rule = Rule {
-    policy: None,
-    minimum_redundancy: 0,
-};
-
 /// Barman's judgement.
-fn barman(catalog: &Catalog, rule: &Rule, facts: &Facts) -> Verdicts {
+fn barman(catalog: &Catalog, rule: &Rule, facts: &Facts, chains: Chains) -> Verdicts {
     let mut roots: Vec<&Backup> = Vec::new();
     let mut verdicts = Verdicts::default();
     for backup in &catalog.backups {
         let verdict = match &backup.parent {
-            Some(parent) => incremental(backup, parent),
+            Some(parent) => chain::passed_over(backup, parent),
             None if backup.status == BackupStatus::Done => {
                 roots.push(backup);
                 verdict(backup, Place::Inside, 0, rule)
@@ -403,7 +388,7 @@ fn barman(catalog: &Catalog, rule: &Rule, facts: &Facts) -> Verdicts {
     roots.sort_by(|one, two| two.id.cmp(&one.id));
     let begin = |length| facts.begin_by_clock(length).unwrap_or(facts.now - length);
     let walk = Walk::new(&roots, rule, begin);
-    match (walk, stuck(catalog, rule)) {
+    match (walk, stuck(catalog, rule, chains)) {
         (Ok(walk), None) => {
             for (backup, place, newer) in walk.ranked() {
                 let verdict = verdict(backup, place, newer, rule);
@@ -421,17 +406,20 @@ fn barman(catalog: &Catalog, rule: &Rule, facts: &Facts) -> Verdicts {
             }
         }
     }
+    if chains == Chains::Together {
+        chain::follow_roots(catalog, &mut verdicts);
+    }
     verdicts
 }
 
 /// The backup because of which Barman stops before it deletes anything: one that it cannot read,
 /// one with fields that it does not know, or one with recorded incrementals, for which its cloud
 /// commands lack a function.
-fn stuck<'a>(catalog: &'a Catalog, rule: &Rule) -> Option<&'a BackupId> {
+fn stuck<'a>(catalog: &'a Catalog, rule: &Rule, chains: Chains) -> Option<&'a BackupId> {
     rule.policy?;
     let strange = catalog.backups.iter().filter(|backup| {
         let parent = !backup.children.is_empty() && backup.parent.is_none();
-        parent || !backup.unknown_fields.is_empty()
+        parent && chains == Chains::Apart || !backup.unknown_fields.is_empty()
     });
     let mut stuck = catalog
         .unreadable
@@ -492,7 +480,9 @@ impl<'a> Safe<'a> {
             self.refine_lineage(good, self.claim(*key, &lineages), verdicts);
         }
         self.hold_minimum(&lineages, verdicts);
-        self.hold_chains(verdicts);
+        chain::follow_roots(self.catalog, verdicts);
+        self.hold_newest(&lineages, verdicts);
+        chain::hold_parents(self.catalog, verdicts);
         self.hold_all_from_the_future(verdicts);
     }
 
@@ -557,8 +547,26 @@ impl<'a> Safe<'a> {
                 *verdict = Verdict { wal, ..own };
             }
         }
-        if let Some(newest) = good.first().filter(|_| claim == Claim::Live) {
-            hold(verdicts, &newest.id, Reason::NewestGood, Fate::Protect);
+    }
+
+    /// The newest good backup of a lineage that lives stays, incremental or not.
+    fn hold_newest(&self, lineages: &Lineages<'a>, verdicts: &mut Verdicts) {
+        for (lineage, full) in lineages {
+            if self.claim(*lineage, lineages) == Claim::Retired {
+                continue;
+            }
+            let is_good = |backup: &&Backup| {
+                key(backup) == *lineage
+                    && backup.status == BackupStatus::Done
+                    && backup.unknown_fields.is_empty()
+                    && self.fault(backup).is_none()
+            };
+            let newest = self.catalog.backups.iter().filter(is_good);
+            let newest = newest.max_by_key(|backup| (backup.end_time, &backup.id));
+            // And the newest that builds on nothing: were the others found wrong, it is what is left.
+            for newest in newest.into_iter().chain(full.first().copied()) {
+                hold(verdicts, &newest.id, Reason::NewestGood, Fate::Protect);
+            }
         }
     }
 
@@ -594,26 +602,6 @@ impl<'a> Safe<'a> {
         for backup in held {
             let reason = Reason::MinimumRedundancy { minimum };
             hold(verdicts, &backup.id, reason, Fate::Retain);
-        }
-    }
-
-    /// Parents live as long as a child that somebody may restore.
-    fn hold_chains(&self, verdicts: &mut Verdicts) {
-        for _ in &self.catalog.backups {
-            let mut held = false;
-            for child in &self.catalog.backups {
-                let stays = verdicts
-                    .get(&child.id)
-                    .is_some_and(|verdict| verdict.fate != Fate::Expire)
-                    && unfinished_wal(child) != WalNeed::Nothing;
-                if let Some(parent) = child.parent.as_ref().filter(|_| stays) {
-                    let child = child.id.clone();
-                    held |= hold(verdicts, parent, Reason::NeededBy { child }, Fate::Retain);
-                }
-            }
-            if !held {
-                return;
-            }
         }
     }
 

@@ -81,6 +81,9 @@ pub struct ServerFacts {
     pub data_directory: PathBuf,
     /// The end of its WAL, or of what it has replayed.
     pub position: Lsn,
+    /// From where on it knows without a gap what its WAL changes, on its present timeline; `None` if it does not summarize it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub summarized_from: Option<Lsn>,
     /// What its archiver says.
     pub archiver: Archiver,
     /// Its clock.

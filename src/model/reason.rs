@@ -17,6 +17,45 @@ use super::{
     wal::{SegmentName, SystemId},
 };
 
+/// Why a backup is a full one although incremental ones are wanted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "why")]
+pub enum WhyFull {
+    /// Nothing in the configuration asks for incremental ones.
+    NotConfigured,
+    /// There is no good backup of this cluster to build on.
+    NoParent,
+    /// The chain began long ago.
+    Age {
+        /// When.
+        since: Timestamp,
+    },
+    /// The chain is as long as it may become.
+    Length {
+        /// How long.
+        chain: usize,
+    },
+    /// The manifest of the backup to build on is not kept.
+    NoManifest {
+        /// The backup.
+        parent: BackupId,
+    },
+    /// The backup to build on holds damaged pages.
+    Damaged {
+        /// The backup.
+        parent: BackupId,
+    },
+    /// The server has changed to another timeline.
+    Timeline,
+    /// The server does not know what has changed since the backup to build on.
+    NotSummarized,
+    /// The newest attempt was an incremental one, and failed.
+    Failed {
+        /// It.
+        backup: BackupId,
+    },
+}
+
 /// Why a backup stays or goes, or why a step is taken.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "reason")]
@@ -102,6 +141,18 @@ pub enum Reason {
         /// How old the last good backup is.
         #[serde(skip_serializing_if = "Option::is_none")]
         last_good: Option<Timestamp>,
+    },
+    /// Only what has changed since another backup is needed.
+    Incremental {
+        /// The backup.
+        parent: BackupId,
+        /// How many its chain has by now, full one included.
+        chain: usize,
+    },
+    /// All files are needed, although incremental backups are wanted.
+    Full {
+        /// Why.
+        why: WhyFull,
     },
     /// There is no backup at all yet.
     FirstBackup,
@@ -383,6 +434,10 @@ impl fmt::Display for Reason {
                     None => formatter.write_str(", no good backup"),
                 }
             }
+            Self::Incremental { parent, chain } => {
+                write!(formatter, "builds on {parent}, {chain} in the chain")
+            }
+            Self::Full { why } => write!(formatter, "full: {why}"),
             Self::FirstBackup => formatter.write_str("no backup yet"),
             Self::Gap { first, segments } => {
                 write!(formatter, "WAL gap of {segments} from {first}")
@@ -410,6 +465,24 @@ impl fmt::Display for Reason {
             }
             Self::DeleteBegun => formatter.write_str("its deletion was interrupted"),
             Self::WalUnneeded => formatter.write_str("no retained backup needs it"),
+        }
+    }
+}
+
+impl fmt::Display for WhyFull {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotConfigured => formatter.write_str("`incremental` is not configured"),
+            Self::NoParent => formatter.write_str("no good backup to build on"),
+            Self::Age { since } => write!(formatter, "the chain began {since}"),
+            Self::Length { chain } => write!(formatter, "the chain has {chain}"),
+            Self::NoManifest { parent } => write!(formatter, "no manifest of {parent}"),
+            Self::Damaged { parent } => write!(formatter, "{parent} holds damaged pages"),
+            Self::Timeline => formatter.write_str("the timeline has changed"),
+            Self::NotSummarized => {
+                formatter.write_str("the server has no summaries of the WAL since")
+            }
+            Self::Failed { backup } => write!(formatter, "the incremental {backup} failed"),
         }
     }
 }

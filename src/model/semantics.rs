@@ -2,7 +2,8 @@
 //!
 //! Under a Barman name the program judges as Barman does, [`BARMAN`]; under its own it judges by
 //! [`SAFE`]. Every difference of meaning is a field here, and nothing else in the program asks
-//! which of the two is at work. What `SAFE` lets go is always a subset of what `BARMAN` lets go.
+//! which of the two is at work. What `SAFE` lets go is always a subset of what `BARMAN` lets go, given
+//! the same meaning of chains.
 
 use std::time::Duration;
 
@@ -13,6 +14,8 @@ pub struct Semantics {
     pub order: Order,
     /// Which backups count for the policy.
     pub counts: Counts,
+    /// What incremental backups are to the policy.
+    pub chains: Chains,
     /// When WAL goes.
     pub wal: WalRule,
     /// What goes with a backup.
@@ -43,6 +46,16 @@ pub enum Counts {
     Done,
     /// Those that a restore would succeed from, as far as the listing tells.
     Good,
+}
+
+/// What incremental backups are to the policy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Chains {
+    /// Nothing: they are passed over, and where a full backup says that some build on it, nothing goes at all. So do Barman's cloud
+    /// commands, which know no chains.
+    Apart,
+    /// Parts of the full backup that their chain begins with, whose fate they share. So does a Barman server.
+    Together,
 }
 
 /// When WAL goes.
@@ -86,6 +99,7 @@ pub enum Records {
 pub const BARMAN: Semantics = Semantics {
     order: Order::ByText,
     counts: Counts::Done,
+    chains: Chains::Apart,
     wal: WalRule::WithBackups,
     goes: Goes::Archives,
     locks: LockRule::Asked,
@@ -98,6 +112,7 @@ pub const SAFE: Semantics = Semantics {
         retire_after: Duration::from_hours(90 * 24),
     },
     counts: Counts::Good,
+    chains: Chains::Together,
     wal: WalRule::Unneeded,
     goes: Goes::Directory,
     locks: LockRule::Configured,

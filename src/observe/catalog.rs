@@ -78,6 +78,7 @@ pub async fn observe(archive: &Archive, context: &Context<'_>) -> Stored {
     };
     if let Knowledge::Known(catalog) = &mut catalog {
         catalog.page_damage = own.page_damage();
+        catalog.manifests = own.manifests();
     }
     let since = match (&store_time, tells_of_deletes(&catalog)) {
         (Knowledge::Known(time), false) => Some(*time - RECENT),
@@ -371,6 +372,15 @@ impl Own {
     fn page_damage(&self) -> BTreeSet<BackupId> {
         let of = |(key, _): &(OwnObject, Timestamp)| match key {
             OwnObject::Evidence(path) => path.strip_suffix("/pages").map(BackupId::new),
+            _ => None,
+        };
+        self.keys.iter().filter_map(of).collect()
+    }
+
+    /// The backups with a manifest.
+    fn manifests(&self) -> BTreeSet<BackupId> {
+        let of = |(key, _): &(OwnObject, Timestamp)| match key {
+            OwnObject::Manifest(id) => Some(id.clone()),
             _ => None,
         };
         self.keys.iter().filter_map(of).collect()

@@ -78,6 +78,7 @@ fn summary(
         history: None,
         data_directory: facts.data_directory.clone(),
         position: facts.position,
+        summarized_from: facts.summarized_from,
         archiver: Archiver {
             mode: match archiving.mode.as_str() {
                 "on" => ArchiveMode::On,

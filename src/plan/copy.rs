@@ -116,7 +116,7 @@ fn missing<'a>(scene: &Scene<'_>, own: &Catalog, source: &'a Catalog) -> Vec<&'a
         })
         .collect();
     wanted.reverse();
-    wanted.sort_by_key(|backup| backup.parent.is_some());
+    wanted.sort_by_key(|backup| expire::depth(source, backup));
     wanted
 }
 

@@ -6,7 +6,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use super::{Decision, Scene, Weight, adopt, health, trust};
+use super::{Decision, Scene, Weight, adopt, chain, health, trust};
 use crate::model::{
     action::Action,
     backup::{Backup, BackupId, BackupStatus},
@@ -59,12 +59,16 @@ fn start(scene: &Scene<'_>, catalog: &Catalog, due: Option<Timestamp>, reason: R
         decision.waiting.push(waiting);
         return decision;
     }
+    let built = chain::next(scene, catalog);
     let action = Action::TakeBackup {
         above: newest_id(catalog),
         due,
         name: scene.entry.files.name.clone(),
+        parent: built.as_ref().and_then(chain::Next::parent),
     };
     decision.step(scene, action, reason, Weight::default());
+    let step = decision.steps.last_mut().expect("one was just added");
+    step.reasons.extend(built.map(chain::Next::reason));
     decision
 }
 
@@ -350,6 +354,8 @@ mod tests {
         assert_eq!(steps(text), "");
         assert_eq!(waits(text), "PGDATA is not on this host: another host");
         assert_eq!(stands(text), "converged: nothing to do");
+        let sent = text.replace("schedule", "method=stream schedule");
+        assert!(steps(&sent).starts_with("backup: due"), "it is sent");
         let text = "schedule=@hourly | done 9d | lose server";
         assert_eq!(steps(text), "");
         assert!(

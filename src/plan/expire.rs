@@ -157,7 +157,7 @@ fn begun(scene: &Scene<'_>, catalog: &Catalog, backup: &Backup) -> Option<Reason
 }
 
 /// How many backups a chain has up to this one.
-fn depth(catalog: &Catalog, backup: &Backup) -> usize {
+pub(super) fn depth(catalog: &Catalog, backup: &Backup) -> usize {
     let parent = |backup: &&Backup| backup.parent.as_ref().and_then(|id| catalog.backup(id));
     // A circle cannot be followed for ever.
     std::iter::successors(Some(backup), parent)

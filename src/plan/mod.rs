@@ -17,7 +17,7 @@ use crate::{
         backup::{Backup, BackupId},
         compression::Compression,
         condition::{Condition, Standing},
-        desired::{Entry, Mode, Server},
+        desired::{Entry, Method, Mode, Server},
         judge::Verdict,
         lock::Remains,
         names::{DestinationName, ServerName},
@@ -41,6 +41,7 @@ mod trust;
 pub(crate) mod testing;
 
 pub mod after;
+pub mod chain;
 pub mod due;
 pub mod explain;
 pub mod guard;
@@ -98,6 +99,9 @@ pub struct Target {
     pub read_at: Timestamp,
     /// How base backups are compressed there.
     pub compression: Compression,
+    /// How a backup's files come here.
+    #[serde(default)]
+    pub method: Method,
     /// What is not done, and what it waits for.
     pub waiting: Vec<Waiting>,
     /// How things stand, worst first; never empty.
@@ -355,6 +359,7 @@ impl Decided<'_> {
             location,
             read_at: self.scene.stored.read_at,
             compression: self.scene.entry.files.compression,
+            method: self.scene.entry.method,
             reached: health::archived_at(&self.scene, windows.0.as_ref()),
             waiting: self.decision.waiting,
             conditions: self.decision.conditions,

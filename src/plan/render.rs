@@ -29,7 +29,7 @@ impl fmt::Display for Text<'_> {
                 .iter()
                 .filter(|step| step.destination == *destination);
             let rows: Vec<Row> = steps
-                .map(|step| Row::new(step, plan.now, target.compression))
+                .map(|step| Row::new(step, plan.now, Some(target)))
                 .collect();
             let title = format!("{} -> {destination}   {}", plan.server, target.location);
             let columns = Columns::of(&rows, &title);
@@ -46,9 +46,7 @@ impl fmt::Display for Text<'_> {
         // A plan that somebody asked for has steps and no standing.
         if plan.targets.is_empty() {
             let rows = plan.steps.iter();
-            let rows: Vec<Row> = rows
-                .map(|step| Row::new(step, plan.now, Compression::None))
-                .collect();
+            let rows: Vec<Row> = rows.map(|step| Row::new(step, plan.now, None)).collect();
             let columns = Columns::of(&rows, "");
             for row in &rows {
                 row.write(formatter, &columns)?;
@@ -67,7 +65,7 @@ struct Row {
 }
 
 impl Row {
-    fn new(step: &Step, now: Timestamp, compression: Compression) -> Self {
+    fn new(step: &Step, now: Timestamp, target: Option<&Target>) -> Self {
         let sign = match (&step.action, step.action.effect()) {
             (Action::SetKeep { .. } | Action::ReleaseKeep { .. }, _) => '~',
             (_, Effect::Additive) => '+',
@@ -81,7 +79,7 @@ impl Row {
                 Action::CopyWal { .. } => "copy",
                 other => other.verb(),
             },
-            object: object(&step.action, step.weight, compression),
+            object: object(&step.action, step.weight, target),
             reasons: reasons.collect::<Vec<_>>().join("; "),
         }
     }
@@ -144,16 +142,21 @@ fn aged(reason: &Reason, now: Timestamp) -> String {
 }
 
 /// What an action is about: the id, and how much.
-fn object(action: &Action, weight: Weight, compression: Compression) -> String {
+fn object(action: &Action, weight: Weight, target: Option<&Target>) -> String {
     match action {
-        Action::TakeBackup { name, .. } => {
-            let codec = match compression {
-                Compression::None => String::new(),
-                codec => format!(", {codec}"),
+        Action::TakeBackup { name, parent, .. } => {
+            let method = target.map(|target| target.method).unwrap_or_default();
+            let codec = match target.map(|target| target.compression) {
+                None | Some(Compression::None) => String::new(),
+                Some(codec) => format!(", {codec}"),
+            };
+            let kind = match parent {
+                Some(_) => ", incremental",
+                None => "",
             };
             match name {
-                Some(name) => format!("files{codec}, named {name}"),
-                None => format!("files{codec}"),
+                Some(name) => format!("{method}{codec}{kind}, named {name}"),
+                None => format!("{method}{codec}{kind}"),
             }
         }
         Action::SetKeep {

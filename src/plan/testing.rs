@@ -18,8 +18,8 @@ use barkeep::{
         compression::Compression,
         desired::{
             CalendarSpan, CatchUp, Checkpoint, DeclaredKeep, DeleteBudget, Delivery, Entry,
-            FilesOptions, KeepRule, Mode, ObjectLock, Overwriting, Period, Server, ServerState,
-            WalCheck, WalOptions,
+            FilesOptions, Incremental, KeepRule, Method, Mode, ObjectLock, Overwriting, Period,
+            Server, ServerState, WalCheck, WalOptions,
         },
         lock::{BucketRetention, Lock, LockMode, Locking, Locks},
         names::DestinationName,
@@ -138,6 +138,14 @@ impl World {
                 self.entry().window = Some(window);
             }
             "splay" => self.entry().splay = span(value),
+            "incremental" => {
+                let (every, chain) = value.split_once('/').expect("7d/4");
+                self.entry().incremental = Some(Incremental {
+                    full_every: span(every),
+                    max_chain: number(chain),
+                });
+            }
+            "method" => self.entry().method = Method::Stream,
             "catchup" => self.entry().catch_up = CatchUp::Skip,
             "retention" => self.entry().retention = Some(retention(value)),
             "min" => self.entry().minimum_redundancy = number(value),
@@ -171,6 +179,10 @@ impl World {
             "declare" => self.declare(&words),
             "orphan" => self.orphan(&words),
             "upload" => self.upload(&words),
+            "manifest" => {
+                let id = self.id(words[0]);
+                self.catalog().manifests.insert(id);
+            }
             "postgres" => words.iter().for_each(|word| self.postgres(word)),
             "store" => self.stored().store_time = Knowledge::Known(instant(words[0])),
             "identity" => {
@@ -374,6 +386,7 @@ impl World {
             }
             ("off", _) => archiver.mode = ArchiveMode::Off,
             ("clock", age) => facts.clock = instant(age),
+            ("summarized", _) => facts.summarized_from = Some(Lsn(1)),
             _ => panic!("unknown word `{word}`"),
         }
     }
@@ -416,7 +429,7 @@ fn stopped_as(backup: &Backup) -> Option<Stopped> {
 }
 
 /// The first words of what is no backup.
-const WORDS: [&str; 13] = [
+const WORDS: [&str; 14] = [
     "locked",
     "unlooked",
     "attempt",
@@ -425,6 +438,7 @@ const WORDS: [&str; 13] = [
     "declare",
     "orphan",
     "upload",
+    "manifest",
     "postgres",
     "store",
     "identity",
@@ -510,6 +524,9 @@ fn server() -> Server {
         retention: None,
         minimum_redundancy: 1,
         keep_rules: Vec::new(),
+        method: Method::Files,
+        server_compression: Compression::None,
+        incremental: None,
         files: FilesOptions {
             compression: Compression::None,
             level: None,
@@ -565,6 +582,7 @@ fn observed(mut catalog: Catalog) -> Observed {
         history: None,
         data_directory: PathBuf::from("pgdata"),
         position: Lsn(0),
+        summarized_from: None,
         archiver: Archiver {
             mode: ArchiveMode::On,
             last_archived: Some(SegmentNumber(1010).name(TimelineId::FIRST, SegmentSize::DEFAULT)),

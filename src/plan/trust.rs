@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::Scene;
 use crate::model::{
+    desired::Method,
     observed::{Knowledge, Locality, Role},
     reason::Waiting,
     time::Timestamp,
@@ -95,7 +96,7 @@ pub(super) fn skew(scene: &Scene<'_>) -> Option<Duration> {
     (worst > SKEW_MAX).then_some(worst)
 }
 
-/// Whether the server's files can be read here, and its backup started.
+/// Whether a backup of the server can be started, and its files be read here or sent.
 pub(super) fn reachable(scene: &Scene<'_>) -> Result<(), Waiting> {
     match scene.postgres {
         Knowledge::Known(_) => {}
@@ -107,6 +108,8 @@ pub(super) fn reachable(scene: &Scene<'_>) -> Result<(), Waiting> {
         Knowledge::Unknown(failure) => return Err(unknown("the server", &failure.message)),
     }
     match scene.locality {
+        // Whoever is sent the files can be anywhere.
+        _ if scene.entry.method == Method::Stream => Ok(()),
         Locality::Local => Ok(()),
         Locality::NotLocal { why } => Err(Waiting::NotLocal { why: why.clone() }),
     }

@@ -108,9 +108,7 @@ impl BackupSession {
         }
         let limit = match request.checkpoint {
             Checkpoint::Fast => session.deadlines().start,
-            Checkpoint::Spread => {
-                session.deadlines().start + 2 * checkpoint_timeout(&session).await?
-            }
+            Checkpoint::Spread => session.deadlines().start + session.checkpoint_patience().await?,
         };
         let call = match session.version() {
             VERSION_15.. => "pg_backup_start($1, $2)",
@@ -256,7 +254,16 @@ impl Drop for BackupSession {
 impl Stopped {
     /// Completes the segment in which the backup ended, so that it is archived now. On a standby the primary must do that.
     pub async fn switch_wal(&self, primary: Option<&Connector>) -> Result<WalSwitch, Error> {
-        if let Some(lsn) = self.session.switch_wal().await? {
+        self.session.complete_segment(primary).await
+    }
+}
+
+const SWITCH_WAL: &str = "switch to a new WAL segment";
+
+impl Session {
+    /// Completes the current WAL segment, so that it is archived now. On a standby the primary must do that.
+    pub async fn complete_segment(&self, primary: Option<&Connector>) -> Result<WalSwitch, Error> {
+        if let Some(lsn) = self.switch_wal().await? {
             return Ok(WalSwitch::Switched(lsn));
         }
         let Some(primary) = primary else {
@@ -269,11 +276,32 @@ impl Stopped {
         let lsn = switched?.ok_or(Error::InRecovery { doing })?;
         Ok(WalSwitch::Switched(lsn))
     }
-}
 
-const SWITCH_WAL: &str = "switch to a new WAL segment";
+    /// The server's clock.
+    pub async fn clock(&self) -> Result<Timestamp, Error> {
+        const DOING: &str = "tell the time";
+        let row = self.row(DOING, "SELECT clock_timestamp()", &[]).await?;
+        Answer {
+            row: &row,
+            doing: DOING,
+        }
+        .instant(0)
+    }
 
-impl Session {
+    /// How long a spread checkpoint may take beyond what a fast one takes.
+    pub async fn checkpoint_patience(&self) -> Result<Duration, Error> {
+        const DOING: &str = "tell its checkpoint timeout";
+        let sql = "SELECT setting::int FROM pg_settings WHERE name = 'checkpoint_timeout'";
+        let row = self.row(DOING, sql, &[]).await?;
+        let seconds: i32 = Answer {
+            row: &row,
+            doing: DOING,
+        }
+        .get(0)?;
+        let seconds = u64::try_from(seconds).unwrap_or_default();
+        Ok(2 * Duration::from_secs(seconds))
+    }
+
     /// Completes the current WAL segment. `None` in recovery, where that is not possible.
     pub async fn switch_wal(&self) -> Result<Option<Lsn>, Error> {
         if self.is_in_recovery().await? {
@@ -305,20 +333,6 @@ impl Session {
         .parsed(0)
         .map(Some)
     }
-}
-
-async fn checkpoint_timeout(session: &Session) -> Result<Duration, Error> {
-    const DOING: &str = "tell its checkpoint timeout";
-    let sql = "SELECT setting::int FROM pg_settings WHERE name = 'checkpoint_timeout'";
-    let row = session.row(DOING, sql, &[]).await?;
-    let seconds = Answer {
-        row: &row,
-        doing: DOING,
-    };
-    let seconds: i32 = seconds.get(0)?;
-    Ok(Duration::from_secs(
-        u64::try_from(seconds).unwrap_or_default(),
-    ))
 }
 
 /// The lines `START WAL LOCATION: 0/3000028 (file …)` and `START TIMELINE: 1` of a backup label.

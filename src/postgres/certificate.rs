@@ -9,13 +9,16 @@ use rustls::{
     pki_types::{CertificateDer, ServerName, UnixTime},
     server::ParsedCertificate,
 };
+use sha2::{Digest as _, Sha256, Sha384, Sha512};
 use x509_cert::{
     Certificate,
-    der::{Decode, Encode, asn1::ObjectIdentifier},
+    der::{Decode, Encode, asn1::ObjectIdentifier, oid::db::rfc5912},
     ext::pkix::{SubjectAltName, name::GeneralName},
 };
 
 const COMMON_NAME: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.4.3");
+const MD5_WITH_RSA: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.4");
+const SHA_1_WITH_RSA: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.5");
 
 fn parse(certificate: &CertificateDer<'_>) -> Result<Certificate, CertificateError> {
     Certificate::from_der(certificate).map_err(|_| CertificateError::BadEncoding)
@@ -40,6 +43,25 @@ pub(super) fn check_validity(
 pub(super) fn public_key(certificate: &CertificateDer<'_>) -> Result<Vec<u8>, CertificateError> {
     let key = parse(certificate)?.tbs_certificate.subject_public_key_info;
     key.to_der().map_err(|_| CertificateError::BadEncoding)
+}
+
+/// What SCRAM is bound to: `tls-server-end-point` of RFC 5929, the certificate's digest by the hash of its signature, or by SHA-256
+/// where that is an older one. `None` for signatures without a hash of their own.
+pub(super) fn end_point(certificate: &CertificateDer<'_>) -> Option<Vec<u8>> {
+    let signed_with = parse(certificate).ok()?.signature_algorithm.oid;
+    match signed_with {
+        MD5_WITH_RSA
+        | SHA_1_WITH_RSA
+        | rfc5912::SHA_256_WITH_RSA_ENCRYPTION
+        | rfc5912::ECDSA_WITH_SHA_256 => Some(Sha256::digest(certificate).to_vec()),
+        rfc5912::SHA_384_WITH_RSA_ENCRYPTION | rfc5912::ECDSA_WITH_SHA_384 => {
+            Some(Sha384::digest(certificate).to_vec())
+        }
+        rfc5912::SHA_512_WITH_RSA_ENCRYPTION | rfc5912::ECDSA_WITH_SHA_512 => {
+            Some(Sha512::digest(certificate).to_vec())
+        }
+        _ => None,
+    }
 }
 
 /// Whether a certificate is for a host.

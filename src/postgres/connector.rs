@@ -3,7 +3,9 @@
 //! [`Connector::connect`] tries the endpoints in order as libpq does: the next one when a place cannot be reached, is starting up or is
 //! not what `target_session_attrs` asks for; the end when it refuses the user or cannot prove who it is. Under `sslmode=prefer` a failed
 //! handshake, or a refusal after it, is followed by an attempt in the clear, under `allow` a refusal by an encrypted one; no other mode
-//! falls back.
+//! falls back. [`Connector::replicate`] does the same for a session that speaks the replication protocol.
+
+mod sql;
 
 use std::{
     hash::{BuildHasher, RandomState},
@@ -15,21 +17,17 @@ use std::{
     },
 };
 
+use rustls::ClientConfig;
 use tokio::time::timeout;
-use tokio_postgres::{
-    Config, NoTls, Socket,
-    error::SqlState,
-    tls::{MakeTlsConnect, TlsConnect},
-};
+use tokio_postgres::error::SqlState;
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::{
     Cause, Error,
-    conninfo::{
-        Address, ChannelBinding, Endpoint, Environment, HostOrder, SessionAttributes, SslMode,
-        SslNegotiation, Target,
-    },
-    session::{Deadlines, Session, Wire},
+    conninfo::{Address, Endpoint, Environment, HostOrder, SessionAttributes, SslMode, Target},
+    grants,
+    replication::Replication,
+    session::{Deadlines, Session},
     tls,
 };
 use crate::{failure::chain, secret::Secret};
@@ -38,8 +36,15 @@ use crate::{failure::chain, secret::Secret};
 #[derive(Clone)]
 pub struct Connector {
     target: Target,
-    tls: Option<MakeRustlsConnect>,
+    tls: Option<Tls>,
     deadlines: Deadlines,
+}
+
+/// How sessions are encrypted: the same settings, for `tokio-postgres` and for ourselves.
+#[derive(Clone)]
+pub(super) struct Tls {
+    pub(super) make: MakeRustlsConnect,
+    pub(super) config: Arc<ClientConfig>,
 }
 
 impl Connector {
@@ -54,7 +59,13 @@ impl Connector {
         let target = Target::resolve(conninfo, password, environment)?;
         let tls = match target.tls.mode {
             SslMode::Disable => None,
-            _ => Some(MakeRustlsConnect::new(tls::client_config(&target.tls)?)),
+            _ => {
+                let config = tls::client_config(&target.tls)?;
+                Some(Tls {
+                    make: MakeRustlsConnect::new(config.clone()),
+                    config: Arc::new(config),
+                })
+            }
         };
         Ok(Self {
             target,
@@ -70,6 +81,14 @@ impl Connector {
         self
     }
 
+    /// The same for nothing but the endpoint of a session, so that a second session reaches the same server.
+    #[must_use]
+    pub fn beside(mut self, session: &Session) -> Self {
+        let is_there = |endpoint: &Endpoint| endpoint.to_string() == session.endpoint();
+        self.target.endpoints.retain(is_there);
+        self
+    }
+
     /// What the connection string came to.
     pub fn target(&self) -> &Target {
         &self.target
@@ -77,11 +96,20 @@ impl Connector {
 
     /// Opens a session at the first endpoint that will do.
     pub async fn connect(&self) -> Result<Session, Error> {
+        self.open().await
+    }
+
+    /// Opens a session for replication at the first endpoint that will do.
+    pub async fn replicate(&self) -> Result<Replication, Error> {
+        self.open().await
+    }
+
+    async fn open<S: Opened>(&self) -> Result<S, Error> {
         let endpoints = self.in_order();
         let mut failures = Vec::new();
         for wanted in passes(self.target.session_attributes) {
             for endpoint in &endpoints {
-                match self.connect_to(endpoint, *wanted).await {
+                match self.open_to::<S>(endpoint, *wanted).await {
                     Ok(session) => return Ok(session),
                     Err(error) if is_final(&error) => return Err(error),
                     Err(error) => failures.push(error),
@@ -105,14 +133,14 @@ impl Connector {
         endpoints
     }
 
-    async fn connect_to(
+    async fn open_to<S: Opened>(
         &self,
         endpoint: &Endpoint,
         wanted: SessionAttributes,
-    ) -> Result<Session, Error> {
+    ) -> Result<S, Error> {
         let mut failure = None;
         for place in places(endpoint).await? {
-            match self.connect_at(endpoint, place).await {
+            match self.open_at::<S>(endpoint, place).await {
                 Ok(session) => return session.prepare(wanted).await,
                 Err(error) if is_final(&error) => return Err(error),
                 Err(error) => failure = Some(error),
@@ -125,7 +153,7 @@ impl Connector {
     }
 
     /// Tries one address, with and without encryption as the mode allows.
-    async fn connect_at(&self, endpoint: &Endpoint, place: Place) -> Result<Session, Error> {
+    async fn open_at<S: Opened>(&self, endpoint: &Endpoint, place: Place) -> Result<S, Error> {
         let (first, second) = match (self.target.tls.mode, &place) {
             (SslMode::Disable, _) | (_, Place::Socket(_)) => (Attempt::Plain, None),
             (SslMode::Allow, _) => (Attempt::Plain, Some(Attempt::Encrypted)),
@@ -142,41 +170,35 @@ impl Connector {
         }
     }
 
-    async fn attempt(
+    async fn attempt<S: Opened>(
         &self,
         endpoint: &Endpoint,
         place: &Place,
         attempt: Attempt,
-    ) -> Result<Session, FailedAttempt> {
-        let config = self.config(endpoint, place, attempt);
+    ) -> Result<S, FailedAttempt> {
         let limit = self.target.connect_timeout;
         let limit = limit.unwrap_or(self.deadlines.connect);
         let handshake = Arc::new(AtomicBool::new(false));
-        let connected = match (&self.tls, attempt) {
-            (Some(tls), Attempt::Encrypted | Attempt::EncryptedIfOffered) => {
-                let tls = Noting {
-                    inner: tls.clone(),
-                    begun: Arc::clone(&handshake),
-                };
-                timeout(limit, Wire::open(&config, tls)).await
-            }
-            _ => timeout(limit, Wire::open(&config, NoTls)).await,
+        let call = Call {
+            target: &self.target,
+            tls: self.tls.as_ref().filter(|_| attempt != Attempt::Plain),
+            deadlines: self.deadlines,
+            endpoint,
+            place,
+            attempt,
+            handshake: &handshake,
         };
-        let begun = handshake.load(Ordering::Relaxed);
-        let cause = match connected {
-            Ok(Ok(wire)) => {
-                let tls = self.tls.clone().filter(|_| begun);
-                let user = &self.target.user;
-                return Ok(Session::over(wire, tls, self.deadlines, endpoint, user));
-            }
-            Ok(Err(error)) => Cause::from(error),
+        let opened = timeout(limit, S::open(&call)).await;
+        let cause = match opened {
+            Ok(Ok(session)) => return Ok(session),
+            Ok(Err(cause)) => cause,
             Err(_) => Cause::Timeout(limit),
         };
         let refused = matches!(cause, Cause::Server { .. });
         Err(FailedAttempt {
             may_fall_back: match attempt {
                 Attempt::Plain => refused,
-                Attempt::EncryptedIfOffered => begun,
+                Attempt::EncryptedIfOffered => handshake.load(Ordering::Relaxed),
                 Attempt::Encrypted => false,
             },
             error: Error::Connect {
@@ -187,68 +209,20 @@ impl Connector {
         })
     }
 
-    fn config(&self, endpoint: &Endpoint, place: &Place, attempt: Attempt) -> Config {
-        let target = &self.target;
-        let mut config = Config::new();
-        config
-            .user(&target.user)
-            .dbname(&target.database)
-            .application_name(&target.application_name)
-            .port(endpoint.port)
-            .channel_binding(match target.channel_binding {
-                ChannelBinding::Disable => tokio_postgres::config::ChannelBinding::Disable,
-                ChannelBinding::Prefer => tokio_postgres::config::ChannelBinding::Prefer,
-                ChannelBinding::Require => tokio_postgres::config::ChannelBinding::Require,
-            })
-            .ssl_mode(match attempt {
-                Attempt::Plain => tokio_postgres::config::SslMode::Disable,
-                Attempt::EncryptedIfOffered => tokio_postgres::config::SslMode::Prefer,
-                Attempt::Encrypted => tokio_postgres::config::SslMode::Require,
-            });
-        if target.tls.negotiation == SslNegotiation::Direct && attempt == Attempt::Encrypted {
-            config.ssl_negotiation(tokio_postgres::config::SslNegotiation::Direct);
-        }
-        match place {
-            Place::Socket(directory) => config.host_path(directory),
-            Place::Tcp { name, address } => config.host(name).hostaddr(*address),
-        };
-        if let Some(options) = &target.options {
-            config.options(options);
-        }
-        if let Some(password) = &endpoint.password {
-            config.password(password.expose());
-        }
-        self.keep_alive(&mut config);
-        config
-    }
-
-    fn keep_alive(&self, config: &mut Config) {
-        let wanted = &self.target.keepalives;
-        config.keepalives(wanted.enabled);
-        if let Some(idle) = wanted.idle {
-            config.keepalives_idle(idle);
-        }
-        if let Some(interval) = wanted.interval {
-            config.keepalives_interval(interval);
-        }
-        if let Some(count) = wanted.count {
-            config.keepalives_retries(count);
-        }
-        if let Some(limit) = wanted.user_timeout {
-            config.tcp_user_timeout(limit);
-        }
-    }
-
     fn hint(&self, cause: &Cause) -> Option<String> {
         let passed_over = self.target.passed_over.as_ref().map(ToString::to_string);
         match cause {
             Cause::Server { .. } if cause.is(&SqlState::INVALID_CATALOG_NAME) => {
                 Some("name an existing database with `dbname`".to_owned())
             }
-            // Without a password at hand the library fails before the server does.
-            Cause::Connection(error) if chain(error).contains("password missing") => {
+            // Without a password at hand the client gives up before the server does.
+            _ if cause.is_missing_password() => {
                 let password = "the server asks for a password and none was found";
                 Some(passed_over.unwrap_or_else(|| password.to_owned()))
+            }
+            // The only privilege that logging in may lack.
+            Cause::Server { .. } if cause.is(&SqlState::INSUFFICIENT_PRIVILEGE) => {
+                Some(grants::replication(&self.target.user))
             }
             Cause::Server { .. } => passed_over,
             _ => None,
@@ -256,8 +230,30 @@ impl Connector {
     }
 }
 
+/// What a connector opens: a session of one kind or the other.
+pub(super) trait Opened: Sized {
+    /// Connects and logs in.
+    async fn open(call: &Call<'_>) -> Result<Self, Cause>;
+
+    /// Sets a fresh session up, and checks that it is of the kind wanted.
+    async fn prepare(self, wanted: SessionAttributes) -> Result<Self, Error>;
+}
+
+/// One attempt to log in at one address.
+pub(super) struct Call<'a> {
+    pub(super) target: &'a Target,
+    /// How to encrypt; none when that is not to be tried.
+    pub(super) tls: Option<&'a Tls>,
+    pub(super) deadlines: Deadlines,
+    pub(super) endpoint: &'a Endpoint,
+    pub(super) place: &'a Place,
+    pub(super) attempt: Attempt,
+    /// Set when a handshake is begun, which tells a refusal of TLS from a failure to connect.
+    pub(super) handshake: &'a Arc<AtomicBool>,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Attempt {
+pub(super) enum Attempt {
     Plain,
     EncryptedIfOffered,
     Encrypted,
@@ -269,7 +265,7 @@ struct FailedAttempt {
 }
 
 /// One address of an endpoint.
-enum Place {
+pub(super) enum Place {
     Socket(PathBuf),
     Tcp { name: String, address: IpAddr },
 }
@@ -314,40 +310,11 @@ fn is_final(error: &Error) -> bool {
         Error::LookUp { .. } | Error::Unsuited { .. } => false,
         Error::Connect { source, .. } => match source {
             Cause::Server { .. } => !source.is(&SqlState::CANNOT_CONNECT_NOW),
-            Cause::Timeout(_) => false,
+            Cause::Timeout(_) | Cause::Socket(_) => false,
             // A refused connection is nobody's answer; a failed handshake or authentication is.
             Cause::Connection(error) => !error.to_string().starts_with("error connecting"),
+            Cause::Broken(_) | Cause::LogIn(_) => true,
         },
         _ => true,
-    }
-}
-
-/// A TLS connector that notes whether a handshake was begun, which tells a refusal of TLS from a failure to connect.
-struct Noting<T> {
-    inner: T,
-    begun: Arc<AtomicBool>,
-}
-
-impl<T: MakeTlsConnect<Socket>> MakeTlsConnect<Socket> for Noting<T> {
-    type Stream = T::Stream;
-    type TlsConnect = Noting<T::TlsConnect>;
-    type Error = T::Error;
-
-    fn make_tls_connect(&mut self, domain: &str) -> Result<Self::TlsConnect, Self::Error> {
-        Ok(Noting {
-            inner: self.inner.make_tls_connect(domain)?,
-            begun: Arc::clone(&self.begun),
-        })
-    }
-}
-
-impl<T: TlsConnect<Socket>> TlsConnect<Socket> for Noting<T> {
-    type Stream = T::Stream;
-    type Error = T::Error;
-    type Future = T::Future;
-
-    fn connect(self, stream: Socket) -> Self::Future {
-        self.begun.store(true, Ordering::Relaxed);
-        self.inner.connect(stream)
     }
 }

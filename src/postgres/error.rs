@@ -2,11 +2,13 @@
 
 use std::{io, time::Duration};
 
+use fallible_iterator::FallibleIterator as _;
+use postgres_protocol::message::backend::ErrorFields;
 use tokio_postgres::error::{DbError, SqlState};
 
 use super::{conninfo, grants, tls};
 use crate::{
-    failure::{Disposition, Kind},
+    failure::{Disposition, Kind, chain},
     model::time::Span,
 };
 
@@ -112,6 +114,42 @@ pub enum Cause {
     /// The connection was not made in time.
     #[error("no answer within {}", Span(*.0))]
     Timeout(Duration),
+    /// Nobody answers at the address.
+    #[error("error connecting to server")]
+    Socket(#[source] io::Error),
+    /// The connection broke, or what came over it cannot be understood.
+    #[error("error communicating with the server")]
+    Broken(#[source] io::Error),
+    /// The server asks for a proof that cannot be given.
+    #[error("{0}")]
+    LogIn(&'static str),
+}
+
+/// What is said when the server asks for a password and there is none.
+pub(super) const PASSWORD_MISSING: &str = "password missing";
+
+impl From<ErrorFields<'_>> for Cause {
+    fn from(mut fields: ErrorFields<'_>) -> Self {
+        let (mut sqlstate, mut message, mut more) = (String::new(), String::new(), String::new());
+        // A field that cannot be read ends the list; what was read until then is shown.
+        while let Ok(Some(field)) = fields.next() {
+            let value = String::from_utf8_lossy(field.value_bytes());
+            match field.type_() {
+                b'C' => sqlstate = value.into_owned(),
+                b'M' => message = value.into_owned(),
+                b'D' | b'H' => {
+                    more.push_str("; ");
+                    more.push_str(&value);
+                }
+                _ => {}
+            }
+        }
+        Self::Server {
+            sqlstate,
+            message,
+            detail: more,
+        }
+    }
 }
 
 impl From<tokio_postgres::Error> for Cause {
@@ -146,6 +184,14 @@ impl Cause {
 
     pub(super) fn is(&self, state: &SqlState) -> bool {
         self.sqlstate() == Some(state.code())
+    }
+
+    pub(super) fn is_missing_password(&self) -> bool {
+        match self {
+            Self::Connection(error) => chain(error).contains(PASSWORD_MISSING),
+            Self::LogIn(why) => *why == PASSWORD_MISSING,
+            _ => false,
+        }
     }
 }
 
@@ -208,6 +254,17 @@ impl Error {
             }
             _ => None,
         }
+    }
+
+    /// Whether the server has understood a request and does not do it.
+    pub fn is_refusal(&self) -> bool {
+        matches!(
+            self,
+            Self::Request {
+                source: Cause::Server { .. },
+                ..
+            }
+        )
     }
 
     pub(super) fn is_insufficient_privilege(&self) -> bool {

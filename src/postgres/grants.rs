@@ -17,6 +17,11 @@ pub fn statements(major: u32, role: &str) -> Vec<String> {
     memberships.chain(functions).collect()
 }
 
+/// The statement that lets a role have the server send its files and its WAL.
+pub fn replication(role: &str) -> String {
+    format!("ALTER ROLE {} REPLICATION", quoted(role))
+}
+
 /// The statement that mends a refusal for lack of privilege, by what the server's message names.
 pub(super) fn hint(message: &str, role: &str) -> String {
     let role = quoted(role);

@@ -64,6 +64,8 @@ pub struct ServerFacts {
     pub data_checksums: bool,
     /// `summarize_wal`; `None` before PostgreSQL 17.
     pub summarize_wal: Option<bool>,
+    /// From where on the server knows without a gap what its WAL changes, on its present timeline; `None` if it does not summarize it.
+    pub summarized_from: Option<Lsn>,
     /// The bytes in all tablespaces; `None` without the privilege to ask.
     pub cluster_size: Option<u64>,
     /// How WAL is archived, and how that goes.
@@ -163,6 +165,12 @@ impl Session {
             row: &row,
             doing: DOING,
         };
+        let timeline = answer.timeline(4)?;
+        let summarize_wal: Option<bool> = answer.get(12)?;
+        let summarized_from = match summarize_wal {
+            Some(true) => self.summarized_from(timeline).await?,
+            _ => None,
+        };
         Ok(ServerFacts {
             system_id: answer.parsed(0)?,
             version: answer.number(1)?,
@@ -174,7 +182,7 @@ impl Session {
             } else {
                 Role::Primary
             },
-            timeline: answer.timeline(4)?,
+            timeline,
             position: answer.parsed(5)?,
             data_directory: answer.path(6)?,
             port: answer.checked(7, |port: i32| u16::try_from(port).ok())?,
@@ -184,7 +192,8 @@ impl Session {
             included_files: self.included_files().await?,
             tablespaces: self.tablespaces().await?,
             data_checksums: answer.get(11)?,
-            summarize_wal: answer.get(12)?,
+            summarize_wal,
+            summarized_from,
             cluster_size: self.cluster_size().await?,
             archiving: self.archiving().await?,
             started_at: answer.instant(13)?,
@@ -214,6 +223,30 @@ impl Session {
                 last_failed_at: answer.maybe_instant(8)?,
             },
         })
+    }
+
+    async fn summarized_from(&self, timeline: TimelineId) -> Result<Option<Lsn>, Error> {
+        const DOING: &str = "tell what it has summarized";
+        let sql = format!(
+            "SELECT start_lsn::text, end_lsn::text FROM pg_available_wal_summaries() \
+             WHERE tli = {} ORDER BY end_lsn DESC",
+            timeline.number()
+        );
+        let rows = match self.rows(DOING, &sql).await {
+            Ok(rows) => rows,
+            Err(error) if error.is_insufficient_privilege() => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let mut from = None;
+        for row in &rows {
+            let answer = Answer { row, doing: DOING };
+            let (start, end): (Lsn, Lsn) = (answer.parsed(0)?, answer.parsed(1)?);
+            if from.is_some_and(|from| end < from) {
+                break;
+            }
+            from = Some(start);
+        }
+        Ok(from)
     }
 
     async fn included_files(&self) -> Result<Vec<PathBuf>, Error> {

@@ -15,6 +15,7 @@ pub mod grants;
 mod identify;
 pub mod locality;
 mod lock;
+pub mod replication;
 mod session;
 mod tls;
 

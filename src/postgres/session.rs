@@ -88,7 +88,7 @@ impl Session {
     }
 
     /// Sets a fresh session up, and checks that it is of the kind wanted.
-    pub(super) async fn prepare(mut self, wanted: SessionAttributes) -> Result<Self, Error> {
+    pub(super) async fn set_up(mut self, wanted: SessionAttributes) -> Result<Self, Error> {
         const DOING: &str = "prepare the session";
         self.run(DOING, SETTINGS).await?;
         let sql = "SELECT current_setting('server_version_num')::int, pg_is_in_recovery(), \
@@ -257,7 +257,7 @@ impl Canceller {
 }
 
 /// What a server is and should be, if these differ.
-fn unsuited(
+pub(super) fn unsuited(
     wanted: SessionAttributes,
     in_recovery: bool,
     read_only: bool,

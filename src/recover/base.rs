@@ -3,8 +3,10 @@
 //! [`restore`] fetches the archives side by side, decompresses and extracts them as they come, links the tablespaces, adapts the
 //! configuration, and makes everything durable. It writes into empty directories only. Until the very end the control file and the
 //! backup label have other names, and a marker says that the restore is not complete: PostgreSQL cannot start on half a cluster, and
-//! nobody can take one for a whole. Reads what barkeep and what Barman wrote, alike.
+//! nobody can take one for a whole. Reads what barkeep and what Barman wrote, alike. An incremental backup is restored with all that it
+//! builds on.
 
+mod chain;
 mod download;
 mod error;
 mod extract;
@@ -20,6 +22,7 @@ use tracing::Instrument as _;
 
 use self::layout::Layout;
 pub use self::{
+    chain::chain,
     error::Error,
     layout::TablespaceRule,
     settings::{ArchiveMode, Becomes, Inclusive, Override, Recovery, TargetAction},
@@ -44,6 +47,10 @@ pub struct RestoreRequest {
     pub destination: DestinationName,
     /// The backup.
     pub backup: Backup,
+    /// What it builds on, the full one first; empty for a full one. [`chain()`] tells.
+    pub chain: Vec<Backup>,
+    /// Where PostgreSQL's own programs of its version may be, which combine a chain.
+    pub programs: Vec<PathBuf>,
     /// The data directory: missing or empty.
     pub directory: PathBuf,
     /// Where tablespaces go that do not go where they were.
@@ -107,9 +114,13 @@ async fn restore_in_span(
         });
     }
     let layout = Layout::plan(request)?;
-    let sources = extract::sources(request, ports).await?;
-    layout.prepare(&request.backup.id)?;
-    let extraction = extract::extract(sources, &layout, ports).await?;
+    let extraction = if request.backup.parent.is_none() {
+        let sources = extract::sources(&request.backup, ports).await?;
+        layout.prepare(&request.backup.id)?;
+        extract::extract(sources, &layout, ports).await?
+    } else {
+        Box::pin(chain::restore(request, &layout, ports)).await?
+    };
     ports.progress.report(Event::Checking);
     let request = request.clone();
     let mut finishing = JoinSet::new();

@@ -3,6 +3,8 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+#[cfg(feature = "aws")]
+mod chains;
 mod codec;
 #[cfg(any(feature = "aws", feature = "azure", feature = "gcp"))]
 mod place;

@@ -90,6 +90,11 @@ impl Place {
 
     /// Runs a command of Barman's on the catalog; options come first, as its own users put them.
     pub(crate) fn barman(&self, command: &str, options: &[&str], more: &[&str]) -> String {
+        run(&mut self.command(command, options, more))
+    }
+
+    /// A command of Barman's on the catalog, not yet run.
+    pub(crate) fn command(&self, command: &str, options: &[&str], more: &[&str]) -> Command {
         let mut command = Command::new(self.programs.join(command));
         let url = match &self.server {
             Kind::S3(server) => {
@@ -114,7 +119,8 @@ impl Place {
             #[cfg(feature = "gcp")]
             Kind::GcsEmulator(server) => at_google(&mut command, &server.url()),
         };
-        run(command.args(options).args([&url, SERVER]).args(more))
+        command.args(options).args([&url, SERVER]).args(more);
+        command
     }
 
     /// The backups that Barman lists.

@@ -7,6 +7,7 @@ use barkeep::{
     model::{
         backup::{BackupId, BackupStatus},
         compression::Compression,
+        desired::Method,
         recovery::RecoveryTarget,
     },
 };
@@ -70,38 +71,51 @@ async fn barman_restores_what_barkeep_wrote(place: Option<Place>, major: u32) {
     let (Some(place), Some(cluster)) = (place, cluster(major)) else {
         return;
     };
-    let catalog = place.catalog().await;
     for compression in EVERY {
-        let mut request = request(compression);
-        request.files.max_archive_bytes = 12 << 20;
-        // Nowhere are parts smaller than S3 takes them.
-        request.files.part_bytes = 5 << 20;
-        request.name = Some(format!("with-{compression}"));
-        let newest = place.listed().pop();
-        let newest = newest.and_then(|backup| Some(BackupId::new(backup["backup_id"].as_str()?)));
-        request.above = newest;
-        let taken = take_of(&cluster, None, &catalog, &request).await;
-        let taken = taken.expect("a backup");
-        assert_eq!(taken.state, TakenState::Done);
-        let names = archives(&catalog, &taken.backup).await;
-        let is_split = names.iter().any(|name| name.starts_with("data_0001"));
-        assert!(is_split || compression != Compression::None, "{names:?}");
-        let listed = place.listed().pop().expect("a backup");
-        assert_eq!(listed["backup_id"], taken.backup.as_str());
-        assert_eq!(listed["status"], "DONE");
-        let name = format!("with-{compression}");
-        let show = ["--format", "json"];
-        let shown = place.barman("barman-cloud-backup-show", &show, &[&name]);
-        let shown: Value = serde_json::from_str(&shown).expect("JSON");
-        assert_eq!(shown["cloud"]["status"], "DONE");
-        let copy = restored_by_barman(&place, &cluster, &name);
-        assert_eq!(copy.sql(DIGEST), cluster.sql(DIGEST), "{compression}");
-        assert_eq!(copy.sql("SELECT sum(id) FROM in_space"), "500500");
+        barman_restores(&place, &cluster, Method::Files, compression).await;
+    }
+    for compression in [Compression::None, Compression::Lz4] {
+        barman_restores(&place, &cluster, Method::Stream, compression).await;
     }
 }
 
+async fn barman_restores(
+    place: &Place,
+    cluster: &Cluster,
+    method: Method,
+    compression: Compression,
+) {
+    let catalog = place.catalog().await;
+    let mut request = request(compression);
+    request.method = method;
+    request.files.max_archive_bytes = 12 << 20;
+    // S3 takes no smaller parts.
+    request.files.part_bytes = 5 << 20;
+    let name = format!("{method}-with-{compression}");
+    request.name = Some(name.clone());
+    let newest = place.listed().pop();
+    let newest = newest.and_then(|backup| Some(BackupId::new(backup["backup_id"].as_str()?)));
+    request.above = newest;
+    let taken = take_of(cluster, None, &catalog, &request).await;
+    let taken = taken.expect("a backup");
+    assert_eq!(taken.state, TakenState::Done);
+    let names = archives(&catalog, &taken.backup).await;
+    let is_split = names.iter().any(|name| name.starts_with("data_0001"));
+    assert!(is_split || compression != Compression::None, "{names:?}");
+    let listed = place.listed().pop().expect("a backup");
+    assert_eq!(listed["backup_id"], taken.backup.as_str());
+    assert_eq!(listed["status"], "DONE");
+    let show = ["--format", "json"];
+    let shown = place.barman("barman-cloud-backup-show", &show, &[&name]);
+    let shown: Value = serde_json::from_str(&shown).expect("JSON");
+    assert_eq!(shown["cloud"]["status"], "DONE");
+    let copy = restored_by_barman(place, cluster, &name);
+    assert_eq!(copy.sql(DIGEST), cluster.sql(DIGEST), "{name}");
+    assert_eq!(copy.sql("SELECT sum(id) FROM in_space"), "500500");
+}
+
 /// As a user of Barman restores: files, then the settings by hand.
-fn restored_by_barman(place: &Place, from: &Cluster, backup: &str) -> Cluster {
+pub(crate) fn restored_by_barman(place: &Place, from: &Cluster, backup: &str) -> Cluster {
     let mut copy = Cluster::empty(from.major()).expect("this version is here");
     let home = copy.archive().parent().expect("a parent").to_owned();
     let rule = format!("space:{}", home.join("space").display());

@@ -131,6 +131,7 @@ fn observed(now: Timestamp) -> Observed {
             history: None,
             data_directory: "/var/lib/postgresql/17/main".into(),
             position: Lsn((last + 1) * SegmentSize::DEFAULT.bytes()),
+            summarized_from: None,
             archiver: Archiver {
                 mode: ArchiveMode::On,
                 last_archived: Some(archived),

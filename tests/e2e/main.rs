@@ -17,4 +17,5 @@ mod restore;
 mod retention;
 mod saved;
 mod standby;
+mod stream;
 mod wal;

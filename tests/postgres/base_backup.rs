@@ -11,17 +11,17 @@ use barkeep::{
     execute::base_backup::{
         BackupRequest, Error, Finished, Taken, TakenState, WalProof, Warning, finish_backup,
     },
-    model::{compression::Compression, recovery::RecoveryTarget},
+    model::{compression::Compression, desired::Method, recovery::RecoveryTarget},
     store::{Archive, directory::Directory},
 };
 
 use crate::support::{
     backup::{
-        DIGEST, EVERY, InDirectory, archived, archives, catalog, fill, fill_tablespace, request,
-        start_restored, take_of,
+        DIGEST, EVERY, InDirectory, archived, archives, catalog, damage, fill, fill_tablespace,
+        request, start_restored, take_of,
     },
     bed::bed,
-    cluster::{Cluster, Stop},
+    cluster::Cluster,
     wait::until,
 };
 
@@ -195,19 +195,17 @@ async fn a_corrupted_page_is_found_and_named() {
     };
     cluster.start();
     fill(&cluster);
-    let path = cluster.sql("CHECKPOINT; SELECT pg_relation_filepath('t')");
-    cluster.stop(Stop::Fast);
-    let path = cluster.pgdata().join(path);
-    let mut content = std::fs::read(&path).expect("the table");
-    content[3 * 8192 + 5000] ^= 0xff;
-    std::fs::write(&path, content).expect("written");
-    cluster.start();
-    let store = Store::new();
-    let taken = take(&cluster, &store, &request(Compression::Lz4)).await;
-    let taken = taken.expect("a backup");
-    assert_eq!(taken.state, TakenState::Done, "the backup is completed");
-    assert_eq!((taken.damaged_files, &taken.damaged[0].path), (1, &path));
-    assert_eq!(taken.damaged[0].blocks, [3]);
+    let path = damage(&mut cluster);
+    for method in [Method::Files, Method::Stream] {
+        let store = Store::new();
+        let mut request = request(Compression::Lz4);
+        request.method = method;
+        let taken = take(&cluster, &store, &request).await.expect("a backup");
+        assert_eq!(taken.state, TakenState::Done, "the backup is completed");
+        let damaged = (taken.damaged_files, &taken.damaged[0].path);
+        assert_eq!(damaged, (1, &path), "{method}");
+        assert_eq!(taken.damaged[0].blocks, [3]);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -219,20 +217,28 @@ async fn a_standby_is_backed_up_while_its_primary_switches_wal() {
     fill(&primary);
     let mut standby = primary.standby();
     standby.start();
-    let store = Store::new();
-    let request = request(Compression::Lz4);
-    let taken = take_of(&standby, Some(&primary), &store.catalog(), &request).await;
-    let taken = taken.expect("a backup");
-    assert_eq!(taken.state, TakenState::Done);
-    let immediate = RecoveryTarget::Immediate;
-    let (copy, restored) =
-        start_restored(&primary, &store.catalog(), &taken.backup, immediate).await;
-    assert_eq!(copy.sql(DIGEST), primary.sql(DIGEST));
-    assert_eq!(
-        restored.removed,
-        [""; 0].map(PathBuf::from),
-        "a signal file is never stored"
-    );
+    for method in [Method::Files, Method::Stream] {
+        let store = Store::new();
+        let catalog = store.catalog();
+        let mut request = request(Compression::Lz4);
+        request.method = method;
+        let taken = take_of(&standby, Some(&primary), &catalog, &request).await;
+        let taken = taken.expect("a backup");
+        assert_eq!(taken.state, TakenState::Done);
+        // PostgreSQL notices that it is consistent only when it reads on.
+        primary.sql(&format!(
+            "CREATE TABLE after_{method} (id int); SELECT pg_switch_wal()"
+        ));
+        archived(&primary).await;
+        let immediate = RecoveryTarget::Immediate;
+        let (copy, restored) = start_restored(&primary, &catalog, &taken.backup, immediate).await;
+        assert_eq!(copy.sql(DIGEST), primary.sql(DIGEST), "{method}");
+        assert_eq!(
+            restored.removed,
+            [""; 0].map(PathBuf::from),
+            "a signal file is never stored"
+        );
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -5,6 +5,8 @@ mod support;
 
 mod base_backup;
 mod connect;
+mod replication;
 mod sql;
+mod streamed;
 mod tls;
 mod wal;

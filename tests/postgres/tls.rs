@@ -2,7 +2,9 @@
 
 use std::os::unix::fs::PermissionsExt;
 
-use barkeep::postgres::{Connector, Environment, Error, Session, TlsError};
+use barkeep::postgres::{
+    Connector, Environment, Error, Session, TlsError, replication::Replication,
+};
 
 use crate::support::{
     certificates::{Authority, Issued},
@@ -17,32 +19,50 @@ fn server(shown: &Issued, authority: &Authority, lines: &str) -> Option<Cluster>
     cluster.install(&shown.key, "server.key");
     cluster.install(&authority.certificate(), "root.crt");
     cluster.configure(&[("ssl", "on"), ("ssl_ca_file", "root.crt")]);
-    cluster.let_in(lines);
+    // Replication has lines of its own.
+    let replication = lines.replace(" all ", " replication ");
+    cluster.let_in(&format!("{lines}\n{replication}"));
     cluster.start();
-    cluster.sql("CREATE ROLE me LOGIN PASSWORD 'right'; CREATE ROLE certified LOGIN");
+    cluster.sql(
+        "CREATE ROLE me LOGIN REPLICATION PASSWORD 'right'; \
+         CREATE ROLE certified LOGIN REPLICATION",
+    );
     Some(cluster)
 }
 
-async fn connect(cluster: &Cluster, conninfo: &str) -> Result<Session, Error> {
+fn connector(cluster: &Cluster, conninfo: &str) -> Result<Connector, Error> {
     let port = cluster.port();
     let conninfo = format!("hostaddr=127.0.0.1 port={port} user=me dbname=postgres {conninfo}");
-    let connector = Connector::new(&conninfo, None, &Environment::default())?;
-    connector.connect().await
+    Connector::new(&conninfo, None, &Environment::default())
+}
+
+async fn connect(cluster: &Cluster, conninfo: &str) -> Result<Session, Error> {
+    connector(cluster, conninfo)?.connect().await
+}
+
+async fn replicate(cluster: &Cluster, conninfo: &str) -> Result<Replication, Error> {
+    connector(cluster, conninfo)?.replicate().await
 }
 
 /// `encrypted`, `plain`, or `refused` by whom.
-async fn outcome(cluster: &Cluster, conninfo: &str) -> &'static str {
-    match connect(cluster, conninfo).await {
-        Ok(session) if session.is_encrypted() => "encrypted",
-        Ok(_) => "plain",
+fn outcome(is_encrypted: Result<bool, Error>) -> &'static str {
+    match is_encrypted {
+        Ok(true) => "encrypted",
+        Ok(false) => "plain",
         Err(error) if barkeep::failure::chain(&error).contains("SQLSTATE") => "refused there",
         Err(_) => "refused here",
     }
 }
 
+/// Sessions for SQL and for replication are made by different code, and must agree.
 async fn check(cluster: &Cluster, cases: &[(&str, &str)]) {
     for (conninfo, expected) in cases {
-        assert_eq!(outcome(cluster, conninfo).await, *expected, "{conninfo}");
+        let session = connect(cluster, conninfo).await;
+        let session = session.map(|session| session.is_encrypted());
+        assert_eq!(outcome(session), *expected, "{conninfo}");
+        let session = replicate(cluster, conninfo).await;
+        let session = session.map(|session| session.is_encrypted());
+        assert_eq!(outcome(session), *expected, "replication: {conninfo}");
     }
 }
 
@@ -232,9 +252,12 @@ async fn what_a_mode_leaves_open_the_server_decides() {
         return;
     };
     cluster.listen();
-    cluster.let_in(TRUST);
+    cluster.let_in(&format!(
+        "{TRUST}\n{}",
+        TRUST.replace(" all ", " replication ")
+    ));
     cluster.start();
-    cluster.sql("CREATE ROLE me LOGIN");
+    cluster.sql("CREATE ROLE me LOGIN REPLICATION");
     check(
         &cluster,
         &[

@@ -23,7 +23,7 @@ use barkeep::{
     postgres::control_file,
     recover::wal::{RestoreOptions, RestoreRequest, RestoreSource, Restored, restore_wal},
     spool::Spool,
-    store::{Archive, directory::Directory},
+    store::{Archive, Tags, directory::Directory},
 };
 
 use crate::support::cluster::{Cluster, Stop};
@@ -53,6 +53,7 @@ fn scene(major: u32, compression: Compression, initdb: &[&str]) -> Option<Scene>
         destination: "d".parse().expect("a name"),
         archive: Archive::new(Arc::new(store), &"srv".parse().expect("a name")),
         requirement: Requirement::Required,
+        history_tags: Tags::Configured,
     };
     Some(Scene {
         cluster,

@@ -12,7 +12,7 @@ use barkeep::{
         observed::{Knowledge, Observed},
         reason::Reason,
         record::Life,
-        semantics::BARMAN,
+        semantics::{BARMAN, Chains, Semantics},
         time::Timestamp,
         timeline::TimelineId,
         wal::SegmentNumber,
@@ -217,7 +217,8 @@ proptest! {
             policy: entry.retention,
             minimum_redundancy: entry.minimum_redundancy,
         };
-        let barman = judge(catalog, &rule, &Facts::at(world.now), BARMAN);
+        let semantics = Semantics { chains: Chains::Together, ..BARMAN };
+        let barman = judge(catalog, &rule, &Facts::at(world.now), semantics);
         for (step, id) in deleted(&world.plan()) {
             let expired = barman.get(id).is_some_and(|verdict| verdict.fate == Fate::Expire);
             let policy = matches!(step.reasons[0], Reason::OutsidePolicy { .. });

@@ -13,7 +13,7 @@ use barkeep::{
     model::{
         backup::{Backup, BackupId},
         compression::Compression,
-        desired::{Checkpoint, FilesOptions},
+        desired::{Checkpoint, FilesOptions, Method},
         names::{DestinationName, ServerName},
         progress::Unwatched,
         recovery::{RecoveryTarget, TargetTimeline},
@@ -21,7 +21,7 @@ use barkeep::{
         semantics::Records,
         wal::SegmentName,
     },
-    pipeline::untar::Durability,
+    pipeline::{throttle::Throttle, untar::Durability},
     postgres::{Connector, Environment},
     recover::base::{
         ArchiveMode, Becomes, Inclusive, Recovery, RestorePorts, RestoreRequest, RestoredCluster,
@@ -31,7 +31,11 @@ use barkeep::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{cluster::Cluster, wait::until};
+use super::{
+    bed::bed,
+    cluster::{Cluster, Stop},
+    wait::until,
+};
 
 /// Every compression from which Barman restores base backups.
 pub(crate) const EVERY: [Compression; 5] = [
@@ -54,6 +58,18 @@ pub(crate) fn fill(cluster: &Cluster) {
         "CREATE TABLE t (id int, filler text); \
          INSERT INTO t SELECT i, repeat(md5(i::text), 5) FROM generate_series(1, 5000) i",
     );
+}
+
+/// Damages the fourth page of the table that [`fill`] makes, and gives its file. The server is stopped for that and started again.
+pub(crate) fn damage(cluster: &mut Cluster) -> PathBuf {
+    let path = cluster.sql("CHECKPOINT; SELECT pg_relation_filepath('t')");
+    cluster.stop(Stop::Fast);
+    let path = cluster.pgdata().join(path);
+    let mut content = std::fs::read(&path).expect("the table");
+    content[3 * 8192 + 5000] ^= 0xff;
+    std::fs::write(&path, content).expect("written");
+    cluster.start();
+    path
 }
 
 /// A tablespace `space` with a table of its own whose ids add up to 500500.
@@ -123,6 +139,9 @@ pub(crate) fn request(compression: Compression) -> BackupRequest {
         due: None,
         name: None,
         zone: Zone::utc(),
+        method: Method::Files,
+        server_compression: Compression::None,
+        parent: None,
         files: FilesOptions {
             compression,
             level: (compression == Compression::Gzip).then_some(1),
@@ -166,6 +185,27 @@ pub(crate) async fn take_of(
     take_backup(request, &mut ports).await
 }
 
+/// Takes a backup that is sent no faster than this, and waits for no WAL.
+pub(crate) async fn take_slowly(
+    conninfo: &str,
+    catalog: &Archive,
+    request: &BackupRequest,
+    throttle: Throttle,
+) -> Result<Taken, Error> {
+    let connector = Connector::new(conninfo, None, &Environment::default());
+    let connector = connector.expect("a connection string");
+    let mut ports = Ports {
+        catalog: catalog.clone(),
+        postgres: Box::new(Server::new(connector, None)),
+        wal: Arc::new(catalog.clone()),
+        throttle: Some(throttle),
+        progress: Arc::new(Unwatched),
+        clock: Clock::System,
+        cancel: CancellationToken::new(),
+    };
+    take_backup(request, &mut ports).await
+}
+
 fn recovery(from: &Cluster, target: RecoveryTarget) -> Recovery {
     Recovery {
         target,
@@ -178,6 +218,15 @@ fn recovery(from: &Cluster, target: RecoveryTarget) -> Recovery {
     }
 }
 
+/// A backup and before it all that it builds on.
+async fn chain(catalog: &Archive, id: &BackupId) -> Vec<Backup> {
+    let mut chain = vec![read(catalog, id).await];
+    while let Some(parent) = chain[0].parent.clone() {
+        chain.insert(0, read(catalog, &parent).await);
+    }
+    chain
+}
+
 /// Restores into the directory of a new cluster and starts it.
 pub(crate) async fn start_restored(
     from: &Cluster,
@@ -186,7 +235,8 @@ pub(crate) async fn start_restored(
     target: RecoveryTarget,
 ) -> (Cluster, RestoredCluster) {
     let mut copy = Cluster::empty(from.major()).expect("this version is here");
-    let backup = read(catalog, id).await;
+    let mut chain = chain(catalog, id).await;
+    let backup = chain.pop().expect("the backup itself");
     let rules = backup.tablespaces.iter().map(|space| TablespaceRule {
         name: space.name.clone(),
         location: copy.archive().parent().expect("a parent").join(&space.name),
@@ -195,6 +245,8 @@ pub(crate) async fn start_restored(
         destination: destination_name(),
         tablespaces: rules.collect(),
         backup,
+        chain,
+        programs: bed().postgresql(from.major()).into_iter().collect(),
         directory: copy.pgdata(),
         recovery: Some(recovery(from, target)),
         durability: Durability::Leave,

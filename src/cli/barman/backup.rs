@@ -28,7 +28,7 @@ use crate::{
     failure::chain,
     model::{
         compression::Compression,
-        desired::{Checkpoint, FilesOptions},
+        desired::{Checkpoint, FilesOptions, Method},
         progress::Unwatched,
         semantics::BARMAN,
     },
@@ -212,6 +212,9 @@ impl Backup {
             due: None,
             name: self.name.clone(),
             zone: zone(),
+            method: Method::Files,
+            server_compression: Compression::None,
+            parent: None,
             files: self.files(),
             pgdata: None,
             pinned: None,

@@ -2,7 +2,7 @@
 //!
 //! URLs follow Barman's grammar for each provider, which is never guessed from the URL. Opening contacts nobody; [`Connection::test`] does.
 
-use std::{num::NonZeroUsize, time::Duration};
+use std::{collections::BTreeMap, num::NonZeroUsize, time::Duration};
 
 use super::{
     arguments::{CloudProvider, Connection, Upload},
@@ -165,6 +165,7 @@ impl Connection {
             max_block_bytes: upload.max_block_size,
             max_concurrency: concurrency.and_then(NonZeroUsize::new),
             tags: upload.tags.iter().cloned().collect(),
+            history_tags: BTreeMap::new(),
         }
     }
 
@@ -188,6 +189,7 @@ impl Connection {
             role: None,
             encryption: upload.s3_encryption()?,
             tags: upload.tags.iter().cloned().collect(),
+            history_tags: BTreeMap::new(),
         })
     }
 }

@@ -100,6 +100,8 @@ impl Command for Restore {
         }
         let request = RestoreRequest {
             destination: self.connection.destination(),
+            chain: Vec::new(),
+            programs: Vec::new(),
             directory: PathBuf::from(&self.directory),
             tablespaces: known(rules, &backup),
             backup,

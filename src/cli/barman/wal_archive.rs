@@ -96,6 +96,7 @@ impl Command for WalArchive {
             destination: self.connection.destination(),
             archive,
             requirement: Requirement::Required,
+            history_tags: self.history_tags(),
         };
         let archived = archive_wal::archive_wal(&path, &[target], &self.options()?).await;
         for warning in archived.map_err(told)?.warnings {
@@ -116,14 +117,15 @@ impl WalArchive {
         path.ok_or_else(|| Error::Operation(missing.to_owned()))
     }
 
+    fn history_tags(&self) -> Tags {
+        if self.history_tags.is_empty() {
+            return Tags::Configured;
+        }
+        Tags::Exactly(self.history_tags.iter().cloned().collect())
+    }
+
     fn options(&self) -> Result<ArchiveOptions, Error> {
-        let history_tags = self.history_tags.iter().cloned();
         Ok(ArchiveOptions {
-            history_tags: if self.history_tags.is_empty() {
-                Tags::Configured
-            } else {
-                Tags::Exactly(history_tags.collect())
-            },
             conflict: conflict(),
             records: BARMAN.records,
             check: ContentCheck::Off,

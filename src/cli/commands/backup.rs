@@ -4,9 +4,14 @@ use crate::{
     cli::{Session, args, error::Error, exit::Exit, output, selection},
     execute::{attempt::Done, base_backup::TakenState},
     failure::{Failure, Kind},
-    model::{action::Action, observed::Locality, reason::Waiting},
+    model::{
+        action::Action,
+        desired::{Method, Server},
+        observed::Locality,
+        reason::{Waiting, WhyFull},
+    },
     observe::Depth,
-    plan::{Plan, due},
+    plan::{Plan, chain, due},
     reconcile,
 };
 
@@ -23,7 +28,9 @@ pub(in crate::cli) async fn run(arguments: args::Backup, session: &Session) -> R
     if let Some(failure) = observed.postgres.unknown() {
         return Err(Error::failed(doing(), failure.clone()));
     }
-    if let Locality::NotLocal { why } = &observed.locality {
+    if entry.method == Method::Files
+        && let Locality::NotLocal { why } = &observed.locality
+    {
         let waiting = Waiting::NotLocal { why: why.clone() };
         return Err(Error::failed(
             doing(),
@@ -35,11 +42,16 @@ pub(in crate::cli) async fn run(arguments: args::Backup, session: &Session) -> R
         return Err(Error::failed(doing(), failure.clone()));
     }
     let above = stored.catalog.known().and_then(due::newest_id);
+    let now = ports.clock.now();
+    let on = || chain::parent_now(server, &entry.destination, &observed, now);
+    let parent = arguments.incremental.then(on).transpose();
+    let parent = parent.map_err(|why| not_incremental(server, &why))?;
     let name = arguments.name.or_else(|| entry.files.name.clone());
     let actions = vec![Action::TakeBackup {
         above,
         due: None,
         name,
+        parent,
     }];
     let plan = Plan::requested(&server.name, &entry.destination, actions, ports.clock.now());
     let ended = reconcile::take(&ports, server, &plan.steps[0], &observed).await;
@@ -74,4 +86,9 @@ pub(in crate::cli) async fn run(arguments: args::Backup, session: &Session) -> R
     } else {
         Exit::Done
     })
+}
+
+fn not_incremental(server: &Server, why: &WhyFull) -> Error {
+    let doing = format!("cannot take an incremental backup of `{}`", server.name);
+    Error::failed(doing, Failure::new(Kind::Failed, why.to_string()))
 }

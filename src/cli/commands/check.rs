@@ -10,7 +10,7 @@ use crate::{
     },
     failure::{Failure, Kind},
     model::{
-        desired::{ObjectLock, Server},
+        desired::{Entry, Method, ObjectLock, Server},
         lock::{BucketRetention, Locking, Remains},
         observed::{ArchiveMode, Knowledge, Locality, Observed, Stored},
         time::Span,
@@ -94,8 +94,11 @@ async fn of_server(ports: &Ports, server: &Server) -> Vec<Check> {
             result,
         });
     };
-    for (result, what) in of_postgres(&observed) {
+    for (result, what) in of_postgres(&observed, server) {
         add(what.to_owned(), result);
+    }
+    if let Some(result) = of_replication(ports, server).await {
+        add("replication".to_owned(), result);
     }
     for (destination, stored) in &observed.destinations {
         let entry = server.entry(destination);
@@ -176,7 +179,28 @@ fn of_locks(stored: &Stored) -> Found {
     }
 }
 
-fn of_postgres(observed: &Observed) -> Vec<(Found, &'static str)> {
+/// Whether the server would send its files, where it is meant to.
+async fn of_replication(ports: &Ports, server: &Server) -> Option<Found> {
+    let is_sent = |entry: &Entry| entry.method == Method::Stream;
+    if !server.entries.iter().any(is_sent) {
+        return None;
+    }
+    let connector = ports.connector(server)?.ok()?;
+    Some(match connector.replicate().await {
+        Ok(session) => {
+            session.close().await;
+            Found::Good {
+                detail: "the server lets us in".to_owned(),
+            }
+        }
+        Err(error) => bad(
+            &Failure::of(error.kind(), &error),
+            "ALTER ROLE ... REPLICATION; a line for `replication` in pg_hba.conf",
+        ),
+    })
+}
+
+fn of_postgres(observed: &Observed, server: &Server) -> Vec<(Found, &'static str)> {
     let facts = match &observed.postgres {
         Knowledge::Absent => return Vec::new(),
         Knowledge::Unknown(failure) => {
@@ -188,19 +212,24 @@ fn of_postgres(observed: &Observed) -> Vec<(Found, &'static str)> {
     let (major, minor) = (facts.version / 10_000, facts.version % 10_000);
     let detail = format!("PostgreSQL {major}.{minor}, system {}", facts.system_id);
     let mut checks = vec![(Found::Good { detail }, "server")];
-    checks.push((
-        match &observed.locality {
-            Locality::Local => Found::Good {
-                detail: facts.data_directory.display().to_string(),
+    let is_read = |entry: &Entry| entry.method == Method::Files;
+    let read_here = server.entries.iter().any(is_read);
+    checks.extend(read_here.then(|| {
+        (
+            match &observed.locality {
+                Locality::Local => Found::Good {
+                    detail: facts.data_directory.display().to_string(),
+                },
+                Locality::NotLocal { why } => Found::Bad {
+                    why: why.clone(),
+                    mend: "run barkeep on the server's host, as a user who may read PGDATA"
+                        .to_owned(),
+                    kind: Kind::Failed,
+                },
             },
-            Locality::NotLocal { why } => Found::Bad {
-                why: why.clone(),
-                mend: "run barkeep on the server's host, as a user who may read PGDATA".to_owned(),
-                kind: Kind::Failed,
-            },
-        },
-        "files",
-    ));
+            "files",
+        )
+    }));
     checks.push((
         match facts.archiver.mode {
             ArchiveMode::On | ArchiveMode::Always => Found::Good {

@@ -1,6 +1,9 @@
 //! `restore`: a backup into a directory, ready to recover to where it should.
 
-use std::{env, fmt, path::Path};
+use std::{
+    env, fmt,
+    path::{Path, PathBuf},
+};
 
 use crate::{
     cli::{
@@ -15,6 +18,7 @@ use crate::{
     model::{
         backup::Backup,
         catalog::Catalog,
+        desired::Server,
         names::DestinationName,
         recovery::{self, RecoveryTarget, TargetTimeline},
         timeline::TimelineId,
@@ -23,10 +27,12 @@ use crate::{
     observe::Depth,
     pipeline::untar::Durability,
     plan::render::Bytes,
+    reconcile::Ports,
     recover::base::{
         self, ArchiveMode, Becomes, Inclusive, Recovery, RestorePorts, RestoreRequest,
         RestoredCluster, TablespaceRule, TargetAction,
     },
+    store::Archive,
 };
 
 pub(in crate::cli) async fn run(
@@ -40,12 +46,11 @@ pub(in crate::cli) async fn run(
     let timeline = timeline(arguments.target.target_timeline.as_deref())?;
     let observed = ports.observe(server, Depth::Catalog).await;
     let catalog = selection::catalog(&observed, &entry.destination)?;
-    let backup = choose(catalog, &arguments.backup, &target, timeline)?.clone();
-    let archive = match ports.archives(server).remove(&entry.destination) {
-        Some(Ok(archive)) => archive,
-        Some(Err(failure)) => return Err(Error::failed("cannot open the destination", failure)),
-        None => return Err(Error::Usage("the destination is not configured".to_owned())),
-    };
+    let backup = choose(catalog, &arguments.backup, &target, timeline)?;
+    let mut chain = chain(catalog, backup)?;
+    let backup = chain.pop().expect("a chain ends in the backup itself");
+    let programs = programs(arguments.pg_bin.as_deref(), &backup);
+    let archive = open(&ports, server, &entry.destination)?;
     let doing = format!(
         "cannot restore {} into `{}`",
         backup.id,
@@ -75,6 +80,8 @@ pub(in crate::cli) async fn run(
     let request = RestoreRequest {
         destination: entry.destination.clone(),
         backup,
+        chain,
+        programs,
         directory: arguments.directory,
         tablespaces: arguments.tablespace.into_iter().map(rule).collect(),
         recovery: Some(recovery),
@@ -100,6 +107,41 @@ pub(in crate::cli) async fn run(
     let summary = Summary(&request.backup, &restored);
     session.output.result(&summary, &json)?;
     Ok(Exit::Done)
+}
+
+fn open(ports: &Ports, server: &Server, destination: &DestinationName) -> Result<Archive, Error> {
+    match ports.archives(server).remove(destination) {
+        Some(Ok(archive)) => Ok(archive),
+        Some(Err(failure)) => Err(Error::failed("cannot open the destination", failure)),
+        None => Err(Error::Usage("the destination is not configured".to_owned())),
+    }
+}
+
+/// A backup and before it all that it builds on.
+fn chain(catalog: &Catalog, backup: &Backup) -> Result<Vec<Backup>, Error> {
+    let chain = base::chain(catalog, backup).map_err(|error| {
+        let failure = Failure::of(error.kind(), &error);
+        Error::failed("cannot restore an incremental backup", failure)
+    })?;
+    Ok(chain.into_iter().cloned().collect())
+}
+
+/// Where PostgreSQL's own programs may be: where somebody says, where every program is, or where packages of a version put them.
+#[expect(clippy::disallowed_methods, reason = "PATH is where programs are")]
+fn programs(given: Option<&Path>, backup: &Backup) -> Vec<PathBuf> {
+    if let Some(given) = given {
+        return vec![given.to_owned()];
+    }
+    let major = backup.major().unwrap_or_default();
+    let packaged = [
+        PathBuf::from(format!("/usr/lib/postgresql/{major}/bin")),
+        PathBuf::from(format!("/usr/pgsql-{major}/bin")),
+    ];
+    let path = env::var_os("PATH").unwrap_or_default();
+    packaged
+        .into_iter()
+        .chain(env::split_paths(&path))
+        .collect()
 }
 
 /// The backup that is named, or the best one for the target.

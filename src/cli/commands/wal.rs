@@ -25,7 +25,7 @@ use crate::{
         self as restore_wal, Partial, RestoreOptions, RestoreRequest, RestoreSource, StandbySignal,
     },
     spool::Spool,
-    store::Archive,
+    store::{Archive, Tags},
 };
 
 /// How long a recovery waits for a destination that does not answer.
@@ -58,6 +58,7 @@ async fn try_archive(arguments: &args::WalArchive, session: &Session) -> Result<
     let targets: Vec<_> = archives(&ports, server, waits)?
         .into_iter()
         .map(|(destination, archive)| ArchiveTarget {
+            history_tags: history_tags(&ports, &destination),
             destination,
             archive,
             requirement: Requirement::Required,
@@ -77,6 +78,13 @@ async fn try_archive(arguments: &args::WalArchive, session: &Session) -> Result<
         output::talk(&format!("warning: {warning}"));
     }
     Ok(())
+}
+
+/// The tags of timeline histories in a destination.
+fn history_tags(ports: &Ports, destination: &DestinationName) -> Tags {
+    let destination = ports.desired.destinations.get(destination);
+    let own = destination.and_then(|destination| destination.provider.history_tags());
+    own.map_or(Tags::Configured, |tags| Tags::Exactly(tags.clone()))
 }
 
 /// What to do where PostgreSQL's next try would only fail again.

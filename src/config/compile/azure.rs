@@ -18,6 +18,9 @@ const SINGLE_PUT_BYTES_MAX: u64 = 5000 << 20;
 /// The shortest block that is worth a request, and the longest.
 const BLOCK_BYTES: (u64, u64) = (64 << 10, 4000 << 20);
 
+/// What a tag may have beside letters, digits and spaces.
+const TAG_SIGNS: &str = "_.:/=+-";
+
 /// The options of a destination.
 pub(super) fn options(table: &AzureTable, context: &mut Context<'_>) -> AzureOptions {
     if let (Some(credential), Some(string)) = (&table.credential, &table.connection_string) {
@@ -46,7 +49,8 @@ pub(super) fn options(table: &AzureTable, context: &mut Context<'_>) -> AzureOpt
         max_single_put_bytes: within(single, (1, SINGLE_PUT_BYTES_MAX), context),
         max_block_bytes: within(table.max_block_size.as_ref(), BLOCK_BYTES, context),
         max_concurrency: at_least_one(table.max_concurrency.as_ref(), context),
-        tags: tags(&table.tags, "_.:/=+-", context),
+        tags: tags(&table.tags, TAG_SIGNS, context),
+        history_tags: tags(&table.history_tags, TAG_SIGNS, context),
     }
 }
 

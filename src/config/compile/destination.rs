@@ -171,6 +171,9 @@ fn provider(
     }
 }
 
+/// What a tag on S3 may have beside letters, digits and spaces.
+const S3_TAG_SIGNS: &str = "_.:/=+-@";
+
 fn s3(table: &S3Table, context: &mut Context<'_>) -> S3Options {
     let text = |written: &Option<Written<String>>| written.as_ref().map(|text| text.get().clone());
     if let Some(url) = &table.endpoint_url
@@ -196,7 +199,8 @@ fn s3(table: &S3Table, context: &mut Context<'_>) -> S3Options {
             .map_or_else(Default::default, |checksums| *checksums.get()),
         role: text(&table.role),
         encryption: encryption.and_then(|written| encrypted(written, context)),
-        tags: tags(&table.tags, "_.:/=+-@", context),
+        tags: tags(&table.tags, S3_TAG_SIGNS, context),
+        history_tags: tags(&table.history_tags, S3_TAG_SIGNS, context),
     }
 }
 

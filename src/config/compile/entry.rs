@@ -9,7 +9,8 @@ use crate::{
         document::{
             EntryTable, Written,
             settings::{
-                CompressionTable, ExpiryTable, IntervalTable, KeepTable, RetentionTable, WalTable,
+                self, CompressionTable, ExpiryTable, IntervalTable, KeepTable, RetentionTable,
+                WalTable,
             },
         },
         quantity::{Bytes, Cron, OrNone, Text, TextOr},
@@ -17,8 +18,8 @@ use crate::{
     model::{
         compression::{Codec, Compression},
         desired::{
-            Checkpoint, DeleteBudget, Delivery, Entry, FilesOptions, KeepRule, ObjectLock,
-            Overwriting, WalCheck, WalOptions,
+            Checkpoint, DeleteBudget, Delivery, Entry, FilesOptions, Incremental, KeepRule, Method,
+            ObjectLock, Overwriting, WalCheck, WalOptions,
         },
         names::{DestinationName, PolicyName},
         retention::RetentionPolicy,
@@ -77,6 +78,9 @@ pub(super) fn settings(
             .flatten()
             .filter_map(|rule| keep_rule(rule, context))
             .collect(),
+        method: method(table),
+        server_compression: server_compression(table, context),
+        incremental: incremental(table, context),
         files: files(table, context),
         wal: wal(table, context),
         failed_after: expiry(table.failed_backups.as_ref()),
@@ -242,6 +246,65 @@ pub(super) fn missing_keys(
             ),
     );
     None
+}
+
+fn method(table: &EntryTable) -> Method {
+    match table.method.as_ref().map(Written::get) {
+        Some(settings::Method::Stream) => Method::Stream,
+        // Snapshots are refused elsewhere.
+        _ => Method::Files,
+    }
+}
+
+fn server_compression(table: &EntryTable, context: &mut Context<'_>) -> Compression {
+    let Some(written) = &table.server_compression else {
+        return Compression::None;
+    };
+    let compression = written.get().0;
+    match compression {
+        Compression::None => {}
+        _ if method(table) != Method::Stream => context.report(
+            Diagnostic::warning("nothing is sent by the server")
+                .label(&written.span(), "is for `method = \"stream\"`"),
+        ),
+        Compression::Gzip | Compression::Lz4 | Compression::Zstd => return compression,
+        _ => context.report(
+            Diagnostic::error(format!("PostgreSQL does not compress with {compression}"))
+                .label(&written.span(), "should be `gzip`, `lz4` or `zstd`"),
+        ),
+    }
+    Compression::None
+}
+
+/// How long a chain may become unless the configuration says so: a restore reads all of it.
+const CHAIN_MAX: u32 = 14;
+
+fn incremental(table: &EntryTable, context: &mut Context<'_>) -> Option<Incremental> {
+    let written = table.incremental.as_ref()?;
+    if method(table) != Method::Stream {
+        context.report(
+            Diagnostic::error("incremental backups are sent by the server")
+                .label(&written.span(), "needs `method = \"stream\"`"),
+        );
+        return None;
+    }
+    let Some(full_every) = &written.get().full_every else {
+        context.report(
+            Diagnostic::error("incremental backups need `full_every`")
+                .label(&written.span(), "should have `full_every`")
+                .help("such as `{ full_every = \"7d\" }`"),
+        );
+        return None;
+    };
+    let max_chain = written.get().max_chain.as_ref();
+    if let Some(short) = max_chain.filter(|max| *max.get() < 2) {
+        let error = Diagnostic::error("a chain of fewer than two has no incremental backup");
+        context.report(error.label(&short.span(), "should be 2 or more"));
+    }
+    Some(Incremental {
+        full_every: full_every.get().0,
+        max_chain: max_chain.map_or(CHAIN_MAX, |max| *max.get()),
+    })
 }
 
 fn files(table: &EntryTable, context: &mut Context<'_>) -> FilesOptions {

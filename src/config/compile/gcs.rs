@@ -1,6 +1,6 @@
 //! What Google Cloud Storage needs to know.
 
-use std::net::IpAddr;
+use std::{collections::BTreeMap, net::IpAddr};
 
 use super::{Context, destination::read_timeout};
 use crate::{
@@ -21,7 +21,6 @@ pub(super) fn options(table: &GcsTable, context: &mut Context<'_>) -> GcsOptions
         let label = "should begin with `https://`: credentials are sent there";
         context.report(error.label(&url.span(), label));
     }
-    tags(table, context);
     GcsOptions {
         credentials: table
             .credentials
@@ -31,11 +30,8 @@ pub(super) fn options(table: &GcsTable, context: &mut Context<'_>) -> GcsOptions
         project: text(&table.project),
         read_timeout: read_timeout(table.read_timeout.as_ref(), context),
         kms_key: text(&table.kms_key),
-        tags: table
-            .tags
-            .iter()
-            .map(|(key, value)| (key.clone(), value.get().clone()))
-            .collect(),
+        tags: metadata(&table.tags, context),
+        history_tags: metadata(&table.history_tags, context),
     }
 }
 
@@ -56,11 +52,14 @@ fn is_safe(url: &str) -> bool {
             .is_ok_and(|address: IpAddr| address.is_loopback())
 }
 
-/// Checks what can be sent as metadata over both interfaces.
-fn tags(table: &GcsTable, context: &mut Context<'_>) {
+/// The metadata of every object, after checking what can be sent over both interfaces.
+fn metadata(
+    written: &BTreeMap<String, Written<String>>,
+    context: &mut Context<'_>,
+) -> BTreeMap<String, String> {
     let in_name = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
     let in_text = |c: char| c == ' ' || c.is_ascii_graphic();
-    for (key, value) in &table.tags {
+    for (key, value) in written {
         let wrong = if key.is_empty() || !key.chars().all(in_name) {
             "a name has ASCII letters, digits and `-_.` only"
         } else if !value.get().chars().all(in_text) {
@@ -71,6 +70,8 @@ fn tags(table: &GcsTable, context: &mut Context<'_>) {
         let error = Diagnostic::error(format!("metadata `{key}` cannot be set: {wrong}"));
         context.report(error.label(&value.span(), "this metadata"));
     }
+    let pair = |(key, value): (&String, &Written<String>)| (key.clone(), value.get().clone());
+    written.iter().map(pair).collect()
 }
 
 #[cfg(test)]

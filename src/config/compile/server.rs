@@ -15,7 +15,7 @@ use crate::{
         tree::{Node, Value},
     },
     model::{
-        desired::{Connection, DeclaredKeep, Entry, Mode, Server, ServerState},
+        desired::{Connection, DeclaredKeep, Entry, Method, Mode, Server, ServerState},
         names::{DestinationName, ServerName},
         schedule::Zone,
         time::Timestamp,
@@ -244,6 +244,10 @@ impl Written<'_> {
         let Some(connection) = &table.connection else {
             return;
         };
+        let read_here = |(_, entry): &(EntryTable, Entry)| entry.method == Method::Files;
+        if !entries.iter().any(read_here) {
+            return;
+        }
         let hosts = conninfo::hosts(connection.get());
         if let Some(remote) = hosts.iter().find(|host| !conninfo::is_local(host)) {
             context.report(

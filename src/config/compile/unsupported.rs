@@ -10,8 +10,7 @@ use crate::config::{
 };
 
 /// Settings, wherever settings stand.
-pub(in crate::config) const SETTINGS: [&str; 6] = [
-    "incremental",
+pub(in crate::config) const SETTINGS: [&str; 5] = [
     "manage_keeps",
     "retire_after",
     "verify",
@@ -20,12 +19,7 @@ pub(in crate::config) const SETTINGS: [&str; 6] = [
 ];
 
 /// Keys of a destination.
-pub(in crate::config) const DESTINATION: [&str; 4] = [
-    "single_writer",
-    "azure.history_tags",
-    "gcs.history_tags",
-    "s3.history_tags",
-];
+pub(in crate::config) const DESTINATION: [&str; 1] = ["single_writer"];
 
 /// Reports every key that is not supported yet.
 pub(super) fn refuse(root: &Node, diagnostics: &mut Vec<Diagnostic>) {
@@ -59,14 +53,11 @@ fn named<'a>(root: &'a Node, section: &str) -> impl Iterator<Item = &'a Node> + 
 fn settings(node: &Node, diagnostics: &mut Vec<Diagnostic>) {
     keys(node, &SETTINGS, diagnostics);
     let method = node.get("method").map(|item| &item.node);
-    if let Some(method) =
-        method.filter(|method| matches!(method.text(), Some("stream" | "snapshot")))
-    {
-        let word = method.text().unwrap_or_default();
+    if let Some(method) = method.filter(|method| method.text() == Some("snapshot")) {
         diagnostics.push(
-            Diagnostic::error(format!("method `{word}` is not supported yet"))
+            Diagnostic::error("method `snapshot` is not supported yet")
                 .label(&method.span, "not supported yet")
-                .help("`files` is"),
+                .help("`files` and `stream` are"),
         );
     }
 }

@@ -145,6 +145,9 @@ macro_rules! with_settings {
             /// codec = "gzip", level = 6 }`. xz and zstd are for WAL only: Barman 3.19 cannot read
             /// them in base backups.
             pub compression: Option<Written<TextOr<Compression, CompressionTable>>>,
+            /// How the server compresses what it sends, with `method = "stream"` and from PostgreSQL 15 on: `none`, `gzip`, `lz4` or
+            /// `zstd`. For slow networks: what comes is compressed anew as `compression` says.
+            pub server_compression: Option<Written<Text<Compression>>>,
             /// How many archives of a base backup are built and sent at once.
             pub jobs: Option<Written<u32>>,
             /// When an archive is closed and the next one begun: its size as stored. At most 10,000

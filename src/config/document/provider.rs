@@ -37,7 +37,8 @@ pub struct S3Table {
     #[serde(default)]
     pub tags: BTreeMap<String, Written<String>>,
     /// Tags on timeline history files instead of `tags`.
-    pub history_tags: Option<Written<BTreeMap<String, String>>>,
+    #[serde(default)]
+    pub history_tags: BTreeMap<String, Written<String>>,
 }
 
 /// How S3 encrypts.
@@ -87,7 +88,8 @@ pub struct AzureTable {
     #[serde(default)]
     pub tags: BTreeMap<String, Written<String>>,
     /// Tags on timeline history files instead of `tags`.
-    pub history_tags: Option<Written<BTreeMap<String, String>>>,
+    #[serde(default)]
+    pub history_tags: BTreeMap<String, Written<String>>,
 }
 
 /// What Google Cloud Storage needs to know. What is unset comes from where Google's own clients look: environment, login, instance.
@@ -109,5 +111,6 @@ pub struct GcsTable {
     #[serde(default)]
     pub tags: BTreeMap<String, Written<String>>,
     /// Metadata on timeline history files instead of `tags`.
-    pub history_tags: Option<Written<BTreeMap<String, String>>>,
+    #[serde(default)]
+    pub history_tags: BTreeMap<String, Written<String>>,
 }

@@ -44,8 +44,10 @@ pub struct IntervalTable {
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct IncrementalTable {
-    /// How often a backup is a full one.
+    /// How often a backup is a full one. Required.
     pub full_every: Option<Written<Text<std::time::Duration>>>,
+    /// How many backups a chain may have, its full one included; 14 if unset.
+    pub max_chain: Option<Written<u32>>,
 }
 
 /// How long backups stay; one of the two.

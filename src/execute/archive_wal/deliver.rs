@@ -163,7 +163,7 @@ struct Sending<'a> {
 impl Sending<'_> {
     async fn send(&self, mode: PutMode) -> Result<Stored, Error> {
         let file = self.prepared.file;
-        let tags = self.options.tags(file);
+        let tags = self.target.tags(file);
         match &self.prepared.content {
             Some(content) => {
                 let options = PutOptions { mode, tags };

@@ -17,7 +17,7 @@ use crate::{
         wal::{SegmentName, SegmentSize, SystemId},
     },
     pipeline::compress::{Decoder, Encoder},
-    store::{Archive, Key, PutOptions, SharedStore, Store as _, memory::Memory},
+    store::{Archive, Key, PutOptions, SharedStore, Store as _, Tags, memory::Memory},
 };
 
 mod ahead;
@@ -64,6 +64,7 @@ fn target(name: &str, store: SharedStore) -> ArchiveTarget {
         destination: DestinationName::parse(name).expect("a name"),
         archive: Archive::new(store, &"srv".parse().expect("a name")),
         requirement: Requirement::Required,
+        history_tags: Tags::Configured,
     }
 }
 
@@ -307,6 +308,23 @@ async fn a_history_with_other_content_stops() {
             .await
             .starts_with("Refused: ")
     );
+}
+
+#[tokio::test]
+async fn a_timeline_history_has_tags_of_its_own() {
+    let mut scene = scene(Compression::None);
+    let own = Tags::Exactly([("kind".to_owned(), "history".to_owned())].into());
+    scene.targets[0].history_tags = own.clone();
+    scene.write("00000002.history", b"1\t0/5000100\tpromoted\n");
+    scene.write(FIRST, &segment(FIRST, OURS, 1));
+    for (name, key, tags) in [
+        ("00000002.history", "srv/wals/00000002.history", own),
+        (FIRST, &format!("{DIRECTORY}/{FIRST}"), Tags::Configured),
+    ] {
+        assert_eq!(scene.outcome(name).await, "Stored");
+        let key = Key::verbatim(key);
+        assert_eq!(scene.stores[0].tags(&key), Some(tags), "{name}");
+    }
 }
 
 #[tokio::test]

@@ -26,6 +26,7 @@ use crate::{
         compress::parallel::{Encoder, Workers},
         page::{self, PAGE, PAGES_PER_FILE, PageVerdict, Verified},
         tar::{self, Entry, EntryKind},
+        untar,
     },
 };
 
@@ -60,6 +61,14 @@ pub(super) struct Reading {
     pub(super) bytes: AtomicU64,
     /// Stops every builder at its next read.
     pub(super) cancel: CancellationToken,
+}
+
+/// A file that somebody else has read.
+pub(super) struct Received<'a, R> {
+    /// What its header says.
+    pub(super) entry: &'a untar::Entry,
+    /// Its content, as long as the header says.
+    pub(super) content: &'a mut R,
 }
 
 /// One archive.
@@ -119,7 +128,9 @@ impl<S: Write> OpenArchive<S> {
         };
         let name = self.entry_name(&found.relative, kind);
         let entry = entry(&name, kind, found.attributes, &reading.owners);
-        self.writer.append(&entry).map_err(self.failed(found))?;
+        self.writer
+            .append(&entry)
+            .map_err(self.failed(&found.path))?;
         Ok(None)
     }
 
@@ -140,6 +151,39 @@ impl<S: Write> OpenArchive<S> {
                 unwritten(self.name)(source)
             }
         })
+    }
+
+    /// Adds an entry without content that somebody else has read.
+    pub(super) fn add_entry(
+        &mut self,
+        relative: &Path,
+        received: &untar::Entry,
+    ) -> Result<(), ArchiveError> {
+        let kind = match &received.kind {
+            untar::EntryKind::Directory => EntryKind::Directory,
+            untar::EntryKind::File => EntryKind::File { size: 0 },
+            untar::EntryKind::Symlink(target) => EntryKind::Symlink { target },
+            untar::EntryKind::HardLink(target) => EntryKind::HardLink { target },
+            untar::EntryKind::Fifo => EntryKind::Fifo,
+        };
+        let name = self.entry_name(relative, kind);
+        let written = self.writer.append(&foreign(&name, kind, received));
+        written.map_err(self.failed(relative))
+    }
+
+    /// Adds a file that somebody else has read.
+    pub(super) fn add_received<R: Read>(
+        &mut self,
+        relative: &Path,
+        Received { entry, content }: Received<'_, R>,
+    ) -> Result<(), ArchiveError> {
+        let size = entry.size;
+        let kind = EntryKind::File { size };
+        let name = self.entry_name(relative, kind);
+        let entry = foreign(&name, kind, entry);
+        let written = self.writer.append_file(&entry, content);
+        self.files += 1;
+        written.map(|_| ()).map_err(self.failed(relative))
     }
 
     /// Ends the archive and gives the sink back.
@@ -179,7 +223,9 @@ impl<S: Write> OpenArchive<S> {
         if let Some(target) = self.linked(&metadata, &name) {
             let kind = EntryKind::HardLink { target: &target };
             let entry = entry(&name, kind, attributes, &reading.owners);
-            self.writer.append(&entry).map_err(self.failed(found))?;
+            self.writer
+                .append(&entry)
+                .map_err(self.failed(&found.path))?;
             return Ok(None);
         }
         advise_sequential(&file);
@@ -195,13 +241,13 @@ impl<S: Write> OpenArchive<S> {
         let Some((start, number)) = pages else {
             self.writer
                 .append_file(&entry, &mut content)
-                .map_err(self.failed(found))?;
+                .map_err(self.failed(&found.path))?;
             return Ok(None);
         };
         let mut content = Verified::new(content, number, start);
         self.writer
             .append_file(&entry, &mut content)
-            .map_err(self.failed(found))?;
+            .map_err(self.failed(&found.path))?;
         let report = content.finish();
         if report.damaged == 0 {
             return Ok(None);
@@ -238,8 +284,8 @@ impl<S: Write> OpenArchive<S> {
         }
     }
 
-    fn failed(&self, found: &Found) -> impl FnOnce(tar::Error) -> ArchiveError + use<S> {
-        let (archive, path) = (self.name, found.path.clone());
+    fn failed(&self, path: &Path) -> impl FnOnce(tar::Error) -> ArchiveError + use<S> {
+        let (archive, path) = (self.name, path.to_owned());
         move |error| match error {
             tar::Error::Read { source, .. } => ArchiveError::Read { path, source },
             tar::Error::Write { source } => ArchiveError::Write { archive, source },
@@ -266,6 +312,20 @@ fn entry<'a>(
         owner: owners.user(attributes.uid),
         group: owners.group(attributes.gid),
         modified: attributes.modified,
+    }
+}
+
+/// An entry of a server elsewhere: its owner has the number from there, and the name that PostgreSQL's own archives give every owner.
+fn foreign<'a>(name: &'a [u8], kind: EntryKind<'a>, received: &untar::Entry) -> Entry<'a> {
+    Entry {
+        name,
+        kind,
+        mode: received.mode,
+        uid: received.uid,
+        gid: received.gid,
+        owner: "postgres",
+        group: "postgres",
+        modified: received.modified,
     }
 }
 

@@ -15,28 +15,28 @@ use std::{
     time::Duration,
 };
 
-use tokio::{runtime::Handle, task::JoinSet};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::{
     archive::{ArchiveError, OpenArchive, Owners, Reading},
-    dimensions::{Dimensions, Memory},
+    dimensions::{Dimensions, Memory, Wanted},
     findings::{Findings, Warning},
+    outgoing::{Outgoing, Room, Uploads},
     queue::{InHand, Next, Queue},
-    sink::{Arrived, Parts, Sink, Target, sink},
+    sink::Sink,
     walk::{Attributes, Found, FoundKind, Sight, Tree, WalkError, walk},
 };
 use crate::{
-    format::keys::{ArchiveName, ObjectKey},
     model::{
-        backup::{ArchiveRoot, BackupId},
+        backup::BackupId,
         compression::Codec,
         progress::{Event, Progress},
         record::ArchiveRecord,
         wal::Lsn,
     },
-    pipeline::{compress::parallel::Workers, throttle::Throttle},
-    store::{self, Archive, Meaning},
+    pipeline::throttle::Throttle,
+    store::{self, Archive},
 };
 
 /// How often progress is reported.
@@ -76,22 +76,17 @@ pub(super) enum CopyError {
 
 struct Shared {
     order: Order,
-    dimensions: Dimensions,
-    catalog: Archive,
-    throttle: Option<Throttle>,
+    jobs: usize,
+    outgoing: Outgoing,
     queue: Queue<OpenArchive<Sink>>,
     reading: Reading,
-    workers: Workers,
-    parts: Parts,
-    uploads: Mutex<JoinSet<(InHand, store::Result<Arrived>)>>,
     findings: Mutex<Findings>,
-    runtime: Handle,
 }
 
 /// A copy of which only the last files are missing.
 pub(super) struct Copy {
     data_tar: OpenArchive<Sink>,
-    uploads: JoinSet<(InHand, store::Result<Arrived>)>,
+    uploads: Uploads,
     owners: Owners,
     codec: Codec,
     cancel: CancellationToken,
@@ -129,7 +124,7 @@ impl Copy {
         let mut threads = JoinSet::new();
         let walker = Arc::clone(&shared);
         threads.spawn_blocking(move || walker.walk());
-        for _ in 0..shared.dimensions.jobs {
+        for _ in 0..shared.jobs {
             let builder = Arc::clone(&shared);
             threads.spawn_blocking(move || builder.build());
         }
@@ -137,17 +132,17 @@ impl Copy {
             bytes: shared.order.estimate,
         });
         let failure = shared.watch(&mut threads, ports).await;
-        let uploads = mem::take(&mut *lock(&shared.uploads));
+        let uploads = shared.outgoing.take_uploads();
         if let Some(error) = failure {
             cancel.cancel();
-            return Err(because_of_uploads(uploads, error).await);
+            return Err(uploads.because(error).await);
         }
         guard.disarm();
         let shared = Arc::into_inner(shared).expect("all threads have ended");
         let findings = mem::take(&mut *lock(&shared.findings));
         Ok(Self {
             codec: shared.order.codec,
-            memory: shared.dimensions.memory(),
+            memory: shared.outgoing.memory(),
             bytes: shared.reading.bytes.load(Ordering::Relaxed),
             owners: shared.reading.owners,
             data_tar: (shared.queue.into_parked()).expect("`data.tar` is parked in the end"),
@@ -172,16 +167,16 @@ impl Copy {
             Ok(copy) => Ok(copy),
             Err((error, uploads)) => {
                 cancel.cancel();
-                Err(because_of_uploads(uploads, CopyError::Archive(error)).await)
+                Err(uploads.because(CopyError::Archive(error)).await)
             }
         }
     }
 
     /// Gives everything up because of an error; no upload is under way afterwards.
-    pub(super) async fn give_up<E>(mut self, error: E) -> E {
+    pub(super) async fn give_up<E>(self, error: E) -> E {
         self.cancel.cancel();
         drop(self.data_tar);
-        while self.uploads.join_next().await.is_some() {}
+        self.uploads.end().await;
         error
     }
 
@@ -189,7 +184,7 @@ impl Copy {
     pub(super) async fn finish(self) -> Result<(Vec<ArchiveRecord>, Findings), CopyError> {
         let Self {
             data_tar,
-            mut uploads,
+            uploads,
             codec,
             cancel,
             mut findings,
@@ -206,28 +201,22 @@ impl Copy {
         });
         if let Err(error) = finished.await {
             cancel.cancel();
-            return Err(because_of_uploads(uploads, CopyError::Archive(error)).await);
+            return Err(uploads.because(CopyError::Archive(error)).await);
         }
-        let mut records = Vec::new();
-        while let Some(joined) = uploads.join_next().await {
-            match joined.unwrap_or_else(|error| panic::resume_unwind(error.into_panic())) {
-                (archive, Ok(arrived)) => records.push(record(archive, codec, arrived)),
-                (archive, Err(source)) => {
-                    cancel.cancel();
-                    let archive = name_of(archive, codec).to_string();
-                    let error = CopyError::Upload { archive, source };
-                    return Err(because_of_uploads(uploads, error).await);
-                }
-            }
-        }
-        records.sort_by_key(|record| (record.root, record.part));
+        let records = uploads.arrive(codec, &cancel).await?;
         Ok((records, findings))
     }
 }
 
 impl Shared {
     fn new(order: Order, ports: &CopyPorts<'_>) -> Result<Self, CopyError> {
-        let dimensions = Dimensions::of(&order, ports.catalog.store().limits());
+        let wanted = Wanted {
+            codec: order.codec,
+            jobs: order.jobs,
+            part_bytes: order.part_bytes,
+            max_archive_bytes: order.max_archive_bytes,
+        };
+        let dimensions = Dimensions::of(&wanted, ports.catalog.store().limits());
         Ok(Self {
             queue: Queue::new(),
             reading: Reading {
@@ -236,14 +225,9 @@ impl Shared {
                 bytes: AtomicU64::new(0),
                 cancel: ports.cancel.clone(),
             },
-            workers: Workers::start(dimensions.threads).map_err(CopyError::Threads)?,
-            parts: Parts::new(dimensions.parts, dimensions.part_bytes),
-            uploads: Mutex::default(),
+            jobs: dimensions.jobs,
+            outgoing: Outgoing::new(&order.backup, order.codec, dimensions, ports)?,
             findings: Mutex::default(),
-            runtime: Handle::current(),
-            catalog: ports.catalog.clone(),
-            throttle: ports.throttle.cloned(),
-            dimensions,
             order,
         })
     }
@@ -272,7 +256,7 @@ impl Shared {
             let Some(joined) = joined else {
                 let bytes = self.reading.bytes.load(Ordering::Relaxed);
                 ports.progress.report(Event::Advanced { bytes });
-                return failure.or_else(|| self.interrupted());
+                return failure.or_else(|| self.outgoing.interrupted());
             };
             let ended = joined.unwrap_or_else(|error| panic::resume_unwind(error.into_panic()));
             if let Err(error) = ended {
@@ -281,16 +265,6 @@ impl Shared {
                 failure.get_or_insert(error);
             }
         }
-    }
-
-    fn interrupted(&self) -> Option<CopyError> {
-        self.reading.cancel.is_cancelled().then(|| {
-            let location = self.catalog.store().location();
-            CopyError::Upload {
-                archive: name_of(DATA_TAR, self.order.codec).to_string(),
-                source: store::Error::new(Meaning::Interrupted, store::Operation::Put, location),
-            }
-        })
     }
 
     fn walk(&self) -> Result<(), CopyError> {
@@ -319,7 +293,10 @@ impl Shared {
         loop {
             match self.queue.next(open.as_ref().map(OpenArchive::name)) {
                 Next::Open(root, part) => {
-                    open = Some(self.open(InHand { root, part }, self.parts.bytes())?);
+                    open = Some(
+                        self.outgoing
+                            .open(InHand { root, part }, self.outgoing.part_bytes())?,
+                    );
                 }
                 Next::Add(found) => {
                     let archive = open.take().expect("only an open archive is added to");
@@ -359,47 +336,17 @@ impl Shared {
         let FoundKind::File(size) = found.kind else {
             return Ok(archive);
         };
-        let limit = self.dimensions.archive_bytes_max;
-        // Compression may not help; a tar header, padding and a codec's frames come on top.
-        let needed = size.saturating_add(size / 64).saturating_add(64 << 10);
-        if archive.sink().written().saturating_add(needed) <= limit {
-            return Ok(archive);
-        }
-        let is_large = needed > limit;
-        if is_large {
+        if self.outgoing.is_large(size) {
             let path = found.path.clone();
             lock(&self.findings).warn(Warning::LargeFile { path, bytes: size });
         }
-        let fits = needed <= archive.sink().capacity(self.dimensions.parts_max);
-        if archive.files() == 0 && fits {
+        let Room::Next { part_bytes } = self.outgoing.room(&archive, size) else {
             return Ok(archive);
-        }
+        };
         let root = archive.name().root;
         self.close(archive)?;
         let part = self.queue.next_part(root);
-        let parts_max = u64::from(self.dimensions.parts_max);
-        let part_bytes = needed.div_ceil(parts_max).max(self.parts.bytes());
-        self.open(InHand { root, part }, part_bytes)
-    }
-
-    fn open(&self, name: InHand, part_bytes: u64) -> Result<OpenArchive<Sink>, CopyError> {
-        let object = ObjectKey::archive(&self.order.backup, name_of(name, self.order.codec));
-        let target = Target {
-            store: Arc::clone(self.catalog.store()),
-            key: self.catalog.key(&object),
-            throttle: self.throttle.clone(),
-            cancel: self.reading.cancel.clone(),
-        };
-        let (sink, sending) = sink(self.runtime.clone(), &self.parts, part_bytes);
-        let send = async move { (name, sending.run(target).await) };
-        lock(&self.uploads).spawn_on(send, &self.runtime);
-        let compressing = (&self.workers, self.dimensions.depth);
-        Ok(OpenArchive::begin(
-            name,
-            self.order.codec,
-            compressing,
-            sink,
-        )?)
+        self.outgoing.open(InHand { root, part }, part_bytes)
     }
 
     /// Ends an archive without waiting for its arrival; `data.tar` is parked instead.
@@ -409,57 +356,7 @@ impl Shared {
             return Ok(());
         }
         lock(&self.findings).files += archive.files();
-        let name = archive.name();
-        let sink = archive.finish()?;
-        sink.finish().map_err(|source| ArchiveError::Write {
-            archive: name,
-            source,
-        })?;
-        Ok(())
-    }
-}
-
-const DATA_TAR: InHand = InHand {
-    root: ArchiveRoot::Data,
-    part: 0,
-};
-
-fn name_of(archive: InHand, codec: Codec) -> ArchiveName {
-    ArchiveName {
-        root: archive.root,
-        part: archive.part,
-        compression: codec.compression(),
-    }
-}
-
-fn record(archive: InHand, codec: Codec, arrived: Arrived) -> ArchiveRecord {
-    ArchiveRecord {
-        root: archive.root,
-        part: archive.part,
-        compression: codec.compression(),
-        bytes: arrived.bytes,
-        checksum: arrived.stored.checksum.map(|checksum| checksum.value),
-    }
-}
-
-/// Waits for all uploads to end, and answers what an upload says went wrong rather than that a builder noticed.
-async fn because_of_uploads(
-    mut uploads: JoinSet<(InHand, store::Result<Arrived>)>,
-    error: CopyError,
-) -> CopyError {
-    let mut cause = None;
-    while let Some(joined) = uploads.join_next().await {
-        let Ok((archive, Err(source))) = joined else {
-            continue;
-        };
-        if source.meaning != Meaning::Interrupted {
-            let archive = format!("{} {}", archive.root, archive.part);
-            cause.get_or_insert(CopyError::Upload { archive, source });
-        }
-    }
-    match error {
-        CopyError::Archive(ArchiveError::Write { .. }) => cause.unwrap_or(error),
-        error => error,
+        Outgoing::close(archive)
     }
 }
 

@@ -2,7 +2,6 @@
 
 use std::thread;
 
-use super::copy::Order;
 use crate::{model::compression::Codec, pipeline::compress::parallel::memory_bound, store::Limits};
 
 /// What compressing may hold for all archives together, in bytes.
@@ -26,6 +25,17 @@ impl Memory {
     }
 }
 
+/// What is asked for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wanted {
+    pub(super) codec: Codec,
+    /// How many archives are built at once.
+    pub(super) jobs: usize,
+    pub(super) part_bytes: u64,
+    /// When an archive is closed and the next begun, in bytes as stored.
+    pub(super) max_archive_bytes: u64,
+}
+
 /// How a copy is dimensioned.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Dimensions {
@@ -45,13 +55,13 @@ pub(super) struct Dimensions {
 }
 
 impl Dimensions {
-    pub(super) fn of(order: &Order, limits: Limits) -> Self {
-        let jobs = order.jobs.max(1);
+    pub(super) fn of(wanted: &Wanted, limits: Limits) -> Self {
+        let jobs = wanted.jobs.max(1);
         let threads = thread::available_parallelism().map_or(1, usize::from);
         // Deep enough for one archive to keep all threads busy, as far as memory allows.
-        let block = memory_bound(order.codec, 2) / 2;
+        let block = memory_bound(wanted.codec, 2) / 2;
         let depth = (BLOCKS_BYTES / jobs / block.max(1)).clamp(2, 2 * threads.max(1));
-        let part_bytes = order
+        let part_bytes = wanted
             .part_bytes
             .clamp(limits.part_bytes_min, limits.part_bytes_max);
         let by_parts = part_bytes.saturating_mul(limits.parts_max.into());
@@ -61,13 +71,13 @@ impl Dimensions {
             // One more than one per open archive, `data.tar` included, or nobody could go on; and as many to be sent meanwhile.
             parts: 2 * jobs + 2,
             part_bytes,
-            archive_bytes_max: order
+            archive_bytes_max: wanted
                 .max_archive_bytes
                 .min(limits.object_bytes_max)
                 .min(by_parts),
             parts_max: limits.parts_max,
             jobs,
-            codec: order.codec,
+            codec: wanted.codec,
         }
     }
 

@@ -2,7 +2,12 @@
 
 use std::path::PathBuf;
 
-use super::{archive::ArchiveError as TarError, copy::CopyError, walk::WalkError};
+use super::{
+    archive::ArchiveError as TarError,
+    copy::CopyError,
+    stream::{ManifestError, UnpackError},
+    walk::WalkError,
+};
 use crate::{
     failure::Kind,
     model::{
@@ -10,6 +15,7 @@ use crate::{
         compression,
         wal::{SegmentName, SystemId},
     },
+    pipeline::untar,
     postgres::{self, control_file, locality},
     store::{self, ArchiveError},
 };
@@ -96,6 +102,15 @@ pub enum Error {
     /// Threads cannot be started.
     #[error("cannot start the compressing threads")]
     Threads(#[source] std::io::Error),
+    /// What the server sent is no backup.
+    #[error("cannot understand what the server sent")]
+    Received(#[source] untar::Error),
+    /// The server sent no label, without which nothing recovers.
+    #[error("the server sent no `backup_label`")]
+    NoLabel,
+    /// What came is not what the server says that it sent.
+    #[error("the backup is not what the server sent")]
+    Manifest(#[source] ManifestError),
     /// The session in which the backup ran is gone, and with it the backup.
     #[error("the connection to PostgreSQL was lost, and with it the backup")]
     SessionLost,
@@ -110,6 +125,9 @@ pub enum Error {
     /// Somebody else changed the backup's record meanwhile.
     #[error("the record of the backup `{0}` was changed by somebody else")]
     Changed(BackupId),
+    /// The backup that this one was to build on is not there, or not complete.
+    #[error("the backup `{0}` is not one to build on")]
+    NoParent(BackupId),
     /// There is no attempt of ours with this id.
     #[error("no attempt of barkeep's made the backup `{0}`")]
     NotOurs(BackupId),
@@ -139,7 +157,11 @@ impl Error {
             Self::Catalog { source, .. } => source.kind(),
             Self::Upload { source, .. } => source.kind(),
             Self::ForeignSystem { .. } | Self::Future { .. } | Self::NotOurs(_) => Kind::Refused,
-            Self::ReadBack { .. } | Self::ControlFile { .. } => Kind::Verification,
+            Self::ReadBack { .. }
+            | Self::ControlFile { .. }
+            | Self::Received(_)
+            | Self::NoLabel
+            | Self::Manifest(_) => Kind::Verification,
             Self::SessionLost => Kind::Unreachable,
             Self::Interrupted | Self::InterruptedWaiting { .. } => Kind::Interrupted,
             Self::NoId(_)
@@ -147,6 +169,7 @@ impl Error {
             | Self::Build { .. }
             | Self::Threads(_)
             | Self::Changed(_)
+            | Self::NoParent(_)
             | Self::NeverStopped(_) => Kind::Failed,
         }
     }
@@ -170,6 +193,18 @@ impl Error {
         move |source| Self::Catalog {
             doing,
             source: source.into(),
+        }
+    }
+}
+
+impl From<UnpackError> for Error {
+    fn from(error: UnpackError) -> Self {
+        match error {
+            UnpackError::CutOff => Self::SessionLost,
+            UnpackError::Archive(source) => Self::Received(source),
+            UnpackError::NoLabel => Self::NoLabel,
+            UnpackError::Manifest(source) => Self::Manifest(source),
+            UnpackError::Copy(source) => source.into(),
         }
     }
 }

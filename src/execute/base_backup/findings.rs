@@ -21,6 +21,11 @@ pub enum Warning {
         /// Its size in bytes.
         bytes: u64,
     },
+    /// It was to be an incremental backup, and the server made a full one.
+    NotIncremental {
+        /// What the server said.
+        why: String,
+    },
     /// A file that supplies settings lies outside PGDATA and is not in the backup.
     IncludedFile(PathBuf),
 }
@@ -43,6 +48,12 @@ impl fmt::Display for Warning {
                 "`{}` alone is larger than an archive may become: {bytes} bytes",
                 path.display()
             ),
+            Self::NotIncremental { why } => {
+                write!(
+                    formatter,
+                    "a full backup instead of an incremental one: {why}"
+                )
+            }
             Self::IncludedFile(path) => write!(
                 formatter,
                 "the configuration file `{}` lies outside PGDATA and is not in the backup",

@@ -82,6 +82,8 @@ pub async fn finish_backup(
         }
     }
     check_info(catalog, id, &final_info).await?;
+    // The process may have died while it wrote this very record.
+    abort_uploads(catalog, id).await?;
     forget(catalog, id).await?;
     Ok(Finished::Done)
 }

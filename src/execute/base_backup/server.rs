@@ -8,14 +8,42 @@ use std::path::Path;
 use async_trait::async_trait;
 
 use crate::{
-    model::wal::Lsn,
+    model::{
+        time::Timestamp,
+        wal::{Lsn, SystemId},
+    },
     postgres::{
-        ArchiverWait, BackupRequest, BackupSession, BackupStart, BackupStop, Connector, Error,
-        ServerFacts, Session, Stopped, WalSwitch, locality,
+        ArchiverWait, BackupRequest, BackupSession, BackupStart, BackupStop, Checkpoint, Connector,
+        Error, ServerFacts, Session, WalSwitch, locality,
+        replication::{
+            Farewell, ManifestText, Piece, Position, SentTablespace, ServerBackup, StreamRequest,
+        },
     },
 };
 
-/// What a base backup asks of a server, in this order: facts, start, stop. One of `stop` and `abort` ends what `start` began.
+/// A backup that a server has begun to send.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StreamStart {
+    /// Where it began.
+    pub start: BackupStart,
+    /// The archives that come, in this order.
+    pub archives: Vec<SentTablespace>,
+    /// Whether they end in the mark with which tar archives end.
+    pub has_end_marks: bool,
+}
+
+/// Where a backup ended that a server has sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StreamEnd {
+    /// The position up to which WAL is needed.
+    pub position: Position,
+    /// The server's clock then.
+    pub time: Timestamp,
+    /// What the server had to say.
+    pub farewell: Farewell,
+}
+
+/// What a base backup asks of a server, in this order: facts, start, stop; or facts, stream, receive until there is nothing more, the end.
 #[async_trait]
 pub trait Postgres: Send {
     /// What the server says of itself.
@@ -32,6 +60,21 @@ pub trait Postgres: Send {
 
     /// Leaves backup mode.
     async fn stop(&mut self, wait: ArchiverWait) -> Result<BackupStop, Error>;
+
+    /// Has the server with this identity send a backup of itself; an incremental one with the manifest that it builds on. The answer comes
+    /// when its checkpoint is made.
+    async fn stream(
+        &mut self,
+        system: SystemId,
+        request: &StreamRequest,
+        parent: Option<ManifestText>,
+    ) -> Result<StreamStart, Error>;
+
+    /// The next piece of what the server sends; `None` when all has come.
+    async fn receive(&mut self) -> Result<Option<Piece>, Error>;
+
+    /// Where what was sent ended.
+    async fn end_stream(&mut self) -> Result<StreamEnd, Error>;
 
     /// Names a point in the WAL, after the stop. `None` on a standby.
     async fn restore_point(&mut self, name: &str) -> Result<Option<Lsn>, Error>;
@@ -54,7 +97,8 @@ enum State {
     Closed,
     Open(Session),
     Started(BackupSession),
-    Stopped(Stopped),
+    Streaming(Box<ServerBackup>),
+    Stopped(Session),
 }
 
 impl Server {
@@ -114,24 +158,86 @@ impl Postgres for Server {
         match std::mem::replace(&mut self.state, State::Closed) {
             State::Started(session) => {
                 let stopped = session.stop(wait).await?;
-                let stop = stopped.stop.clone();
-                self.state = State::Stopped(stopped);
-                Ok(stop)
+                self.state = State::Stopped(stopped.session);
+                Ok(stopped.stop)
             }
             _ => Err(Error::OtherSession),
         }
     }
 
+    async fn stream(
+        &mut self,
+        system: SystemId,
+        request: &StreamRequest,
+        parent: Option<ManifestText>,
+    ) -> Result<StreamStart, Error> {
+        let session = self.session().await?;
+        // Whichever of several servers answered: the same one must send.
+        let there = self.connector.clone().beside(&session);
+        let mut sending = there.replicate().await?;
+        let identity = sending.identify().await?;
+        if identity.system_id != system {
+            return Err(Error::Answer {
+                doing: "identify the system",
+                answer: identity.system_id.to_string(),
+            });
+        }
+        if let Some(manifest) = parent {
+            sending.upload_manifest(manifest).await?;
+        }
+        let patience = match request.checkpoint {
+            Checkpoint::Fast => std::time::Duration::ZERO,
+            Checkpoint::Spread => session.checkpoint_patience().await?,
+        };
+        let backup = sending.base_backup(request, patience).await?;
+        let Position { lsn, timeline } = backup.start();
+        let start = StreamStart {
+            start: BackupStart {
+                lsn,
+                timeline,
+                time: session.clock().await?,
+            },
+            archives: backup.tablespaces().to_vec(),
+            has_end_marks: backup.has_end_marks(),
+        };
+        session.close().await;
+        self.connector = there;
+        self.state = State::Streaming(Box::new(backup));
+        Ok(start)
+    }
+
+    async fn receive(&mut self) -> Result<Option<Piece>, Error> {
+        match &mut self.state {
+            State::Streaming(backup) => backup.next().await,
+            _ => Err(Error::OtherSession),
+        }
+    }
+
+    async fn end_stream(&mut self) -> Result<StreamEnd, Error> {
+        let State::Streaming(backup) = std::mem::replace(&mut self.state, State::Closed) else {
+            return Err(Error::OtherSession);
+        };
+        let (position, farewell) = backup.finish().await?;
+        let session = self.connector.connect().await?;
+        let time = session.clock().await?;
+        self.state = State::Stopped(session);
+        Ok(StreamEnd {
+            position,
+            time,
+            farewell,
+        })
+    }
+
     async fn restore_point(&mut self, name: &str) -> Result<Option<Lsn>, Error> {
         match &self.state {
-            State::Stopped(stopped) => stopped.session.create_restore_point(name).await,
+            State::Stopped(session) => session.create_restore_point(name).await,
             _ => Err(Error::OtherSession),
         }
     }
 
     async fn switch_wal(&mut self) -> Result<WalSwitch, Error> {
         match &self.state {
-            State::Stopped(stopped) => stopped.switch_wal(self.primary.as_ref()).await,
+            State::Stopped(session) => session.complete_segment(self.primary.as_ref()).await,
             _ => Err(Error::OtherSession),
         }
     }
@@ -139,9 +245,10 @@ impl Postgres for Server {
     async fn close(&mut self) {
         match std::mem::replace(&mut self.state, State::Closed) {
             State::Closed => {}
-            State::Open(session) => session.close().await,
+            State::Open(session) | State::Stopped(session) => session.close().await,
             State::Started(session) => session.abort().await,
-            State::Stopped(stopped) => stopped.session.close().await,
+            // What the server was about to send fills its socket; only a hard end stops it.
+            State::Streaming(backup) => drop(backup),
         }
     }
 }

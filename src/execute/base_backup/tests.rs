@@ -12,19 +12,32 @@ use std::{
 
 use async_trait::async_trait;
 
+use self::fake::{At, Fake};
 use super::*;
 use crate::{
     format::keys::{ArchiveName, BaseObject, ObjectKey},
     model::{
-        backup::Tablespace, compression::Compression, desired::Overwriting, progress::Unwatched,
-        timeline::TimelineId, wal::Lsn, wal::SegmentSize,
+        backup::{ArchiveRoot, Tablespace},
+        compression::Compression,
+        desired::Overwriting,
+        progress::Unwatched,
+        timeline::TimelineId,
+        wal::Lsn,
+        wal::SegmentSize,
     },
     pipeline::{compress::Decoder, untar},
-    postgres::{Archiver, ArchiverWait, Archiving, WalSwitch, locality},
-    store::{self, Store as _, StoreExt as _, control::Controlled, memory::Memory},
+    postgres::{
+        self, Archiver, ArchiverWait, Archiving, WalSwitch, locality,
+        replication::{Farewell, ManifestText, Piece, Position, StreamRequest},
+    },
+    store::{
+        self, Store as _, StoreExt as _, Tags, UploadOptions, control::Controlled, memory::Memory,
+    },
 };
 
 mod as_barman;
+mod fake;
+mod stream;
 
 const CONTROL: &str = include_str!("../../postgres/control_file_18.hex");
 const ID: &str = "20261120T030000";
@@ -190,6 +203,9 @@ fn request() -> BackupRequest {
         due: None,
         name: Some("before".to_owned()),
         zone: Zone::utc(),
+        method: Method::Files,
+        server_compression: Compression::None,
+        parent: None,
         files: FilesOptions {
             compression: Compression::None,
             level: None,
@@ -217,132 +233,6 @@ enum Arrives {
 impl WalArrival for Arrives {
     async fn has_arrived(&self, _segment: SegmentName) -> store::Result<bool> {
         Ok(matches!(self, Self::Always))
-    }
-}
-
-/// At which step something happens.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum At {
-    Start,
-    Stop,
-}
-
-#[derive(Clone)]
-struct Fake {
-    facts: ServerFacts,
-    fails: Option<At>,
-    cancels: Option<(At, CancellationToken)>,
-    lost: bool,
-    /// What was asked, in order.
-    asked: Arc<Mutex<Vec<&'static str>>>,
-}
-
-impl Fake {
-    fn new(home: &Path) -> Self {
-        let now = instant("2026-11-20T03:00:00Z");
-        let facts = ServerFacts {
-            system_id: SystemId(7),
-            version: 180_001,
-            segment_size: SegmentSize::DEFAULT,
-            role: Role::Primary,
-            timeline: TimelineId::FIRST,
-            position: Lsn(0x0300_0028),
-            data_directory: home.join("data"),
-            port: 5432,
-            config_file: Some(home.join("data/postgresql.conf")),
-            hba_file: None,
-            ident_file: None,
-            included_files: Vec::new(),
-            tablespaces: vec![Tablespace {
-                name: "space".to_owned(),
-                oid: 16399,
-                location: home.join("ts"),
-            }],
-            data_checksums: false,
-            summarize_wal: Some(false),
-            cluster_size: Some(30_000),
-            archiving: Archiving {
-                mode: "on".to_owned(),
-                command: None,
-                library: None,
-                archiver: Archiver::default(),
-            },
-            started_at: now,
-            now,
-        };
-        Self {
-            facts,
-            fails: None,
-            cancels: None,
-            lost: false,
-            asked: Arc::default(),
-        }
-    }
-
-    fn step(&self, at: At, name: &'static str) -> Result<(), postgres::Error> {
-        self.asked.lock().expect("no panic").push(name);
-        if let Some((when, cancel)) = &self.cancels
-            && *when == at
-        {
-            cancel.cancel();
-        }
-        if self.fails == Some(at) {
-            return Err(postgres::Error::OtherSession);
-        }
-        Ok(())
-    }
-}
-
-#[async_trait]
-impl Postgres for Fake {
-    async fn facts(&mut self) -> Result<ServerFacts, postgres::Error> {
-        Ok(self.facts.clone())
-    }
-
-    fn prove_local(&self, _: &Path, _: &ServerFacts) -> Result<(), locality::Error> {
-        Ok(())
-    }
-
-    async fn start(&mut self, _: &postgres::BackupRequest) -> Result<BackupStart, postgres::Error> {
-        self.step(At::Start, "start")?;
-        Ok(BackupStart {
-            lsn: Lsn(0x0300_0028),
-            timeline: TimelineId::FIRST,
-            time: self.facts.now,
-        })
-    }
-
-    async fn lost(&mut self) {
-        if !self.lost {
-            std::future::pending::<()>().await;
-        }
-    }
-
-    async fn stop(&mut self, wait: ArchiverWait) -> Result<BackupStop, postgres::Error> {
-        let name = match wait {
-            ArchiverWait::No => "stop",
-            ArchiverWait::Yes => "stop, waiting",
-        };
-        self.step(At::Stop, name)?;
-        Ok(BackupStop {
-            lsn: Lsn(0x0300_0100),
-            timeline: TimelineId::FIRST,
-            time: self.facts.now,
-            backup_label: "START WAL LOCATION: 0/3000028\n".to_owned(),
-            tablespace_map: Some("16399 /ts\n".to_owned()),
-        })
-    }
-
-    async fn restore_point(&mut self, _: &str) -> Result<Option<Lsn>, postgres::Error> {
-        Ok(None)
-    }
-
-    async fn switch_wal(&mut self) -> Result<WalSwitch, postgres::Error> {
-        Ok(WalSwitch::NoPrimary)
-    }
-
-    async fn close(&mut self) {
-        self.asked.lock().expect("no panic").push("close");
     }
 }
 
@@ -550,10 +440,25 @@ async fn without_its_wal_a_backup_waits_and_is_finished_later() {
     let (catalog, id) = (bed.catalog(), BackupId::new(ID));
     let still = finish_backup(&catalog, &id, &Arrives::Never).await;
     assert_eq!(still.expect("an answer"), Finished::Waiting(missing));
+    // Whoever tried to finish it before died while it sent the record.
+    begin_upload(&bed, &ObjectKey::info(&id)).await;
     let done = finish_backup(&catalog, &id, &Arrives::Always).await;
     assert_eq!(done.expect("an answer"), Finished::Done);
     assert_eq!(bed.status().await, "DONE");
+    let left = bed.memory.list_uploads("").await.expect("memory");
+    assert_eq!(left, []);
     assert!(!bed.keys().iter().any(|key| key.starts_with("barkeep/")));
+}
+
+async fn begin_upload(bed: &Bed, object: &ObjectKey) {
+    let options = UploadOptions {
+        part_bytes: 5 << 20,
+        mode: PutMode::Overwrite,
+        tags: Tags::Configured,
+    };
+    let key = bed.catalog().key(object);
+    let begun = bed.memory.begin_upload(&key, options).await;
+    drop(begun.expect("memory"));
 }
 
 #[tokio::test(start_paused = true)]

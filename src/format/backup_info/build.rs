@@ -6,7 +6,7 @@ use super::{BackupInfo, FIELDS, time};
 use crate::{
     format::python::Value,
     model::{
-        backup::{BackupStatus, Tablespace},
+        backup::{BackupId, BackupStatus, Tablespace},
         time::Timestamp,
         timeline::TimelineId,
         wal::{Lsn, SegmentSize, SystemId},
@@ -137,6 +137,18 @@ impl BackupInfo {
     /// not stored.
     pub fn set_status(&mut self, status: BackupStatus) {
         self.set("status", Some(status.to_string()));
+    }
+
+    /// Records the backup that this one builds on.
+    pub fn set_parent(&mut self, parent: &BackupId) {
+        self.set("parent_backup_id", Some(parent.to_string()));
+    }
+
+    /// Records the incrementals that build on this one.
+    pub fn set_children(&mut self, children: &[BackupId]) {
+        let ids: Vec<&str> = children.iter().map(BackupId::as_str).collect();
+        let text = (!ids.is_empty()).then(|| ids.join(","));
+        self.set("children_backup_ids", text);
     }
 
     /// Records that the backup failed. Only the first line of the message is kept.

@@ -263,7 +263,6 @@ impl BackupInfo {
         self.check_what_barman_checks()?;
         let text = |field| self.get(field).map(str::to_owned);
         let timeline: Option<u32> = self.typed("timeline", "a timeline")?;
-        let children = self.get("children_backup_ids").unwrap_or_default();
         let mut archives = archives;
         archives.sort();
         Ok(Backup {
@@ -283,17 +282,20 @@ impl BackupInfo {
             pgdata: text("pgdata").map(Into::into),
             tablespaces: self.tablespaces()?,
             parent: text("parent_backup_id").map(BackupId::new),
-            children: children
-                .split(',')
-                .filter(|id| !id.is_empty())
-                .map(BackupId::new)
-                .collect(),
+            children: self.children(),
             snapshots: self.snapshots()?,
             keep,
             archives,
             error: text("error"),
             unknown_fields: self.unknown_fields().map(str::to_owned).collect(),
         })
+    }
+
+    /// The incrementals that build on the backup.
+    pub fn children(&self) -> Vec<BackupId> {
+        let ids = self.get("children_backup_ids").unwrap_or_default();
+        let ids = ids.split(',').filter(|id| !id.is_empty());
+        ids.map(BackupId::new).collect()
     }
 
     /// Barman loads every field when it reads a record, also those that nobody asks for.

@@ -3,7 +3,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::model::{
     scene::{Scene, now, scenes},
-    semantics::{BARMAN, SAFE},
+    semantics::{BARMAN, Chains, SAFE},
 };
 
 /// Judges a scene; one line per backup, newest id first, with its first reason.
@@ -221,29 +221,47 @@ fn order_is_by_time_and_not_by_the_text_of_ids_but_never_bolder_than_barman() {
 fn a_chain_stays_together() {
     let text = "REDUNDANCY 1 | done 1d | done 8d parent:20261111T110000 \
                 | done 9d id:20261111T110000 | done 10d";
-    assert_eq!(goes(text), [vec!["10d", "9d"], vec!["10d"]]);
+    assert_eq!(goes(text), [vec!["10d", "9d"], vec!["10d", "9d", "8d"]]);
     assert_eq!(
         safe(text)[1..3],
         [
-            "8d retain: builds on 20261111T110000",
-            "9d retain: incremental 20261112T110000 needs it",
+            "8d expire: outside REDUNDANCY 1; 1 newer is good",
+            "9d expire: outside REDUNDANCY 1; 1 newer is good",
         ]
     );
-    // A failed incremental needs nothing; a grandchild needs all above it.
+    // Within the policy as a whole, however old its parts.
+    let within = text.replace("REDUNDANCY 1 | done 1d |", "REDUNDANCY 1 |");
+    assert_eq!(goes(&within)[1], ["10d"]);
+    // Whatever one of them needs stays.
+    let kept = text.replace("done 8d", "done 8d keep:full");
+    assert_eq!(goes(&kept)[1], ["10d"]);
+    // The newest of all is an incremental of an older chain than the newest full one.
+    let across =
+        "REDUNDANCY 1 | done 1d parent:a id:z | done 3d id:b | done 9d id:a | done 10d id:0";
+    assert_eq!(goes(across)[1], ["10d"]);
+    // A failed incremental needs nothing.
     let failed = "REDUNDANCY 1 | done 1d | failed 8d parent:1a | done 9d id:1a";
     assert_eq!(goes(failed)[1], ["9d"]);
     let grandchild = "REDUNDANCY 1 | done 1d id:z | done 7d id:c parent:b | done 8d id:b parent:a \
                       | done 9d id:a";
-    assert_eq!(goes(grandchild)[1], Vec::<&str>::new());
+    assert_eq!(goes(grandchild)[1], ["9d", "8d", "7d"]);
+    // Where the beginning of a chain is not known, nothing of it goes.
+    let lost = "REDUNDANCY 1 | done 1d id:z | done 7d id:c parent:b | done 8d id:b parent:a";
+    assert_eq!(goes(lost)[1], Vec::<&str>::new());
     let circle = "REDUNDANCY 1 | done 1d id:z | done 8d id:b parent:c | done 9d id:c parent:b";
     assert!(safe(circle)[1].contains("damaged"));
+}
+
+#[test]
+fn a_full_backup_with_incrementals_stops_only_barmans_cloud_commands() {
+    let text = "REDUNDANCY 1 | done 1d | done 2d child:x";
+    assert_eq!(goes(text), [vec![], vec!["2d"]]);
 }
 
 #[test]
 fn where_barman_fails_nothing_goes() {
     for text in [
         "REDUNDANCY 1 | done 1d | done 2d | unreadable 3d",
-        "REDUNDANCY 1 | done 1d child:x | done 2d",
         "REDUNDANCY 1 | done 1d later:field | done 2d",
         "REDUNDANCY 1 | done 1d | done 2d | failed 3d later:field",
         "RECOVERY WINDOW OF 1 DAY | done 1h noend: | done 3d | done 4d",
@@ -319,7 +337,21 @@ proptest! {
     #[test]
     fn what_we_let_go_barman_lets_go_too(text in scenes()) {
         let scene = Scene::distinct(&text);
-        prop_assert!(expired(&scene, SAFE).is_subset(&expired(&scene, BARMAN)));
+        let together = Semantics { chains: Chains::Together, ..BARMAN };
+        prop_assert!(expired(&scene, SAFE).is_subset(&expired(&scene, together)));
+        if scene.catalog.backups.iter().all(|backup| backup.parent.is_none()) {
+            prop_assert!(expired(&scene, SAFE).is_subset(&expired(&scene, BARMAN)));
+        }
+    }
+
+    #[test]
+    fn what_goes_is_needed_by_nothing_that_stays(text in scenes()) {
+        let scene = Scene::distinct(&text);
+        let gone = expired(&scene, SAFE);
+        for child in scene.catalog.backups.iter().filter(|backup| !gone.contains(&backup.id)) {
+            let needs = child.parent.as_ref().filter(|_| unfinished_wal(child) != WalNeed::Nothing);
+            prop_assert!(needs.is_none_or(|parent| !gone.contains(parent)));
+        }
     }
 
     #[test]
@@ -345,7 +377,7 @@ proptest! {
         let gone = expired(&scene, SAFE);
         for backup in scene.catalog.backups.iter().filter(|backup| gone.contains(&backup.id)) {
             prop_assert!(scene.catalog.is_good(backup));
-            prop_assert!(backup.keep.is_none() && backup.parent.is_none());
+            prop_assert!(backup.keep.is_none());
             prop_assert!(!scene.facts.protected.contains_key(&backup.id));
             prop_assert!(backup.end_time <= Some(now() + SKEW_MAX));
             let newer = scene.catalog.backups.iter().any(|other| {

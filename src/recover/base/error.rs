@@ -28,6 +28,33 @@ pub enum Error {
         /// The file.
         name: &'static str,
     },
+    /// A backup that it builds on is missing or not complete.
+    #[error(
+        "the backup `{backup}` cannot be restored: `{link}`, a link of its chain, is missing or \
+         not complete"
+    )]
+    MissingLink {
+        /// The backup.
+        backup: BackupId,
+        /// What is missing.
+        link: BackupId,
+    },
+    /// The program that combines a chain is not there.
+    #[error("cannot find `{name}` of PostgreSQL {major}, which combines incremental backups")]
+    NoProgram {
+        /// Its name.
+        name: &'static str,
+        /// The version.
+        major: u32,
+    },
+    /// The program that combines a chain failed.
+    #[error("`{}` could not combine the backups: {why}", program.display())]
+    Combine {
+        /// The program.
+        program: PathBuf,
+        /// What it said last.
+        why: String,
+    },
     /// A directory to restore into holds something.
     #[error("the directory `{}` is not empty", .0.display())]
     NotEmpty(PathBuf),
@@ -89,12 +116,14 @@ impl Error {
     /// The class of the failure.
     pub fn kind(&self) -> Kind {
         match self {
-            Self::MissingArchive { .. } | Self::MissingFile { .. } => Kind::NotFound,
+            Self::MissingArchive { .. } | Self::MissingFile { .. } | Self::MissingLink { .. } => {
+                Kind::NotFound
+            }
             Self::NotEmpty(_) | Self::Unfinished(_) | Self::Overlap { .. } => Kind::Refused,
-            Self::UnknownTablespace(_) => Kind::Usage,
+            Self::UnknownTablespace(_) | Self::NoProgram { .. } => Kind::Usage,
             Self::Fetch { source, .. } => source.kind(),
             Self::Extract { source, .. } | Self::Finish { source, .. } => source.kind(),
-            Self::Write { .. } => Kind::Failed,
+            Self::Write { .. } | Self::Combine { .. } => Kind::Failed,
             Self::Interrupted => Kind::Interrupted,
         }
     }

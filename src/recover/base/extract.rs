@@ -16,14 +16,18 @@ use tokio::{sync::Semaphore, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Error, RestorePorts, RestoreRequest,
+    Error, RestorePorts,
     download::{Arrivals, Fetching, Source, Window, download},
     finish::LAST,
     layout::Layout,
 };
 use crate::{
     format::keys::{ArchiveName, ObjectKey},
-    model::{backup::ArchiveRoot, compression::Compression, progress::Event},
+    model::{
+        backup::{ArchiveRoot, Backup},
+        compression::Compression,
+        progress::Event,
+    },
     pipeline::{
         compress::Decoder,
         untar::{self, Destination, Extracted, Options, Ownership, Symlinks},
@@ -54,20 +58,17 @@ pub(super) struct Stored {
 }
 
 /// Looks at every archive, so that all are read in one version; the largest first.
-pub(super) async fn sources(
-    request: &RestoreRequest,
-    ports: &RestorePorts,
-) -> Result<Vec<Stored>, Error> {
+pub(super) async fn sources(backup: &Backup, ports: &RestorePorts) -> Result<Vec<Stored>, Error> {
     let look = |archive| async move {
         let name = ArchiveName::from(archive);
-        let object = ObjectKey::archive(&request.backup.id, name);
+        let object = ObjectKey::archive(&backup.id, name);
         let head = ports.catalog.head(&object).await;
         let head = head.map_err(|source| Error::Fetch {
             archive: name.to_string(),
             source,
         })?;
         let head = head.ok_or_else(|| Error::MissingArchive {
-            backup: request.backup.id.clone(),
+            backup: backup.id.clone(),
             root: name.root,
         })?;
         Ok(Stored {
@@ -81,7 +82,7 @@ pub(super) async fn sources(
             },
         })
     };
-    let archives = request.backup.archives.iter();
+    let archives = backup.archives.iter();
     let mut sources: Vec<Stored> = stream::iter(archives)
         .map(look)
         .buffer_unordered(HEADS)
@@ -173,7 +174,8 @@ async fn watch(
     }
 }
 
-fn open(layout: &Layout) -> Result<BTreeMap<ArchiveRoot, Arc<Destination>>, Error> {
+/// Opens the directories that archives go to.
+pub(super) fn open(layout: &Layout) -> Result<BTreeMap<ArchiveRoot, Arc<Destination>>, Error> {
     let is_root = rustix::process::geteuid().is_root();
     let options = Options {
         ownership: if is_root {

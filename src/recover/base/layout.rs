@@ -88,13 +88,19 @@ impl Layout {
         Ok(())
     }
 
-    /// Makes the directories and marks the data directory as incomplete.
-    pub(super) fn prepare(&self, backup: &BackupId) -> Result<(), Error> {
+    /// Makes the directories.
+    pub(super) fn make(&self) -> Result<(), Error> {
         for (_, path) in self.directories() {
             let mut builder = fs::DirBuilder::new();
             let made = builder.recursive(true).mode(0o700).create(path);
             made.map_err(unwritten(path))?;
         }
+        Ok(())
+    }
+
+    /// Makes the directories and marks the data directory as incomplete.
+    pub(super) fn prepare(&self, backup: &BackupId) -> Result<(), Error> {
+        self.make()?;
         let marker = self.data.join(MARKER);
         let text = format!("The restore of the backup {backup} has not ended.\n");
         rewrite(&marker, &text).map_err(unwritten(&marker))

@@ -114,6 +114,8 @@ impl Bed {
         RestoreRequest {
             destination: DestinationName::parse("primary").expect("a name"),
             backup: backup.expect("a backup"),
+            chain: Vec::new(),
+            programs: Vec::new(),
             directory: self.path("data"),
             tablespaces: Vec::new(),
             recovery: Some(Recovery {

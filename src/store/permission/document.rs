@@ -62,7 +62,8 @@ fn features(provider: &ProviderOptions) -> Vec<Feature> {
         ProviderOptions::Gcs(options) => (&options.tags, options.kms_key.is_some()),
         ProviderOptions::Directory => (&unset, false),
     };
-    let tags = (!tags.is_empty()).then_some(Feature::Tags);
+    let is_tagged = !tags.is_empty() || provider.history_tags().is_some();
+    let tags = is_tagged.then_some(Feature::Tags);
     let key = has_key.then_some(Feature::Key);
     tags.into_iter().chain(key).collect()
 }

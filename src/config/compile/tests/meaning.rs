@@ -236,7 +236,7 @@ fn what_azure_needs_to_know_is_read() {
 version = 1
 [destinations.a]
 url = "https://acc.blob.core.windows.net/c/p"
-azure = { connection_string = { file = "/run/secrets/azure" }, encryption_scope = "s", max_block_size = "4MB", tags = { a = "b" } }
+azure = { connection_string = { file = "/run/secrets/azure" }, encryption_scope = "s", max_block_size = "4MB", tags = { a = "b" }, history_tags = { a = "c" } }
 "#;
     let compiled = compiled(&[("barkeep.toml", text)]).expect("it is right");
     let destination = compiled.desired.destinations.values().next();
@@ -246,6 +246,7 @@ azure = { connection_string = { file = "/run/secrets/azure" }, encryption_scope 
         encryption_scope: Some("s".to_owned()),
         max_block_bytes: Some(4_000_000),
         tags: [("a".to_owned(), "b".to_owned())].into(),
+        history_tags: [("a".to_owned(), "c".to_owned())].into(),
         ..AzureOptions::default()
     };
     assert!(matches!(provider, ProviderOptions::Azure(options) if *options == expected));

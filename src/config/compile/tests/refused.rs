@@ -220,7 +220,7 @@ fn what_does_not_exist_yet_is_refused_and_never_ignored() {
     barkeep.toml:9:9 `deletes.grace` is not supported yet
     barkeep.toml:10:1 `retire_after` is not supported yet
     barkeep.toml:11:1 `manage_keeps` is not supported yet
-    barkeep.toml:12:1 `incremental` is not supported yet
+    barkeep.toml:12:1 incremental backups are sent by the server
     barkeep.toml:13:1 `snapshot` is not supported yet
     "#);
     let copies = format!(
@@ -234,6 +234,31 @@ fn what_does_not_exist_yet_is_refused_and_never_ignored() {
     barkeep.toml:5:1 `single_writer` is not supported yet
     barkeep.toml:18:2 `service` is not supported yet
     "#);
+}
+
+#[test]
+fn incremental_backups_are_sent_and_become_full_again() {
+    let sent = |keys: &str| {
+        let rest = "schedule = \"none\"\nretention = \"none\"\n";
+        messages(&format!("method = \"stream\"\n{keys}{rest}"))
+    };
+    assert_eq!(
+        sent("incremental = { full_every = \"7d\", max_chain = 2 }\n"),
+        ""
+    );
+    assert_eq!(sent("server_compression = \"zstd\"\n"), "");
+    assert_snapshot!(
+        sent("server_compression = \"bzip2\"\n"),
+        @"barkeep.toml:8:22 PostgreSQL does not compress with bzip2"
+    );
+    assert_snapshot!(
+        sent("incremental.max_chain = 1\n"),
+        @"barkeep.toml:8:1 incremental backups need `full_every`"
+    );
+    assert_snapshot!(
+        sent("incremental = { full_every = \"7d\", max_chain = 1 }\n"),
+        @"barkeep.toml:8:48 a chain of fewer than two has no incremental backup"
+    );
 }
 
 #[test]
@@ -367,6 +392,13 @@ fn what_nobody_said_is_warned_about() {
      help: elsewhere than on that machine, barkeep takes no backups of it; a socket directory says
            that it is local
     "#);
+    let sent =
+        format!("{HEAD}{remote}method = \"stream\"\nschedule = \"none\"\nretention = \"none\"\n");
+    assert_eq!(
+        messages_of(&sent),
+        "",
+        "it sends its files from wherever it is"
+    );
     let text = format!(
         "{HEAD}[servers.s]\ndestination = \"d\"\nschedule = \"@daily\"\nretention = \"none\"\n"
     );
