@@ -1,7 +1,7 @@
 //! Azure Blob Storage. The account is the first component of the path, as with an emulator.
 //!
-//! Containers (create, properties), blobs (put, get with a range, properties, delete, batch delete),
-//! blocks (put, commit, list what is not committed), listings (prefix, delimiter, markers),
+//! Containers (create, properties), blobs (put, get with a range, properties, delete one or a
+//! batch), blocks (put, commit, list what is not committed), listings (prefix, delimiter, markers),
 //! conditions on entity tags when writing and deleting. What is not committed is not listed. No
 //! snapshots, versions, leases, tags, tiers or policies.
 
@@ -11,9 +11,10 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use crate::batch;
+use crate::content::Content;
 use crate::http::{Request, Response};
 use crate::text::{Plus, elements, escaped, http_time, now, percent_decoded, percent_encoded};
-use crate::{Condition, Content, Entry, Object, Page, Refusal, Sink, etag_of};
+use crate::{Condition, Entry, Object, Page, Refusal, Sink, etag_of};
 
 /// By identifier, as it is in addresses: in base64.
 pub type Blocks = HashMap<String, Arc<Vec<u8>>>;

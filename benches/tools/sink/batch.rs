@@ -1,4 +1,5 @@
-//! Several requests in one, as Azure and Google both pack them: `multipart/mixed` of `application/http`.
+//! Several requests in one, as Azure and Google both pack them: `multipart/mixed` of
+//! `application/http`.
 
 use std::fmt::Write as _;
 

@@ -1,16 +1,18 @@
 //! The JSON interface of Google Cloud Storage. Its XML interface is served as S3's.
 //!
 //! Buckets (create, get), objects (upload in one request, plain or with a description, and
-//! resumable; get with a range, describe, delete, delete in a batch, compose), listings (prefix, delimiter,
-//! first name, pages), conditions on the generation. No versions, no holds, no metadata of one's own.
+//! resumable; get with a range, describe, delete, delete in a batch, compose), listings (prefix,
+//! delimiter, first name, pages), conditions on the generation. No versions, no holds, no metadata
+//! of one's own.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::Arc;
 
+use crate::content::Content;
 use crate::http::{Request, Response};
 use crate::text::{Plus, iso_time, now, percent_decoded, percent_encoded, quoted, strings};
-use crate::{Condition, Content, Entry, Object, Page, Refusal, Sink, Upload, batch, etag_of};
+use crate::{Condition, Entry, Object, Page, Refusal, Sink, Upload, batch, etag_of};
 
 const PAGE_MAX: usize = 1000;
 const INTERFACE: &str = "storage/v1";
@@ -187,7 +189,8 @@ impl Sink {
         Response::empty(200).header("Location", &place)
     }
 
-    /// One more chunk: `bytes 0-9/*`, of the last one `bytes 10-14/15`, or `bytes */0`. No chunk comes twice.
+    /// One more chunk: `bytes 0-9/*`, of the last one `bytes 10-14/15`, or `bytes */0`. No chunk
+    /// comes twice.
     fn go_on(&self, mut request: Request) -> Response {
         let id = request.query("upload_id").to_owned();
         let mut sessions = self.sessions.lock().expect("no panic");

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::io::{self, BufRead, Read, Write};
 use std::ops::Range;
 
-use crate::Content;
+use crate::content::Content;
 use crate::text::{Plus, http_time, now, percent_decoded};
 
 pub struct Request {

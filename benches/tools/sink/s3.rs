@@ -10,11 +10,12 @@ use std::fmt::Write as _;
 use std::ops::Bound;
 use std::sync::Arc;
 
+use crate::content::Content;
 use crate::http::{Request, Response};
 use crate::text::{
     Plus, elements, escaped, iso_time, now, percent_decoded, percent_encoded, unescaped,
 };
-use crate::{Condition, Content, Entry, Object, Page, Refusal, Sink, Upload, etag_of};
+use crate::{Condition, Entry, Object, Page, Refusal, Sink, Upload, etag_of};
 
 // ---- What is answered -------------------------------------------------------------------------
 

@@ -1,12 +1,12 @@
-//! `sink ADDRESS`: S3, Azure Blob Storage and Google Cloud Storage in memory, at little cost: a benchmark
-//! then measures their clients.
+//! `sink ADDRESS`: S3, Azure Blob Storage and Google Cloud Storage in memory, at little cost: a
+//! benchmark then measures their clients.
 //!
 //! On the standard library alone, built with `rustc -O`. A thread serves a connection. Objects keep
 //! the buffers that they were received in; nothing is hashed, signed or written to disk, and no
 //! signature or checksum is checked. A checksum that was sent is kept and told.
 //!
-//! One set of buckets serves all three: what a request looks like says which of them is spoken. What
-//! each can do is written in `s3.rs`, `azure.rs` and `gcs.rs`.
+//! One set of buckets serves all three: what a request looks like says which of them is spoken.
+//! What each can do is written in `s3.rs`, `azure.rs` and `gcs.rs`.
 //!
 //! For the benchmarks themselves:
 //! - `GET /__stats[?reset]`: requests so far, by kind
@@ -16,6 +16,7 @@
 
 mod azure;
 mod batch;
+mod content;
 mod gcs;
 mod http;
 mod s3;
@@ -23,7 +24,7 @@ mod text;
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
-use std::io::{self, BufReader, Read, Write};
+use std::io::{self, BufReader};
 use std::net::{TcpListener, TcpStream};
 use std::ops::{Bound, Range};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -32,6 +33,7 @@ use std::thread;
 use std::time::Duration;
 
 use azure::Blocks;
+use content::Content;
 use http::{Body, Request, Response};
 use text::{http_time, now};
 
@@ -105,12 +107,6 @@ struct Object {
     checksum: Option<Arc<str>>,
 }
 
-#[derive(Clone)]
-enum Content {
-    Parts(Arc<[Arc<Vec<u8>>]>),
-    Zeros(usize),
-}
-
 struct Upload {
     bucket: String,
     key: String,
@@ -173,38 +169,6 @@ impl Condition {
             (Self::Is(_), None) => Err(Refusal::Missing),
             (Self::Is(etag), Some(object)) if *etag != object.etag() => Err(Refusal::Changed),
             _ => Ok(()),
-        }
-    }
-}
-
-impl Content {
-    fn of(bytes: Vec<u8>) -> Self {
-        Self::Parts(Arc::from([Arc::new(bytes)]))
-    }
-
-    fn len(&self) -> usize {
-        match self {
-            Self::Parts(parts) => parts.iter().map(|part| part.len()).sum(),
-            Self::Zeros(len) => *len,
-        }
-    }
-
-    fn write(&self, range: Range<usize>, writer: &mut impl Write) -> io::Result<()> {
-        match self {
-            Self::Parts(parts) => {
-                let mut begin = 0;
-                for part in parts.iter() {
-                    let from = range.start.clamp(begin, begin + part.len()) - begin;
-                    let to = range.end.clamp(begin, begin + part.len()) - begin;
-                    writer.write_all(&part[from..to])?;
-                    begin += part.len();
-                }
-                Ok(())
-            }
-            Self::Zeros(_) => {
-                let zeros = io::repeat(0).take(range.len() as u64);
-                io::copy(&mut BufReader::with_capacity(1 << 16, zeros), writer).map(|_| ())
-            }
         }
     }
 }
