@@ -80,11 +80,11 @@ class Bed:
     # ---- The sink ----------------------------------------------------------------------------
 
     def start_sink(self):
-        binary, source = f"{self.dir}/s3sink", f"{HERE}/s3sink"
+        binary, source = f"{self.dir}/sink", f"{HERE}/sink"
         newest = max(entry.stat().st_mtime for entry in os.scandir(source))
         if not os.path.exists(binary) or os.stat(binary).st_mtime < newest:
             subprocess.run(["rustc", "-O", "--edition", "2024", "-o", binary,
-                            f"{source}/s3sink.rs"], check=True)
+                            f"{source}/sink.rs"], check=True)
         # Without these, freed parts stay with the process, and several backups fill the machine.
         env = dict(os.environ, MALLOC_MMAP_THRESHOLD_="131072", MALLOC_ARENA_MAX="2")
         sink = subprocess.Popen([binary, "127.0.0.1:0"], stdout=subprocess.PIPE, env=env, text=True)

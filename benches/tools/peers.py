@@ -4,19 +4,16 @@ A verb returns the command to measure. Where a program must be set up for it (th
 archive_command, a stanza), that happens before the command is returned and is not measured."""
 
 import ast
-import os
+import copy
+import shlex
+
+import clouds
+from clouds import aws_env
 
 
-def aws_env(**more):
-    """The sink checks nothing; the clients want to have keys."""
-    base = {name: os.environ[name] for name in ("PATH", "LANG") if name in os.environ}
-    return base | {"AWS_ACCESS_KEY_ID": "benchmark", "AWS_SECRET_ACCESS_KEY": "benchmark",
-                   "AWS_DEFAULT_REGION": "us-east-1", "AWS_EC2_METADATA_DISABLED": "true"} | more
-
-
-def in_server(command):
+def in_server(env, command):
     """The same command as the server runs it, whose environment is another."""
-    return " ".join(["env", *(f"{name}={value}" for name, value in aws_env().items()), *command])
+    return " ".join(["env", *(shlex.quote(f"{name}={value}") for name, value in env.items()), *command])
 
 
 class Barman:
@@ -24,9 +21,18 @@ class Barman:
     wal = "wal"
 
     def __init__(self, bed):
-        self.bed, self.bin, self.env = bed, bed.programs["BARMAN_BIN"], aws_env()
-        self.where = ["--endpoint-url", bed.url]
-        self.url = "s3://barman/bench"
+        self.bed, self.bin = bed, bed.programs["BARMAN_BIN"]
+        self.use(clouds.s3(bed.url))
+
+    def use(self, cloud):
+        self.env, self.where, self.suffix = cloud.env, cloud.options, cloud.suffix
+        self.url = cloud.url(self.name.lower())
+
+    def at(self, cloud):
+        """The same program with another cloud."""
+        other = copy.copy(self)
+        other.use(cloud)
+        return other
 
     def command(self, verb, *options):
         return [f"{self.bin}/barman-cloud-{verb}", *self.where, *options]
@@ -42,16 +48,20 @@ class Barman:
     def fetch(self, name, codec, dest):
         return self.command("wal-restore", self.url, f"{self.wal}-{codec}", name, dest)
 
+    def server(self, codec):
+        return f"backup-{codec}{self.suffix}"
+
     def backup(self, codec):
-        server = f"backup-{codec}"
-        self.bed.set_archive_command(in_server(self.archive("%p", "none", server)))
+        server = self.server(codec)
+        self.bed.set_archive_command(in_server(self.env, self.archive("%p", "none", server)))
         return self.command("backup", "-h", self.bed.socket, "-U", "postgres", "--immediate-checkpoint",
                             "-J", str(self.bed.cores), *self.codec(codec), self.url, server)
 
     def restore(self, codec, dest):
         places = ["--tablespace", f"apart:{dest}-apart"]
-        backup = newest_backup(self.bed, "barman", f"bench/backup-{codec}")
-        return self.command("restore", *places, self.url, f"backup-{codec}", backup, dest)
+        server = self.server(codec)
+        backup = newest_backup(self.bed, "barman", f"bench/{server}")
+        return self.command("restore", *places, self.url, server, backup, dest)
 
     def list(self, server):
         return self.command("backup-list", "--format", "json", self.url, server)
@@ -61,10 +71,10 @@ class Barman:
         return self.command("backup-delete", "--retention-policy", policy, self.url, server)
 
     def forget(self, codec):
-        self.bed.drop(f"barman/bench/backup-{codec}/")
+        self.bed.drop(f"barman/bench/{self.server(codec)}/")
 
     def archive_bytes(self, codec):
-        return base_bytes(self.bed, "barman", f"bench/backup-{codec}")
+        return base_bytes(self.bed, "barman", f"bench/{self.server(codec)}")
 
 
 class DropIn(Barman):
@@ -75,7 +85,7 @@ class DropIn(Barman):
 
     def __init__(self, bed, binary):
         super().__init__(bed)
-        self.binary, self.url = binary, "s3://barkeep/bench"
+        self.binary = binary
 
     def command(self, verb, *options):
         return [self.binary, f"barman-cloud-{verb}", *self.where, *options]
@@ -136,7 +146,7 @@ pg1-user=postgres
 
     def backup(self, codec):
         self.prepare()
-        self.bed.set_archive_command(in_server(self.archive("%p", "none")))
+        self.bed.set_archive_command(in_server(self.env, self.archive("%p", "none")))
         return self.command("backup", "--type=full", f"--compress-type={self.codecs[codec]}")
 
     def restore(self, codec, dest):
@@ -153,9 +163,8 @@ class Barkeep:
     name = "barkeep"
 
     def __init__(self, bed, binary):
-        self.bed, self.binary, self.env = bed, binary, aws_env()
+        self.bed, self.binary, self.env, self.suffix = bed, binary, aws_env(), ""
         self.config = f"{bed.run}/barkeep.toml"
-        self.servers = []
         with open(self.config, "w") as file:
             file.write(f"""
 version = 1
@@ -184,9 +193,25 @@ immediate_checkpoint = true
         own = [f'connection = "host={self.bed.socket} user=postgres dbname=postgres"']
         if not any(line.startswith("pgdata") for line in lines):
             own.append(f'pgdata = "{self.bed.pgdata}"')
+        self.configure("", f"[servers.{name}]", *own, *lines)
+
+    def configure(self, *lines):
         with open(self.config, "a") as file:
-            file.write("\n".join(["", f"[servers.{name}]", *own, *lines, ""]))
-        self.servers.append(name)
+            file.write("\n".join([*lines, ""]))
+
+    def at(self, cloud):
+        """The same program with another cloud."""
+        if not cloud.suffix:
+            return self
+        other = copy.copy(self)
+        other.env, other.suffix = cloud.env, cloud.suffix
+        destination = f"sink{cloud.suffix}"
+        other.configure("", f"[destinations.{destination}]", f'url = "{cloud.url("barkeep")}"')
+        other.add_server(other.server("lz4"), f'destination = "{destination}"', 'compression = "lz4"')
+        return other
+
+    def server(self, codec):
+        return f"backup-{codec}{self.suffix}"
 
     def command(self, *arguments):
         return [self.binary, "--config", self.config, *arguments]
@@ -198,12 +223,12 @@ immediate_checkpoint = true
         return self.command("wal-restore", f"wal-{codec}", name, dest)
 
     def backup(self, codec):
-        server = f"backup-{codec}"
-        self.bed.set_archive_command(in_server(self.command("wal-archive", server, "%p")))
+        server = self.server(codec)
+        self.bed.set_archive_command(in_server(self.env, self.command("wal-archive", server, "%p")))
         return self.command("backup", server)
 
     def restore(self, codec, dest):
-        server = f"backup-{codec}"
+        server = self.server(codec)
         places = ["--tablespace", f"apart:{dest}-apart"]
         backup = newest_backup(self.bed, "barkeep", f"bench/{server}")
         return self.command("restore", *places, server, backup, dest)
@@ -218,14 +243,14 @@ immediate_checkpoint = true
         return self.command("plan", server)
 
     def forget(self, codec):
-        self.bed.drop(f"barkeep/bench/backup-{codec}/")
+        self.bed.drop(f"barkeep/bench/{self.server(codec)}/")
 
     def archive_bytes(self, codec):
-        return base_bytes(self.bed, "barkeep", f"bench/backup-{codec}")
+        return base_bytes(self.bed, "barkeep", f"bench/{self.server(codec)}")
 
     def copy_seconds(self, codec):
         """The copy phase of the newest backup, as its backup.info has it."""
-        prefix = f"bench/backup-{codec}"
+        prefix = f"bench/{self.server(codec)}"
         backup = newest_backup(self.bed, "barkeep", prefix)
         info = self.bed.sink("GET", f"barkeep/{prefix}/base/{backup}/backup.info").decode()
         for line in info.splitlines():

@@ -1,4 +1,4 @@
-//! How S3 writes keys and times in addresses, headers and XML.
+//! How names and times are written in addresses, headers, XML and JSON.
 
 use std::fmt::Write as _;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -66,6 +66,61 @@ pub fn elements<'a>(xml: &'a str, name: &str) -> impl Iterator<Item = &'a str> {
     pieces
         .into_iter()
         .filter_map(move |piece| piece.split(close.as_str()).next())
+}
+
+/// A text in JSON.
+pub fn quoted(text: &str) -> String {
+    let mut quoted = String::from("\"");
+    for character in text.chars() {
+        match character {
+            '"' | '\\' => quoted.extend(['\\', character]),
+            '\0'..=' ' if character != ' ' => {
+                let _ = write!(quoted, "\\u{:04x}", character as u32);
+            }
+            _ => quoted.push(character),
+        }
+    }
+    quoted + "\""
+}
+
+/// The texts of all fields of JSON that have this name, wherever they stand.
+pub fn strings<'a>(json: &'a str, name: &str) -> impl Iterator<Item = String> + 'a {
+    let field = format!("\"{name}\"");
+    let mut rest = json;
+    std::iter::from_fn(move || {
+        loop {
+            rest = &rest[rest.find(&field)? + field.len()..];
+            let value = rest.trim_start().strip_prefix(':').map(str::trim_start);
+            if let Some(text) = value.and_then(|value| value.strip_prefix('"')) {
+                return Some(unquoted(text));
+            }
+        }
+    })
+}
+
+/// Up to the closing quote. Halves of a pair of UTF-16 are put together.
+fn unquoted(text: &str) -> String {
+    let mut units = Vec::new();
+    let mut characters = text.chars();
+    while let Some(character) = characters.next().filter(|it| *it != '"') {
+        let plain = match character {
+            '\\' => match characters.next() {
+                Some('u') => {
+                    let digits: String = characters.by_ref().take(4).collect();
+                    units.push(u16::from_str_radix(&digits, 16).unwrap_or_default());
+                    continue;
+                }
+                Some('n') => '\n',
+                Some('r') => '\r',
+                Some('t') => '\t',
+                Some(other) => other,
+                None => break,
+            },
+            other => other,
+        };
+        units.extend_from_slice(plain.encode_utf16(&mut [0; 2]));
+    }
+    String::from_utf16_lossy(&units)
 }
 
 pub fn now() -> u64 {

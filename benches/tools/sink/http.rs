@@ -1,16 +1,19 @@
-//! As much of HTTP as an S3 client speaks: a request with its body, a response.
+//! As much of HTTP as the clients of three services speak: a request with its body, a response.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::io::{self, BufRead, Read, Write};
 use std::ops::Range;
-use std::sync::Arc;
 
-use crate::Content;
+use crate::content::Content;
 use crate::text::{Plus, http_time, now, percent_decoded};
 
 pub struct Request {
     pub method: String,
+    /// As they were sent: what is one name to a service may have an escaped slash.
+    pub path: String,
+    pub parameters: String,
+    /// As S3 reads the path; another service's request is told its own.
     pub bucket: String,
     pub key: String,
     pub query: HashMap<String, String>,
@@ -27,13 +30,9 @@ impl Request {
         }
         let mut words = line.split_whitespace();
         let method = words.next().unwrap_or_default().to_owned();
-        let (path, query) = match words.next().unwrap_or("/").split_once('?') {
-            Some((path, query)) => (path.to_owned(), query.to_owned()),
-            None => (
-                line.split_whitespace().nth(1).unwrap_or("/").to_owned(),
-                String::new(),
-            ),
-        };
+        let target = words.next().unwrap_or("/");
+        let (path, parameters) = target.split_once('?').unwrap_or((target, ""));
+        let (path, parameters) = (path.to_owned(), parameters.to_owned());
         let mut headers = HashMap::new();
         read_fields(reader, &mut headers)?;
         if headers
@@ -43,9 +42,9 @@ impl Request {
             writer.write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;
         }
         let body = read_body(reader, &mut headers)?;
-        let path = percent_decoded(path.trim_start_matches('/'), Plus::IsPlus);
-        let (bucket, key) = path.split_once('/').unwrap_or((&path, ""));
-        let query = query
+        let place = percent_decoded(path.trim_start_matches('/'), Plus::IsPlus);
+        let (bucket, key) = place.split_once('/').unwrap_or((&place, ""));
+        let query = parameters
             .split('&')
             .filter(|pair| !pair.is_empty())
             .map(|pair| {
@@ -60,6 +59,8 @@ impl Request {
             bucket: bucket.to_owned(),
             key: key.to_owned(),
             query: query.collect(),
+            path,
+            parameters,
             headers,
             body,
         }))
@@ -73,57 +74,21 @@ impl Request {
         self.query.get(name).map_or("", String::as_str)
     }
 
-    pub fn listing_starts_after(&self) -> Option<String> {
-        let token = self.query("continuation-token");
-        if !token.is_empty() {
-            return Some(percent_decoded(token, Plus::IsPlus));
+    /// The same request for another place.
+    pub fn at(self, bucket: &str, key: &str) -> Self {
+        Self {
+            bucket: bucket.to_owned(),
+            key: key.to_owned(),
+            ..self
         }
-        [self.query("start-after"), self.query("marker")]
-            .into_iter()
-            .find(|after| !after.is_empty())
-            .map(str::to_owned)
-    }
-
-    /// What the request counts as in the statistics.
-    pub fn kind(&self) -> String {
-        const TELLING: [&str; 9] = [
-            "uploads",
-            "partNumber",
-            "uploadId",
-            "delete",
-            "list-type",
-            "versioning",
-            "object-lock",
-            "retention",
-            "tagging",
-        ];
-        let on = if self.key.is_empty() {
-            "bucket"
-        } else {
-            "object"
-        };
-        match TELLING
-            .into_iter()
-            .find(|name| self.query.contains_key(*name))
-        {
-            Some(name) => format!("{} {on} ?{name}", self.method),
-            None => format!("{} {on}", self.method),
-        }
-    }
-
-    /// The line that returns a checksum as it was sent, in the header or behind the body.
-    pub fn checksum(&self) -> Option<Arc<str>> {
-        const ALGORITHMS: [&str; 5] = ["crc64nvme", "crc32c", "crc32", "sha256", "sha1"];
-        ALGORITHMS.into_iter().find_map(|algorithm| {
-            let name = format!("x-amz-checksum-{algorithm}");
-            let value = self.headers.get(&name)?;
-            Some(format!("{name}: {value}\r\nx-amz-checksum-type: FULL_OBJECT\r\n").into())
-        })
     }
 
     pub fn range(&self, len: usize) -> Result<Option<Range<usize>>, Response> {
-        let Some((first, last)) = self
-            .header("range")
+        let asked = match self.header("x-ms-range") {
+            "" => self.header("range"),
+            asked => asked,
+        };
+        let Some((first, last)) = asked
             .strip_prefix("bytes=")
             .and_then(|range| range.split_once('-'))
         else {
@@ -215,7 +180,7 @@ fn read_chunks(
 }
 
 pub struct Response {
-    status: u16,
+    pub status: u16,
     pub headers: String,
     pub body: Body,
 }
@@ -245,12 +210,20 @@ impl Response {
         Self::text(text).header("Content-Type", "application/xml")
     }
 
+    pub fn json(text: String) -> Self {
+        Self::text(text).header("Content-Type", "application/json; charset=UTF-8")
+    }
+
     pub fn error(status: u16, code: &str) -> Self {
         let text = format!("<Error><Code>{code}</Code><Message>{code}</Message></Error>");
         Self {
             status,
             ..Self::xml(text)
         }
+    }
+
+    pub fn status(self, status: u16) -> Self {
+        Self { status, ..self }
     }
 
     pub fn header(mut self, name: &str, value: &str) -> Self {
@@ -263,23 +236,39 @@ impl Response {
         self
     }
 
-    pub fn write(self, writer: &mut impl Write, with_body: bool) -> io::Result<()> {
-        let reason = match self.status {
+    pub fn reason(&self) -> &'static str {
+        match self.status {
             200 => "OK",
+            201 => "Created",
+            202 => "Accepted",
             204 => "No Content",
             206 => "Partial Content",
+            308 => "Resume Incomplete",
             404 => "Not Found",
+            409 => "Conflict",
             412 => "Precondition Failed",
             _ => "Other",
-        };
+        }
+    }
+
+    /// Nothing of an object.
+    pub fn body_text(&self) -> &str {
+        match &self.body {
+            Body::Text(text) => text,
+            Body::Object(..) => "",
+        }
+    }
+
+    pub fn write(self, writer: &mut impl Write, with_body: bool) -> io::Result<()> {
         let len = match &self.body {
             Body::Text(text) => text.len(),
             Body::Object(_, range) => range.len(),
         };
         let mut head = format!(
-            "HTTP/1.1 {} {reason}\r\nContent-Length: {len}\r\nDate: {}\r\nServer: s3sink\r\n\
+            "HTTP/1.1 {} {}\r\nContent-Length: {len}\r\nDate: {}\r\nServer: sink\r\n\
              x-amz-request-id: sink\r\n{}\r\n",
             self.status,
+            self.reason(),
             http_time(now()),
             self.headers
         )
