@@ -6,6 +6,7 @@ mod support;
 mod arguments;
 #[cfg(feature = "aws")]
 mod base;
+#[cfg(feature = "aws")]
 mod case;
 #[cfg(feature = "aws")]
 mod differential;
