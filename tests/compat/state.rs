@@ -43,6 +43,9 @@ pub(crate) struct Lock {
     pub(crate) body: String,
 }
 
+/// Windows count whole days: hours away from their edges, no judgement changes while two programs run one after the other.
+const OFF_THE_EDGE: Duration = Duration::from_hours(6);
+
 /// All states of a text, with ages counted from an instant.
 pub(crate) fn states(text: &str, now: Timestamp) -> BTreeMap<String, State> {
     let mut states: BTreeMap<String, State> = BTreeMap::new();
@@ -103,7 +106,7 @@ impl State {
     fn backup(&mut self, line: &str, now: Timestamp) {
         let mut words = line.split(' ').filter(|word| !word.is_empty());
         let label = words.next().expect("a label");
-        let begin = now - age(words.next().expect("an age"));
+        let begin = now - age(words.next().expect("an age")) - OFF_THE_EDGE;
         let given = words.map(|word| word.split_once('=').expect("field=value"));
         let plain = |value: &str| match value.strip_prefix('@') {
             Some(label) => self.ids[label].clone(),
