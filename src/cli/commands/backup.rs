@@ -76,6 +76,15 @@ fn newest(entry: &Entry, observed: &Observed) -> Result<Option<BackupId>, Failur
     if let Some(failure) = stored.catalog.unknown() {
         return Err(failure.clone());
     }
+    if let (Some(identity), Some(facts)) = (stored.identity.known(), observed.postgres.known())
+        && identity.system_id != facts.system_id
+    {
+        let waiting = Waiting::ForeignSystem {
+            pinned: identity.system_id,
+            found: facts.system_id,
+        };
+        return Err(Failure::new(Kind::Refused, waiting.to_string()));
+    }
     Ok(stored.catalog.known().and_then(due::newest_id))
 }
 
