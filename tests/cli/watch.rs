@@ -16,7 +16,7 @@ use serde_json::Value;
 use crate::scene::Scene;
 
 /// The longest wait for what comes by itself within seconds.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_mins(2);
 
 /// A watching process; killed when dropped.
 struct Service {
