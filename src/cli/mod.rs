@@ -75,6 +75,11 @@ impl Session {
         Ok(desired)
     }
 
+    /// The same, opened.
+    async fn ports_of(&self, server: &ServerName) -> Result<Ports, Error> {
+        Ok(self.open(self.desired_of(server)?, Clock::System).await)
+    }
+
     /// Opens the destinations.
     async fn open(&self, desired: Desired, clock: Clock) -> Ports {
         Ports::open(desired, clock, self.cancel.clone(), self.progress()).await

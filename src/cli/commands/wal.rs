@@ -143,8 +143,7 @@ pub(in crate::cli) async fn restore(arguments: args::WalRestore, session: &Sessi
 }
 
 async fn try_restore(arguments: &args::WalRestore, session: &Session) -> Result<u8, Error> {
-    let desired = session.desired_of(&arguments.server)?;
-    let ports = session.open(desired, Clock::System).await;
+    let ports = session.ports_of(&arguments.server).await?;
     let server = selection::server(&ports.desired, &arguments.server)?;
     let file = arguments.name.parse();
     let file = file.map_err(|error: crate::model::wal::Error| Error::Usage(error.to_string()))?;
