@@ -179,6 +179,7 @@ async fn dispatch(command: Command, session: &Session) -> ExitCode {
         Command::Keep(arguments) => commands::keep::run(arguments, session).await,
         Command::Delete(arguments) => commands::delete::run(arguments, session).await,
         Command::Restore(arguments) => commands::restore::run(arguments, session).await,
+        Command::Slot(arguments) => commands::slot::run(arguments, session).await,
         Command::Unlock(arguments) => commands::unlock::run(arguments, session).await,
         Command::Check(arguments) => commands::check::run(arguments, session).await,
         Command::Permissions(arguments) => commands::permissions::run(&arguments, session),

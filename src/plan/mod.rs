@@ -35,6 +35,7 @@ mod digest;
 mod expire;
 mod health;
 mod keep;
+mod slot;
 mod trust;
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ pub(super) mod permissions;
 pub(super) mod plan;
 pub(super) mod reconcile;
 pub(super) mod restore;
+pub(super) mod slot;
 pub(super) mod status;
 pub(super) mod unlock;
 pub(super) mod wal;

@@ -13,11 +13,11 @@ use std::{
 
 use crate::{
     cli::{Session, args, complain, error::Error, output, selection},
-    execute::archive_wal::{self, ArchiveOptions, ArchiveTarget, Requirement},
+    execute::archive_wal::{self, ArchiveOptions},
     failure::{Failure, Kind, chain},
     model::{
         compression::{Codec, Level},
-        desired::{Delivery, Server, WalOptions},
+        desired::{Server, WalOptions},
         names::DestinationName,
     },
     reconcile::Ports,
@@ -25,7 +25,7 @@ use crate::{
         self as restore_wal, Partial, RestoreOptions, RestoreRequest, RestoreSource, StandbySignal,
     },
     spool::Spool,
-    store::{Archive, Tags},
+    store::Archive,
 };
 
 /// How long a recovery waits for a destination that does not answer.
@@ -51,19 +51,8 @@ async fn try_archive(arguments: &args::WalArchive, session: &Session) -> Result<
     let mut options = ArchiveOptions::new(codec, ports.clock.now());
     options.spool = Some(Spool::new(&wal.spool));
     // What heals later, and what gets none, is not waited for.
-    let waits = |name: &DestinationName| {
-        let entry = server.entry(name);
-        entry.is_some_and(|entry| entry.delivery == Delivery::Required)
-    };
-    let targets: Vec<_> = archives(&ports, server, waits)?
-        .into_iter()
-        .map(|(destination, archive)| ArchiveTarget {
-            history_tags: history_tags(&ports, &destination),
-            destination,
-            archive,
-            requirement: Requirement::Required,
-        })
-        .collect();
+    let targets = ports.archive_targets(server);
+    let targets = targets.map_err(unopened)?;
     let archived = archive_wal::archive_wal(&path, &targets, &options).await;
     let archived = archived.map_err(|error| {
         let doing = format!("server `{}`", arguments.server);
@@ -78,13 +67,6 @@ async fn try_archive(arguments: &args::WalArchive, session: &Session) -> Result<
         output::talk(&format!("warning: {warning}"));
     }
     Ok(())
-}
-
-/// The tags of timeline histories in a destination.
-fn history_tags(ports: &Ports, destination: &DestinationName) -> Tags {
-    let destination = ports.desired.destinations.get(destination);
-    let own = destination.and_then(|destination| destination.provider.history_tags());
-    own.map_or(Tags::Configured, |tags| Tags::Exactly(tags.clone()))
 }
 
 /// What to do where PostgreSQL's next try would only fail again.
@@ -125,8 +107,10 @@ async fn try_restore(arguments: &args::WalRestore, session: &Session) -> Result<
     options.partial = if arguments.no_partial {
         Partial::Refuse
     } else {
-        Partial::Deliver
+        Partial::DeliverNewest
     };
+    let receive = server.receive.as_ref();
+    options.received = receive.and_then(|receive| receive.spool.as_ref().map(Spool::new));
     options.read_ahead = wal.read_ahead;
     options.spool = Some(Spool::new(&wal.spool));
     options.retry_time = RETRY_TIME;
@@ -202,13 +186,12 @@ fn archives(
         .filter(|(name, _)| wanted(name));
     let opened = each.map(|(name, archive)| match archive {
         Ok(archive) => Ok((name, archive)),
-        Err(failure) => {
-            let doing = format!("cannot open `{name}`");
-            Err(Error::failed(
-                doing,
-                Failure::new(Kind::Unreachable, failure.message),
-            ))
-        }
+        Err(failure) => Err(unopened(failure)),
     });
     opened.collect()
+}
+
+fn unopened(failure: Failure) -> Error {
+    let failure = Failure::new(Kind::Unreachable, failure.message);
+    Error::failed("cannot open a destination", failure)
 }
