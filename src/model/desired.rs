@@ -301,6 +301,12 @@ impl Server {
             .iter()
             .find(|entry| entry.destination == *destination)
     }
+
+    /// Whether archiving waits for a destination: not for what heals later, and not for what gets none.
+    pub fn archives_to(&self, destination: &DestinationName) -> bool {
+        let entry = self.entry(destination);
+        entry.is_some_and(|entry| entry.delivery == Delivery::Required)
+    }
 }
 
 /// What may be done to a server's catalog.
@@ -413,6 +419,8 @@ pub struct Entry {
     pub orphans_after: Option<Duration>,
     /// How much may be deleted.
     pub deletes: DeleteBudget,
+    /// How long a backup stays marked before it is deleted; zero deletes at once.
+    pub grace: Duration,
     /// What is done about locks there, as its destination says.
     pub object_lock: ObjectLock,
     /// The destination whose backups are copied here; `None` if they are read from the server.

@@ -26,8 +26,8 @@ use crate::{
     failure::{Failure, Kind, chain},
     model::{
         compression::{Codec, Level},
-        desired::{Delivery, Mode, Receive, Server, ServerState, WalOptions},
-        names::{DestinationName, ServerName},
+        desired::{Mode, Receive, Server, ServerState, WalOptions},
+        names::ServerName,
         receiving::{Receiving, Trouble, Waiting},
     },
     spool::Spool,
@@ -190,12 +190,8 @@ fn wal_options(server: &Server) -> Option<&WalOptions> {
 impl Ports {
     /// Every destination of a server that archiving waits for.
     pub fn archive_targets(&self, server: &Server) -> Result<Vec<ArchiveTarget>, Failure> {
-        let waits = |name: &DestinationName| {
-            let entry = server.entry(name);
-            entry.is_some_and(|entry| entry.delivery == Delivery::Required)
-        };
         let archives = self.archives(server).into_iter();
-        let waited = archives.filter(|(name, _)| waits(name));
+        let waited = archives.filter(|(name, _)| server.archives_to(name));
         waited
             .map(|(destination, archive)| {
                 Ok(ArchiveTarget {

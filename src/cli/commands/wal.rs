@@ -13,12 +13,13 @@ use std::{
 
 use crate::{
     cli::{Session, args, complain, error::Error, output, selection},
-    execute::archive_wal::{self, ArchiveOptions},
+    clock::Clock,
+    execute::archive_wal::{self, ArchiveOptions, Places},
     failure::{Failure, Kind, chain},
     model::{
         compression::{Codec, Level},
-        desired::{Server, WalOptions},
-        names::DestinationName,
+        desired::{Desired, Server, WalOptions},
+        names::{DestinationName, ServerName},
     },
     reconcile::Ports,
     recover::wal::{
@@ -42,20 +43,42 @@ pub(in crate::cli) async fn archive(arguments: args::WalArchive, session: &Sessi
 }
 
 async fn try_archive(arguments: &args::WalArchive, session: &Session) -> Result<(), Error> {
-    let ports = session.ports_of(&arguments.server).await?;
-    let server = selection::server(&ports.desired, &arguments.server)?;
+    let desired = session.desired_of(&arguments.server)?;
+    let server = selection::server(&desired, &arguments.server)?;
     let path = absolute(&arguments.path)?;
+    let spool = Spool::new(&wal_options(server)?.spool);
+    // Most calls of an archiver that catches up end here: no destination is opened for them.
+    match archive_wal::acknowledges(&path, &required_places(&desired, server), &spool).await {
+        Ok(true) => return Ok(()),
+        Ok(false) => {}
+        Err(warning) => warn(&warning),
+    }
+    let server = server.name.clone();
+    let ports = session.open(desired, Clock::System).await;
+    store(&ports, &server, &path, spool).await
+}
+
+fn required_places(desired: &Desired, server: &Server) -> Places {
+    let required = desired
+        .destinations
+        .iter()
+        .filter(|(name, _)| server.archives_to(name));
+    let located = required.map(|(name, destination)| (name, &destination.location));
+    Places::new(server.name.as_str(), located)
+}
+
+async fn store(ports: &Ports, name: &ServerName, path: &Path, spool: Spool) -> Result<(), Error> {
+    let server = selection::server(&ports.desired, name)?;
     let wal = wal_options(server)?;
     let codec = Codec::for_wal(wal.compression, wal.level.map(Level::Exact));
     let codec = codec.map_err(|error| Error::Usage(chain(&error)))?;
     let mut options = ArchiveOptions::new(codec, ports.clock.now());
-    options.spool = Some(Spool::new(&wal.spool));
-    // What heals later, and what gets none, is not waited for.
+    options.spool = Some(spool);
     let targets = ports.archive_targets(server);
     let targets = targets.map_err(unopened)?;
-    let archived = archive_wal::archive_wal(&path, &targets, &options).await;
+    let archived = archive_wal::archive_wal(path, &targets, &options).await;
     let archived = archived.map_err(|error| {
-        let doing = format!("server `{}`", arguments.server);
+        let doing = format!("server `{name}`");
         let hint = archive_hint(&error);
         let error = Error::failed(doing, Failure::of(error.kind(), &error));
         match hint {
@@ -63,10 +86,12 @@ async fn try_archive(arguments: &args::WalArchive, session: &Session) -> Result<
             None => error,
         }
     })?;
-    for warning in &archived.warnings {
-        output::talk(&format!("warning: {warning}"));
-    }
+    archived.warnings.iter().for_each(warn);
     Ok(())
+}
+
+fn warn(warning: &archive_wal::Warning) {
+    output::talk(&format!("warning: {warning}"));
 }
 
 /// What to do where PostgreSQL's next try would only fail again.
