@@ -78,13 +78,12 @@ impl Policy {
 fn is_less(was: Option<RetentionPolicy>, is: Option<RetentionPolicy>) -> bool {
     match (was, is) {
         (_, None) => false,
-        (None, Some(_)) => true,
         (Some(RetentionPolicy::Redundancy(was)), Some(RetentionPolicy::Redundancy(is))) => is < was,
         (Some(RetentionPolicy::RecoveryWindow(was)), Some(RetentionPolicy::RecoveryWindow(is))) => {
             is.duration() < was.duration()
         }
-        // Which of the two keeps more depends on the schedule.
-        (Some(_), Some(_)) => true,
+        // All was kept; or which of the two keeps more depends on the schedule.
+        (_, Some(_)) => true,
     }
 }
 

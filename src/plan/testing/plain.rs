@@ -73,6 +73,7 @@ pub(super) fn server() -> Server {
         pgdata: None,
         entries: vec![entry],
         keeps: Vec::new(),
+        receive: None,
     }
 }
 
@@ -92,6 +93,7 @@ pub(super) fn observed(mut catalog: Catalog) -> Observed {
         data_directory: PathBuf::from("pgdata"),
         position: Lsn(0),
         summarized_from: None,
+        slot: None,
         archiver: Archiver {
             mode: ArchiveMode::On,
             last_archived: Some(SegmentNumber(1010).name(TimelineId::FIRST, SegmentSize::DEFAULT)),
