@@ -155,6 +155,7 @@ pub async fn run(step: &Step, bench: Bench<'_>) -> Ended {
         catalog: bench.archive.clone(),
         postgres: Box::new(Postgres::new(bench.connector, bench.primary)),
         wal: Arc::new(bench.archive.clone()),
+        disks: None,
         throttle: bench.throttle,
         progress: bench.progress,
         clock: bench.clock,

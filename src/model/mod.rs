@@ -27,6 +27,7 @@ pub mod runs;
 pub(crate) mod scene;
 pub mod schedule;
 pub mod semantics;
+pub mod snapshot;
 pub mod time;
 pub mod timeline;
 pub mod wal;
