@@ -47,7 +47,7 @@ pub use self::{
     disks::{Coverage, Disks},
     error::Error,
     findings::Warning,
-    leftover::{Finished, abandon_attempt, finish_backup},
+    leftover::{Finished, abandon_attempt, abandon_foreign, finish_backup},
     relay::{Relay, RelayPorts, Relayed, relay_backup},
     server::{Postgres, Server, StreamEnd, StreamStart},
     stream::ManifestError,

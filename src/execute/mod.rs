@@ -30,7 +30,7 @@ use crate::{
         timeline::TimelineId,
         wal::{SegmentName, SegmentSize},
     },
-    plan::{Step, guard::Guarded},
+    plan::{Step, abandon::Unfinished, guard::Guarded},
     snapshot::Clouds,
     store::{
         Archive, ArchiveError,
@@ -518,6 +518,27 @@ pub async fn set_keep(
     records: Records,
 ) -> Result<(), Error> {
     keep::set(archive, record, records).await
+}
+
+/// What `backup.info` says of a backup that a person declared dead.
+const GIVEN_UP: &str = "declared dead by hand";
+
+/// Declares an unfinished backup failed that somebody named.
+pub async fn abandon(
+    archive: &Archive,
+    backup: &BackupId,
+    unfinished: &Unfinished,
+) -> Result<(), Error> {
+    let abandoned = match unfinished {
+        Unfinished::Ours => base_backup::abandon_attempt(archive, backup, GIVEN_UP).await,
+        Unfinished::Others { version } => {
+            base_backup::abandon_foreign(archive, backup, version, GIVEN_UP).await
+        }
+    };
+    abandoned.map_err(|source| Error::Adopt {
+        backup: backup.clone(),
+        source: Box::new(source),
+    })
 }
 
 /// The store's clock as it was observed; ours where it was not.

@@ -40,6 +40,7 @@ mod trust;
 #[cfg(test)]
 pub(crate) mod testing;
 
+pub mod abandon;
 pub mod after;
 pub mod chain;
 pub mod due;
