@@ -62,11 +62,12 @@ pub(super) enum Scope {
 impl Scope {
     fn holds(&self, object: Option<&ObjectKey>) -> bool {
         match (self, object) {
-            (Self::Directory, _) => true,
+            (Self::Directory, _) | (Self::Label, Some(ObjectKey::Base(_, BaseObject::Label))) => {
+                true
+            }
             (Self::Archives(roots), Some(ObjectKey::Base(_, BaseObject::Archive(name)))) => {
                 roots.contains(&name.root)
             }
-            (Self::Label, Some(ObjectKey::Base(_, BaseObject::Label))) => true,
             (Self::Archives(_) | Self::Label, _) => false,
         }
     }

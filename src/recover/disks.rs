@@ -101,10 +101,10 @@ pub async fn check_disks(
     let wrong: Vec<String> = pairs
         .filter_map(|(snapshot, disk)| differs(host, snapshot.mount.as_ref()?, disk))
         .collect();
-    match wrong.is_empty() {
-        true => Ok(()),
-        false => Err(Error::Mounts(wrong)),
+    if wrong.is_empty() {
+        return Ok(());
     }
+    Err(Error::Mounts(wrong))
 }
 
 /// How a disk is mounted otherwise than it was.

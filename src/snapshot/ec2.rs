@@ -14,7 +14,7 @@ use aws_sdk_ec2::{
     primitives::DateTime,
     types::{
         self, Filter, Instance, ResourceType, SnapshotState, TagSpecification, VirtualizationType,
-        Volume,
+        Volume, builders::FilterBuilder,
     },
 };
 
@@ -79,19 +79,7 @@ impl Ec2 {
 
     /// The one instance that an identifier or a name means.
     async fn instance(&self, name: &str) -> Result<Instance> {
-        let mut found = match name.starts_with("i-") {
-            true => match self.instances(Some(name), Vec::new()).await {
-                Err(error) if error.is_called("InvalidInstanceID.Malformed") => None,
-                Err(error) if error.is_called("InvalidInstanceID.NotFound") => Some(Vec::new()),
-                found => Some(found?),
-            },
-            false => None,
-        };
-        if found.is_none() {
-            let by_name = vec![filter("tag:Name", [name])];
-            found = Some(self.instances(None, by_name).await?);
-        }
-        let mut found = found.unwrap_or_default();
+        let mut found = self.called(name).await?;
         match (found.pop(), found.is_empty()) {
             (None, _) => Err(Error::NoInstance(name.to_owned())),
             (Some(instance), true) => Ok(instance),
@@ -105,6 +93,21 @@ impl Ec2 {
                 })
             }
         }
+    }
+
+    /// The instances with this identifier or, if it can be none, with this name.
+    async fn called(&self, name: &str) -> Result<Vec<Instance>> {
+        if name.starts_with("i-") {
+            match self.instances(Some(name), Vec::new()).await {
+                Err(error) if error.is_called("InvalidInstanceID.Malformed") => {}
+                Err(error) if error.is_called("InvalidInstanceID.NotFound") => {
+                    return Ok(Vec::new());
+                }
+                found => return found,
+            }
+        }
+        let by_name = vec![filter("tag:Name", [name])];
+        self.instances(None, by_name).await
     }
 
     async fn instances(&self, id: Option<&str>, filters: Vec<Filter>) -> Result<Vec<Instance>> {
@@ -373,9 +376,7 @@ fn tag(tags: &[types::Tag], key: &str) -> Option<String> {
 fn filter<const N: usize>(name: &str, values: [&str; N]) -> Filter {
     let filter = Filter::builder().name(name);
     let values = values.into_iter();
-    values
-        .fold(filter, |filter, value| filter.values(value))
-        .build()
+    values.fold(filter, FilterBuilder::values).build()
 }
 
 /// What the SDK says of a failure.

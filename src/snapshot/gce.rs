@@ -7,6 +7,8 @@
 //! Labels are made of lower case letters, digits, dashes and underscores, at most 63 of them. A tag that is no such text is spelled with
 //! what fits of it and a checksum.
 
+use std::fmt::Write as _;
+
 use async_trait::async_trait;
 use reqwest::{Method, header::HeaderMap};
 use serde_json::{Value, json};
@@ -112,7 +114,7 @@ impl Provider for Gce {
         let answer = answer.ok_or_else(|| Error::NoInstance(instance.to_owned()))?;
         let disks = answer.body["disks"].as_array().into_iter().flatten();
         disks
-            .filter_map(|disk| self.disk(disk).transpose())
+            .filter_map(|disk| self::disk(disk).transpose())
             .collect()
     }
 
@@ -248,32 +250,30 @@ impl Provider for Gce {
     }
 }
 
-impl Gce {
-    /// An attached disk; nothing for one that goes with its instance.
-    fn disk(&self, attached: &Value) -> Result<Option<Disk>> {
-        let Some(source) = attached["source"].as_str() else {
-            return Ok(None);
-        };
-        let doing = "look at the instance's disks";
-        let resource = source.find("projects/").map(|at| &source[at..]);
-        let resource = resource.ok_or_else(|| Error::Answer {
-            doing: doing.to_owned(),
-            why: format!("`{source}` is no disk"),
-        })?;
-        let role = match (&attached["boot"], attached["type"].as_str()) {
-            (Value::Bool(true), _) => Role::Refused("is the boot disk of its instance"),
-            (_, Some("SCRATCH")) => Role::Refused("is a local disk, which has no snapshots"),
-            _ => Role::Data,
-        };
-        Ok(Some(Disk {
-            id: resource.to_owned(),
-            name: resource.rsplit('/').next().map(str::to_owned),
-            device: Device::Google(told(attached, "deviceName", doing)?),
-            role,
-            source: None,
-            location: None,
-        }))
-    }
+/// An attached disk; nothing for one that goes with its instance.
+fn disk(attached: &Value) -> Result<Option<Disk>> {
+    let Some(source) = attached["source"].as_str() else {
+        return Ok(None);
+    };
+    let doing = "look at the instance's disks";
+    let resource = source.find("projects/").map(|at| &source[at..]);
+    let resource = resource.ok_or_else(|| Error::Answer {
+        doing: doing.to_owned(),
+        why: format!("`{source}` is no disk"),
+    })?;
+    let role = match (&attached["boot"], attached["type"].as_str()) {
+        (Value::Bool(true), _) => Role::Refused("is the boot disk of its instance"),
+        (_, Some("SCRATCH")) => Role::Refused("is a local disk, which has no snapshots"),
+        _ => Role::Data,
+    };
+    Ok(Some(Disk {
+        id: resource.to_owned(),
+        name: resource.rsplit('/').next().map(str::to_owned),
+        device: Device::Google(told(attached, "deviceName", doing)?),
+        role,
+        source: None,
+        location: None,
+    }))
 }
 
 fn described(snapshot: &Value) -> Option<Described> {
@@ -298,11 +298,10 @@ fn told(value: &Value, field: &str, doing: &str) -> Result<String> {
 /// The same request has the same identifier, whoever sends it how often.
 fn identify(ask: &mut Ask, name: &str) {
     let sum = Sha256::digest(format!("{} {} {name}", ask.method, ask.url));
-    let hex: String = sum
-        .iter()
-        .take(16)
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
+    let mut hex = String::new();
+    for byte in sum.iter().take(16) {
+        write!(hex, "{byte:02x}").expect("a string grows");
+    }
     // Of version 4 and the usual variant, as the interface demands.
     let id = format!(
         "{}-{}-4{}-8{}-{}",

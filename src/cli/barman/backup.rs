@@ -209,9 +209,10 @@ impl Backup {
         let connector = connector.map_err(|error| {
             Error::General(format!("Cannot connect to postgres: {}", chain(&error)))
         })?;
-        let disks = match self.snapshot.is_wanted() {
-            true => Some(self.disks().await?),
-            false => None,
+        let disks = if self.snapshot.is_wanted() {
+            Some(self.disks().await?)
+        } else {
+            None
         };
         let request = BackupRequest {
             destination: self.connection.destination(),

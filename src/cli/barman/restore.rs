@@ -96,7 +96,7 @@ impl Command for Restore {
             Error::Operation(format!("Backup {id} for server {server} does not exists"))
         })?;
         if !backup.snapshots.is_empty() {
-            return self.from_snapshots(&archive, &id).await;
+            return self.attach_snapshots(&archive, &id).await;
         }
         let request = RestoreRequest {
             destination: self.connection.destination(),

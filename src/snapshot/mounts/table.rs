@@ -1,6 +1,6 @@
 //! `mountinfo`, the kernel's table of mounts, read as `findmnt` reads it.
 //!
-//! Format: proc_pid_mountinfo(5). Options are those of the mount and of the file system in one list, joined as libmount joins them, for
+//! Format: `proc_pid_mountinfo(5)`. Options are those of the mount and of the file system in one list, joined as libmount joins them, for
 //! that is what a restore compares.
 
 use crate::model::snapshot::Mount;
@@ -57,10 +57,8 @@ fn joined(of_mount: &str, of_file_system: &str) -> String {
     }
     let all = of_mount.split(',').chain(of_file_system.split(','));
     let writable = |option: &str| matches!(option, "rw" | "ro");
-    let first = match all.clone().any(|option| option == "ro") {
-        true => "ro",
-        false => "rw",
-    };
+    let is_read_only = all.clone().any(|option| option == "ro");
+    let first = if is_read_only { "ro" } else { "rw" };
     let rest = all.filter(|option| !writable(option) && !option.is_empty());
     let options: Vec<&str> = std::iter::once(first).chain(rest).collect();
     options.join(",")

@@ -18,11 +18,11 @@ pub(super) fn below() -> String {
 pub(super) fn refusal(status: u16, code: &str, message: &str) -> Answer {
     answered(
         status,
-        json!({ "error": { "code": code, "message": message } }),
+        &json!({ "error": { "code": code, "message": message } }),
     )
 }
 
-fn answered(status: u16, body: Value) -> Answer {
+fn answered(status: u16, body: &Value) -> Answer {
     Answer::new(status, body.to_string()).with("content-type", "application/json")
 }
 
@@ -48,7 +48,7 @@ pub(super) fn answer(state: &mut State, request: &Request) -> Answer {
                 state.grow_older(name);
             }
             match state.snapshots.get(*name) {
-                Some(snapshot) => answered(200, told(state, snapshot)),
+                Some(snapshot) => answered(200, &told(state, snapshot)),
                 None => refusal(404, "ResourceNotFound", "no such snapshot"),
             }
         }
@@ -66,17 +66,18 @@ fn machine(state: &mut State) -> Answer {
         let told = json!({
             "name": disk.name, "lun": lun, "createOption": "Attach", "managedDisk": { "id": disk.id },
         });
-        match disk.is_root {
-            true => {
-                system = json!({ "name": disk.name, "createOption": "FromImage", "managedDisk": { "id": disk.id } })
-            }
-            false => data.push(told),
+        if disk.is_root {
+            let managed = json!({ "id": disk.id });
+            system =
+                json!({ "name": disk.name, "createOption": "FromImage", "managedDisk": managed });
+        } else {
+            data.push(told);
         }
     }
     let profile = json!({ "osDisk": system, "dataDisks": data });
     answered(
         200,
-        json!({ "name": INSTANCE, "location": LOCATION, "properties": { "storageProfile": profile } }),
+        &json!({ "name": INSTANCE, "location": LOCATION, "properties": { "storageProfile": profile } }),
     )
 }
 
@@ -93,7 +94,7 @@ fn disk(state: &mut State, name: &str) -> Answer {
     };
     answered(
         200,
-        json!({
+        &json!({
             "id": disk.id, "name": name, "location": LOCATION,
             "properties": { "creationData": made, "provisioningState": "Succeeded" },
         }),
@@ -132,7 +133,7 @@ fn put(state: &mut State, request: &Request, name: &str) -> Answer {
     let told = told(state, &snapshot);
     // Who puts the same again changes nothing.
     state.snapshots.entry(name.to_owned()).or_insert(snapshot);
-    begun(state, request, answered(202, told), name)
+    begun(state, request, answered(202, &told), name)
 }
 
 fn begun(state: &State, request: &Request, answer: Answer, name: &str) -> Answer {
@@ -159,16 +160,16 @@ fn operation(state: &mut State, name: &str) -> Answer {
     match (state.style, failure) {
         (_, Some(code)) => answered(
             200,
-            json!({ "status": "Failed", "error": { "code": code, "message": "it failed" } }),
+            &json!({ "status": "Failed", "error": { "code": code, "message": "it failed" } }),
         ),
         (Style::AsyncOperation, None) => {
             let status = if stage > 0 { "Succeeded" } else { "InProgress" };
-            answered(200, json!({ "name": name, "status": status }))
+            answered(200, &json!({ "name": name, "status": status }))
         }
-        (_, None) if stage == 0 => answered(202, Value::Null),
+        (_, None) if stage == 0 => answered(202, &Value::Null),
         (_, None) => {
             let told = snapshot.map_or(Value::Null, |snapshot| told(state, snapshot));
-            answered(200, told)
+            answered(200, &told)
         }
     }
 }
@@ -209,7 +210,7 @@ fn list(state: &mut State, request: &Request) -> Answer {
         body["nextLink"] =
             format!("http://{host}{below}/snapshots?api-version=1&skip={next}").into();
     }
-    answered(200, body)
+    answered(200, &body)
 }
 
 fn delete(state: &mut State, request: &Request, name: &str) -> Answer {

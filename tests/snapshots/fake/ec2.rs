@@ -204,10 +204,9 @@ fn snapshots(state: &mut State, fields: &BTreeMap<String, String>) -> Answer {
             continue;
         }
         let status = match (state.stage(snapshot), &snapshot.failure) {
-            (0, _) => "pending",
-            (_, Some(_)) => "error",
-            (1, None) => "pending",
-            _ => "completed",
+            (1.., Some(_)) => "error",
+            (2, None) => "completed",
+            _ => "pending",
         };
         let mut tags = String::new();
         for (key, value) in &snapshot.tags {

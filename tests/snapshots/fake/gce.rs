@@ -14,10 +14,10 @@ pub(super) fn refusal(status: u16, reason: &str, message: &str) -> Answer {
     let error = json!({ "code": status, "message": message, "errors": [{
         "message": message, "domain": "global", "reason": reason,
     }] });
-    answered(status, json!({ "error": error }))
+    answered(status, &json!({ "error": error }))
 }
 
-fn answered(status: u16, body: Value) -> Answer {
+fn answered(status: u16, body: &Value) -> Answer {
     Answer::new(status, body.to_string()).with("content-type", "application/json")
 }
 
@@ -34,13 +34,13 @@ pub(super) fn answer(state: &mut State, request: &Request) -> Answer {
         ("POST", ["global", "snapshots"]) => insert(state, request),
         ("GET", ["global", "operations", name]) => {
             let answer = operation(state, name);
-            answered(200, answer)
+            answered(200, &answer)
         }
         ("GET", ["global", "snapshots"]) => list(state, request),
         ("GET", ["global", "snapshots", name]) => {
             state.say(format!("get {name}"));
             match state.snapshots.get(*name) {
-                Some(snapshot) => answered(200, told(state, snapshot)),
+                Some(snapshot) => answered(200, &told(state, snapshot)),
                 None => refusal(404, "notFound", "no such snapshot"),
             }
         }
@@ -61,7 +61,7 @@ fn instance(state: &mut State) -> Answer {
     let disks: Vec<Value> = disks.collect();
     answered(
         200,
-        json!({ "name": INSTANCE, "id": "17", "status": "RUNNING", "disks": disks }),
+        &json!({ "name": INSTANCE, "id": "17", "status": "RUNNING", "disks": disks }),
     )
 }
 
@@ -77,7 +77,7 @@ fn disk(state: &mut State, name: &str) -> Answer {
         );
         told["sourceSnapshot"] = url.into();
     }
-    answered(200, told)
+    answered(200, &told)
 }
 
 fn insert(state: &mut State, request: &Request) -> Answer {
@@ -91,7 +91,7 @@ fn insert(state: &mut State, request: &Request) -> Answer {
         .find_map(|pair| pair.strip_prefix("requestId="));
     if let Some(known) = id.and_then(|id| state.operations.get(id).cloned()) {
         let answer = operation(state, &known);
-        return answered(200, answer);
+        return answered(200, &answer);
     }
     if state.snapshots.contains_key(&name) {
         return refusal(409, "alreadyExists", "there is one");
@@ -123,7 +123,7 @@ fn begun(state: &mut State, id: Option<&str>, target: &str) -> Answer {
     }
     answered(
         200,
-        json!({ "name": operation, "id": "19", "status": "RUNNING", "progress": 0 }),
+        &json!({ "name": operation, "id": "19", "status": "RUNNING", "progress": 0 }),
     )
 }
 
@@ -188,7 +188,7 @@ fn list(state: &mut State, request: &Request) -> Answer {
     if start + PAGE < found.len() {
         body["nextPageToken"] = (start + PAGE).to_string().into();
     }
-    answered(200, body)
+    answered(200, &body)
 }
 
 fn delete(state: &mut State, name: &str) -> Answer {

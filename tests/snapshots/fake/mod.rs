@@ -190,10 +190,11 @@ fn reply(kind: Kind, state: &Mutex<State>, request: &Request) -> Reply {
         Kind::Aws => ec2::changes(request),
         Kind::Azure | Kind::Google => matches!(request.method(), "PUT" | "POST" | "DELETE"),
     };
-    let fault = match is_change {
-        true => state.faults.pop_front().unwrap_or(Fault::None),
-        false => Fault::None,
-    };
+    let fault = state.faults.front().cloned().filter(|_| is_change);
+    let fault = fault.unwrap_or(Fault::None);
+    if is_change {
+        state.faults.pop_front();
+    }
     if let Fault::Refused(status, code) = fault {
         let word = format!("refused with {code}");
         state.asked.push(word);

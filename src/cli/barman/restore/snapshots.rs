@@ -15,7 +15,7 @@ use crate::{
 
 impl Restore {
     /// Checks that disks were made of the snapshots, and writes the label that they lack.
-    pub(super) async fn from_snapshots(
+    pub(super) async fn attach_snapshots(
         &self,
         archive: &Archive,
         id: &BackupId,
