@@ -214,9 +214,9 @@ impl Error {
             | Self::Changed(_)
             | Self::Appeared(_) => Kind::Refused,
             Self::Snapshots { source, .. } => source.kind(),
-            Self::Keep { source, .. }
-            | Self::Mark { source, .. }
-            | Self::Record { source, .. } => source.kind(),
+            Self::Keep { source, .. } | Self::Mark { source, .. } | Self::Record { source, .. } => {
+                source.kind()
+            }
             Self::Copy { source } => source.kind(),
             Self::Tombstone { source } => source.kind(),
             Self::Look { source, .. } => source.kind(),
