@@ -119,6 +119,7 @@ fn facts(cluster: &Cluster, world: &World) -> Option<observed::ServerFacts> {
         data_directory: PathBuf::from("/data"),
         position: cluster.position(64),
         summarized_from: None,
+        slot: None,
         archiver: observed::Archiver {
             mode: ArchiveMode::On,
             last_archived: archived.map(|(name, _)| name),
