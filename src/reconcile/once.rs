@@ -24,6 +24,7 @@ use crate::{
         reason::Waiting,
         record::Identity,
         semantics::SAFE,
+        snapshot::Access,
         time::Timestamp,
     },
     plan::{
@@ -269,6 +270,7 @@ pub async fn apply(
         fences,
         observed,
         semantics: SAFE,
+        clouds: &Access::default(),
         clock: ports.clock,
         cancel: &ports.cancel,
     };

@@ -226,41 +226,11 @@ impl fmt::Display for Waiting {
             Self::BackOff { until, failures } => {
                 write!(formatter, "{failures} failed in a row, next try {until}")
             }
-            Self::Budget { backups, allowed } => {
-                let backups = Several(backups);
-                write!(
-                    formatter,
-                    "{backups}: the delete budget of {allowed} is used up"
-                )
-            }
-            Self::Grace {
-                backups,
-                first,
-                segments,
-            } => write_grace(formatter, backups, *first, *segments),
-            Self::Shortened { policy, steps } => {
-                write!(formatter, "the policy was shortened: {}", All(policy))?;
-                if steps.is_empty() {
-                    return Ok(());
-                }
-                write!(formatter, "; would {}", Several(steps))
-            }
-            Self::Vanished { backups } => write!(
-                formatter,
-                "{}: retained, and gone without a record of it",
-                Several(backups)
-            ),
-            Self::Adoption { server, backups } => {
-                let are = if *backups == 1 {
-                    "backup is"
-                } else {
-                    "backups are"
-                };
-                write!(
-                    formatter,
-                    "first contact: {backups} {are} there; `barkeep adopt {server}` takes up what is"
-                )
-            }
+            Self::Budget { .. }
+            | Self::Grace { .. }
+            | Self::Shortened { .. }
+            | Self::Vanished { .. }
+            | Self::Adoption { .. } => self.fmt_of_deletes(formatter),
             Self::Mode { mode, step } => write!(formatter, "mode is {mode}: would {step}"),
             Self::Retired => formatter.write_str("the server is retired"),
             Self::AdditiveFirst => formatter.write_str("the rest follows when the backup is done"),
@@ -297,6 +267,50 @@ impl fmt::Display for Waiting {
                 lock,
             } => write!(formatter, "WAL of {segments} from {first}  {lock}"),
             Self::Source { destination } => write!(formatter, "its source `{destination}`"),
+        }
+    }
+}
+
+impl Waiting {
+    /// What holds up deletes until time has passed, or somebody has said a word.
+    fn fmt_of_deletes(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Budget { backups, allowed } => {
+                let backups = Several(backups);
+                write!(
+                    formatter,
+                    "{backups}: the delete budget of {allowed} is used up"
+                )
+            }
+            Self::Grace {
+                backups,
+                first,
+                segments,
+            } => write_grace(formatter, backups, *first, *segments),
+            Self::Shortened { policy, steps } => {
+                write!(formatter, "the policy was shortened: {}", All(policy))?;
+                if steps.is_empty() {
+                    return Ok(());
+                }
+                write!(formatter, "; would {}", Several(steps))
+            }
+            Self::Vanished { backups } => write!(
+                formatter,
+                "{}: retained, and gone without a record of it",
+                Several(backups)
+            ),
+            Self::Adoption { server, backups } => {
+                let are = if *backups == 1 {
+                    "backup is"
+                } else {
+                    "backups are"
+                };
+                write!(
+                    formatter,
+                    "first contact: {backups} {are} there; `barkeep adopt {server}` takes up what is"
+                )
+            }
+            _ => Ok(()),
         }
     }
 }
