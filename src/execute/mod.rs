@@ -411,12 +411,9 @@ async fn one(step: &Step, archive: &Archive, workshop: &Workshop<'_>) -> Result<
             delete::wal(archive, &doomed).await.map(|_| ())
         }
         Action::FinishBackup { backup } => finish(archive, backup).await,
-        Action::AbandonAttempt { backup } => base_backup::abandon_attempt(archive, backup, DIED)
-            .await
-            .map_err(|source| Error::Adopt {
-                backup: backup.clone(),
-                source: Box::new(source),
-            }),
+        Action::AbandonAttempt { backup, parent } => {
+            give_up(archive, backup, parent.as_ref()).await
+        }
         Action::CopyWal {
             from,
             spans,
@@ -427,6 +424,24 @@ async fn one(step: &Step, archive: &Archive, workshop: &Workshop<'_>) -> Result<
             Ok(())
         }
     }
+}
+
+/// Gives an attempt up. Its parent forgets it first: once the attempt is forgotten nobody would know that it must.
+async fn give_up(
+    archive: &Archive,
+    backup: &BackupId,
+    parent: Option<&BackupId>,
+) -> Result<(), Error> {
+    let abandoning = async {
+        if let Some(parent) = parent {
+            base_backup::unlink(archive, parent, backup).await?;
+        }
+        base_backup::abandon_attempt(archive, backup, DIED).await
+    };
+    abandoning.await.map_err(|source| Error::Adopt {
+        backup: backup.clone(),
+        source: Box::new(source),
+    })
 }
 
 async fn copy_wal(
