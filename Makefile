@@ -32,6 +32,10 @@ cargo-test: ## Run the tests against what `make bed` installed
 soak: bed ## Let two services and a cron job live on one destination for ten minutes, with kills
 	BARKEEP_SOAK=600 cargo test --locked --test e2e -- service:: --nocapture
 
+.PHONY: chaos
+chaos: bed ## Kill receiver, destination and PostgreSQL ten times each within five minutes under load
+	BARKEEP_CHAOS=300 cargo test --locked --test e2e -- chaos:: --nocapture
+
 .PHONY: check
 check: ## Formatting, lints, dependencies
 	tests/bed/install CHECK
