@@ -36,6 +36,10 @@ soak: bed ## Let two services and a cron job live on one destination for ten min
 chaos: bed ## Kill receiver, destination and PostgreSQL ten times each within five minutes under load
 	BARKEEP_CHAOS=300 cargo test --locked --test e2e -- chaos:: --nocapture
 
+.PHONY: simulate
+simulate: ## Live through ten thousand made-up histories, with and without leases
+	BARKEEP_SEEDS=10000 cargo test --locked --no-default-features --test simulation -- --nocapture
+
 .PHONY: check
 check: ## Formatting, lints, dependencies
 	tests/bed/install CHECK
