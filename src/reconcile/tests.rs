@@ -452,6 +452,31 @@ async fn what_is_locked_is_found_out_before_anything_goes_and_looked_at_once() {
 }
 
 #[tokio::test]
+async fn where_listings_tell_the_locks_they_cost_two_listings() {
+    let ages = (1..=11).map(|day| format!("done {day}d"));
+    let scene = ages.collect::<Vec<_>>().join(" | ");
+    let mut requests = Vec::new();
+    for locking in [Locking::Off, Locking::On { default: None }] {
+        let bed = Bed::new(&format!("retention=1x | {scene} | wal 1:400-1010")).await;
+        let memory = bed.memory.clone().listing_locks();
+        memory.set_retention(BucketRetention {
+            locking,
+            remains: Remains::Nothing,
+        });
+        let counts = Counts::default();
+        let report = bed
+            .once(Arc::new(Meter::new(Arc::new(memory), counts.clone())))
+            .await;
+        assert_eq!(failures(&report), Vec::<String>::new());
+        assert_eq!(bed.backups().await, "1d DONE");
+        assert!(!counts.snapshot().contains_key(&Operation::Locks));
+        requests.push(counts.requests());
+    }
+    // That of the directories, and that of the WAL between the first and the last.
+    assert_eq!(requests[1], requests[0] + 2);
+}
+
+#[tokio::test]
 async fn where_nothing_locks_what_must_be_locked_it_is_said() {
     let mut bed = Bed::new("| done 1d").await;
     bed.world.entry().object_lock = ObjectLock::Require;

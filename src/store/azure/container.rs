@@ -198,7 +198,7 @@ impl Container {
             let why = "the service does not tell its length";
             self.problem(Meaning::Other, operation, why).about(key)
         })?;
-        Ok(self.with_lock(meta))
+        Ok(self.with_lock(meta, answer::date(headers)))
     }
 
     pub(super) async fn get(&self, key: &Key, options: &GetOptions) -> Result<AsyncRawResponse> {
@@ -340,7 +340,7 @@ impl Container {
             let key = self.relative(&blob.name)?;
             let is_after = after.is_empty() || key.as_str() > after;
             let meta = is_after.then(|| blob.meta(key))??;
-            Some(self.with_lock(meta))
+            Some(self.with_lock(meta, date))
         });
         let prefixes = page
             .prefixes

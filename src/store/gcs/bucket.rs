@@ -189,7 +189,7 @@ impl Bucket {
         let answer = self.missing(answer, Operation::Head, key).await?;
         let resource: Resource = self.understood(Operation::Head, &answer)?;
         Ok(Head {
-            meta: resource.headed(key),
+            meta: resource.headed(key, answer.date()),
             date: answer.date(),
         })
     }
@@ -291,6 +291,7 @@ impl Bucket {
 
     pub(super) async fn list(&self, request: &ListRequest) -> Result<ListPage> {
         let (page, headers) = self.page(request).await?;
+        let now = date(&headers);
         // The service begins with the key itself, and barkeep's own parts are no objects.
         let is_wanted = |key: &Key| {
             let after = request.start_after.as_deref();
@@ -299,7 +300,7 @@ impl Bucket {
         };
         let objects = page.items.iter().filter_map(|object| {
             let key = self.relative(&object.name).filter(is_wanted)?;
-            Some(object.listed(key))
+            Some(object.listed(key, now))
         });
         let prefixes = page.prefixes.iter();
         let prefixes = prefixes.filter_map(|prefix| self.relative(prefix).filter(is_wanted));
@@ -307,7 +308,7 @@ impl Bucket {
             objects: objects.collect(),
             prefixes: prefixes.map(|prefix| prefix.as_str().to_owned()).collect(),
             next: page.next_page_token.map(PageToken),
-            date: date(&headers),
+            date: now,
         })
     }
 

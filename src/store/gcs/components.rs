@@ -165,7 +165,7 @@ impl Upload for Components {
         let composed = self.compose(&names, &full, condition.as_deref()).await;
         let Head { meta, date } = match composed {
             Ok((stored, answer)) => Head {
-                meta: stored.headed(&self.key),
+                meta: stored.headed(&self.key, answer.date()),
                 date: answer.date(),
             },
             Err(error) => self.composed_before(&parts, error).await?,
