@@ -406,7 +406,9 @@ async fn wal_of(
     };
     let objects = archive.segments(timeline, Run { first, last }, doomed.size);
     let goes = |meta: &ObjectMeta| {
-        let number = archive.segment(&meta.key).map(|segment| segment.number(doomed.size));
+        let number = archive
+            .segment(&meta.key)
+            .map(|segment| segment.number(doomed.size));
         let holds = |number| {
             let of = |span: &&WalSpan| span.run.first <= number && number <= span.run.last;
             spans.iter().any(of)

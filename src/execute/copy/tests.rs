@@ -239,7 +239,11 @@ async fn wal_flows_no_faster_than_its_destination_takes_it() {
     copied.expect("copied");
     let bytes: usize = copies.target.contents().values().map(Bytes::len).sum();
     assert_eq!(bytes, 20, "a byte in each");
-    assert_eq!(began.elapsed().as_secs(), 19, "one a second, after the first");
+    assert_eq!(
+        began.elapsed().as_secs(),
+        19,
+        "one a second, after the first"
+    );
 }
 
 #[tokio::test]

@@ -21,11 +21,11 @@ use super::{
     super::{
         Checksum, Error, GetOptions, GetRange, Head, Key, ListPage, ListRequest, Meaning,
         ObjectMeta, Operation, PageToken, PutMode, PutOptions, Result, Stored, Tags,
+        batches::Batches,
         reading::{Chunks, Source},
     },
     PAGE_SIZE, answer,
     client::{Connection, ContentMd5},
-    delete::Batch,
     failure::{conditional, failed, failed_with},
     lock::Whole,
     page::{self, Page},
@@ -48,7 +48,7 @@ pub(super) struct Container {
     pub(super) root: String,
     pub(super) location: Arc<str>,
     pub(super) options: AzureOptions,
-    pub(super) batch: Batch,
+    pub(super) batches: Batches,
     /// What was last told of the container as a whole.
     pub(super) whole: Mutex<Option<Whole>>,
     /// Whether the service is known to refuse what not every version and emulator of it knows of listings.
@@ -83,7 +83,7 @@ impl Container {
             },
             location,
             options: options.clone(),
-            batch: Batch::default(),
+            batches: Batches::default(),
             whole: Mutex::new(None),
             is_plain: AtomicBool::new(false),
         }

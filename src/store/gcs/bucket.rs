@@ -15,6 +15,7 @@ use super::{
     super::{
         Checksum, Error, GetOptions, GetRange, Head, Key, ListPage, ListRequest, Meaning,
         ObjectMeta, ObjectVersion, Operation, PageToken, PutMode, PutOptions, Result, Stored, Tags,
+        batches::Batches,
     },
     client::{Answer, Client, Request, date},
     components,
@@ -37,6 +38,7 @@ pub(super) struct Bucket {
     pub(super) root: String,
     pub(super) options: GcsOptions,
     pub(super) project: Option<String>,
+    pub(super) batches: Batches,
     /// What the service turned out not to know.
     pub(super) lacks: Lacks,
 }
@@ -44,7 +46,6 @@ pub(super) struct Bucket {
 /// What a service does not know that Google's does.
 #[derive(Debug, Default)]
 pub(super) struct Lacks {
-    pub(super) batches: AtomicBool,
     pub(super) uploads_in_parts: AtomicBool,
     /// What is read, told with its content.
     pub(super) descriptions: AtomicBool,

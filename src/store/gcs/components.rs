@@ -15,11 +15,10 @@ use serde_json::json;
 use super::{
     super::{
         Error, Head, Key, ListRequest, Meaning, ObjectMeta, Operation, Part, PendingUpload, Result,
-        Stored, Upload, UploadId, UploadOptions,
+        Stored, Upload, UploadId, UploadOptions, batches::delete,
     },
     bucket::{self, Bucket, MEDIA_TYPE, unlikely},
     client::{Answer, Request},
-    delete::delete,
     failure::conditional,
     resource::Resource,
     whole,

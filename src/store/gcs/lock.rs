@@ -83,7 +83,10 @@ async fn listed(bucket: &Bucket, wanted: &BTreeSet<&Key>) -> Result<BTreeMap<Key
             request.token = Some(PageToken(token));
             continue;
         };
-        match wanted.range::<&Key, _>((Excluded(&&last), Unbounded)).next() {
+        match wanted
+            .range::<&Key, _>((Excluded(&&last), Unbounded))
+            .next()
+        {
             Some(next) => request = from(next),
             None => return Ok(found),
         }
