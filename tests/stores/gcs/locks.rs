@@ -3,15 +3,18 @@
 use std::time::Duration;
 
 use barkeep::{
-    model::lock::{DefaultLock, Lock, LockMode, Locking, Remains},
+    model::{
+        desired::GcsOptions,
+        lock::{DefaultLock, Lock, LockMode, Locking, Remains},
+    },
     store::{Key, Meaning, PutMode, Store, StoreExt, gcs::Gcs},
 };
 use futures_util::{StreamExt, TryStreamExt, stream};
 use serde_json::Value;
 
-use super::service;
+use super::{emulated, service};
 use crate::{
-    key, meaning,
+    key, meaning, sdk,
     support::gcs::{Gcs as Service, Rules},
 };
 
@@ -82,6 +85,27 @@ async fn what_is_held_or_retained_is_told_by_listings_and_cannot_be_deleted() {
     assert_eq!(meaning(again), Some(Meaning::Locked));
 }
 
+/// The tests' own service is one to Google's client for Python, too, and what that locks is locked for barkeep.
+#[tokio::test]
+async fn what_googles_client_locks_is_locked() {
+    let service = Service::start();
+    if sdk::ask("gcs.py", &service.url()).is_none() {
+        return;
+    }
+    let store = emulated(&service.url(), "kept", &GcsOptions::default());
+    let listed: Vec<_> = store.list_all("").try_collect().await.expect("a listing");
+    let told = listed.into_iter().map(|object| (object.key, object.lock));
+    let until = "2099-01-01T00:00:00Z".parse().expect("an instant");
+    let expected = [
+        ("event", Lock::Held),
+        ("free", Lock::Free),
+        ("retained", Lock::until(until, LockMode::Compliance)),
+        ("temporary", Lock::Held),
+    ];
+    let expected = expected.map(|(name, lock)| (key(name), Some(lock)));
+    assert_eq!(told.collect::<Vec<_>>(), expected);
+}
+
 #[tokio::test]
 async fn a_retention_that_has_passed_locks_nothing() {
     let (service, store) = service(Rules::default());
@@ -94,7 +118,10 @@ async fn a_retention_that_has_passed_locks_nothing() {
     let told: Vec<_> = listed.into_iter().map(|object| object.lock).collect();
     assert_eq!(told, [Some(Lock::Free), Some(Lock::Free)]);
     assert_eq!(store.locks(&[key("a")]).await, [Lock::Free]);
-    assert_eq!(store.locks(&[key("a"), key("b")]).await, vec![Lock::Free; 2]);
+    assert_eq!(
+        store.locks(&[key("a"), key("b")]).await,
+        vec![Lock::Free; 2]
+    );
 }
 
 #[tokio::test]
