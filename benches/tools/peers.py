@@ -164,7 +164,17 @@ class Barkeep:
 
     def __init__(self, bed, binary):
         self.bed, self.binary, self.env, self.suffix = bed, binary, aws_env(), ""
-        self.config = f"{bed.run}/barkeep.toml"
+        self.begin("barkeep.toml")
+        # A catalog for each codec: comparing with an archive in another codec is not what is measured.
+        for codec in ("none", "zstd"):
+            self.add_server(f"wal-{codec}", f'wal = {{ compression = "{codec}" }}')
+        for codec in ("none", "lz4", "snappy"):
+            self.add_server(f"backup-{codec}", f'compression = "{codec}"')
+        self.add_server("backup-gzip", 'compression = { codec = "gzip", level = 6 }')
+
+    def begin(self, name):
+        """A configuration of its own, without a server so far."""
+        self.config = f"{self.bed.run}/{name}"
         with open(self.config, "w") as file:
             file.write(f"""
 version = 1
@@ -172,22 +182,24 @@ version = 1
 [destinations.sink]
 url = "s3://barkeep/bench"
 [destinations.sink.s3]
-endpoint_url = "{bed.url}"
+endpoint_url = "{self.bed.url}"
 region = "us-east-1"
 addressing_style = "path"
 
 [defaults]
 destination = "sink"
 method = "files"
-jobs = {bed.cores}
+jobs = {self.bed.cores}
 immediate_checkpoint = true
 """)
-        # A catalog for each codec: comparing with an archive in another codec is not what is measured.
-        for codec in ("none", "zstd"):
-            self.add_server(f"wal-{codec}", f'wal = {{ compression = "{codec}" }}')
-        for codec in ("none", "lz4", "snappy"):
-            self.add_server(f"backup-{codec}", f'compression = "{codec}"')
-        self.add_server("backup-gzip", 'compression = { codec = "gzip", level = 6 }')
+
+    def fleet(self, names, *lines):
+        """The same program with these servers only."""
+        other = copy.copy(self)
+        other.begin("fleet.toml")
+        for name in names:
+            other.add_server(name, *lines)
+        return other
 
     def add_server(self, name, *lines):
         own = [f'connection = "host={self.bed.socket} user=postgres dbname=postgres"']
@@ -239,8 +251,8 @@ immediate_checkpoint = true
     def expire(self, server):
         return self.command("reconcile", "--once", server)
 
-    def plan(self, server):
-        return self.command("plan", server)
+    def plan(self, *servers):
+        return self.command("plan", *servers)
 
     def forget(self, codec):
         self.bed.drop(f"barkeep/bench/{self.server(codec)}/")

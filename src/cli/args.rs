@@ -76,7 +76,7 @@ pub enum Command {
     Validate(Validate),
     /// Show what reconcile would do, and why; changes nothing
     ///
-    /// Each line begins with a sign: `+` adds, `~` keeps or releases, `-` deletes, `!` is blocked or stalled, `.` waits. Ends with 0 when
+    /// Each line begins with a sign: `+` adds, `~` keeps or releases, `-` marks or deletes, `!` is blocked or stalled, `.` waits. Ends with 0 when
     /// the plan is made, with 8 where a catalog or a server cannot be reached: the rest is planned all the same.
     Plan(Plan),
     /// Show a plan that was saved with `plan --out`
@@ -101,6 +101,12 @@ pub enum Command {
     /// In each destination that has it: its status, the verdict of the retention with all its reasons, who keeps it, what builds on it and
     /// what is planned for it.
     Explain(Explain),
+    /// Say whether a point in time can be recovered, from which backup, and if not, what lacks
+    ///
+    /// Looks at the catalogs only: the server may be gone. Without `--at` and `--lsn`, everything that can be recovered is listed. Where an
+    /// interval ends is known as a WAL position; as an instant, only when its last segment was stored. Ends with 0 if the point can be
+    /// recovered from some destination, with 6 if from none, and with 8 if none has it and one of them could not be read.
+    Recoverable(Recoverable),
     /// List backups
     ///
     /// Those that barkeep made and those that Barman made. The servers themselves are not asked.
@@ -119,9 +125,22 @@ pub enum Command {
     Keep(Keep),
     /// Delete one backup by name
     ///
-    /// Ends with 4 for a backup that is kept or needed by another, and if fewer good ones than `minimum_redundancy` would be left. Its WAL
-    /// goes with the next `reconcile`, if nothing else needs it.
+    /// At once: `deletes.grace` is for what a policy lets go, and whoever names a backup means it; `--dry-run` shows what goes. Ends with 4
+    /// for a backup that is kept or needed by another, and if fewer good ones than `minimum_redundancy` would be left. Its WAL goes with
+    /// the next `reconcile`, if nothing else needs it.
     Delete(Delete),
+    /// Keep a backup that is marked to be deleted
+    ///
+    /// What a policy lets go is marked first, and deleted when `deletes.grace` has passed. This keeps it, with a reason and the name of
+    /// whoever asked, and withdraws the mark: without a keep the next run would mark it again. `barkeep keep --release` gives it back to
+    /// the policy.
+    Undelete(Undelete),
+    /// Declare an unfinished backup failed, because it is dead
+    ///
+    /// What a dead attempt of barkeep's own left is settled by `reconcile`; what another program began is never touched, except by this.
+    /// What it stored stays, and goes with other failed backups. Ends with 4 for a backup that may be alive: one of barkeep's whose process
+    /// was heard of in the last ten minutes, or another program's that was begun less than 24 hours ago.
+    Abandon(Abandon),
     /// Restore a backup into a directory
     ///
     /// The settings for recovery are written, so that PostgreSQL can be started right away. Archiving is off in the restored cluster unless
@@ -246,6 +265,22 @@ pub struct Explain {
     pub now: Option<Timestamp>,
 }
 
+/// `recoverable`
+#[derive(Debug, Args)]
+pub struct Recoverable {
+    /// The server
+    pub server: ServerName,
+    /// An instant, such as 2026-11-20T22:40:11Z
+    #[arg(long, value_name = "TIME", value_parser = instant, group = "point")]
+    pub at: Option<Timestamp>,
+    /// A WAL position, such as 16/B374D848
+    #[arg(long, value_name = "LSN", group = "point")]
+    pub lsn: Option<crate::model::wal::Lsn>,
+    /// Only in this destination
+    #[arg(long, value_name = "NAME")]
+    pub destination: Option<DestinationName>,
+}
+
 /// `list`
 #[derive(Debug, Args)]
 pub struct List {
@@ -324,6 +359,27 @@ pub struct Delete {
     pub dry_run: bool,
 }
 
+/// `undelete`
+#[derive(Debug, Args)]
+pub struct Undelete {
+    /// The server
+    pub server: ServerName,
+    /// The backup: its id or its name
+    pub backup: String,
+    /// Keep it with all WAL since (`full`) or only its own (`standalone`)
+    #[arg(long, value_name = "TARGET", value_parser = keep_target, default_value = "full")]
+    pub target: KeepTarget,
+    /// Why it stays
+    #[arg(long, value_name = "TEXT")]
+    pub reason: Option<String>,
+    /// Until when it is kept; for ever if unset
+    #[arg(long, value_name = "TIME", value_parser = instant)]
+    pub until: Option<Timestamp>,
+    /// In this destination, if the server has several
+    #[arg(long, value_name = "NAME")]
+    pub destination: Option<DestinationName>,
+}
+
 /// `unlock`
 #[derive(Debug, Args)]
 pub struct Unlock {
@@ -333,6 +389,21 @@ pub struct Unlock {
     #[arg(long, value_name = "NAME")]
     pub destination: Option<DestinationName>,
     /// Also from a process that still runs on this machine
+    #[arg(long)]
+    pub force: bool,
+}
+
+/// `abandon`
+#[derive(Debug, Args)]
+pub struct Abandon {
+    /// The server
+    pub server: ServerName,
+    /// The backup: id, name, or a shortcut such as `latest`
+    pub backup: String,
+    /// In this destination, if the server has several
+    #[arg(long, value_name = "NAME")]
+    pub destination: Option<DestinationName>,
+    /// Also one that may be alive
     #[arg(long)]
     pub force: bool,
 }

@@ -4,7 +4,7 @@
 //! Data goes to standard output, talk to standard error. How the program ends is one table, [`exit`]; `wal-archive` and
 //! `wal-restore` speak PostgreSQL's codes instead, because PostgreSQL is who asks.
 
-use std::{path::PathBuf, process::ExitCode, sync::Arc};
+use std::{collections::BTreeSet, path::PathBuf, process::ExitCode, sync::Arc};
 
 use clap::{CommandFactory as _, Parser as _, error::ErrorKind};
 use tokio_util::sync::CancellationToken;
@@ -13,6 +13,7 @@ use crate::{
     clock::Clock,
     failure::chain,
     model::{
+        desired::Desired,
         names::{DestinationName, ServerName},
         progress::{Progress, Unwatched},
         time::Timestamp,
@@ -55,18 +56,33 @@ impl Session {
     async fn ports(&self, now: Option<Timestamp>) -> Result<Ports, Error> {
         let desired = commands::configuration::load(&self.config, self.warnings)?;
         let clock = now.map_or(Clock::System, Clock::Fixed);
-        Ok(Ports::open(desired, clock, self.cancel.clone(), self.progress()).await)
+        Ok(self.open(desired, clock).await)
     }
 
-    /// The same for one server: nothing is opened that others have.
-    async fn ports_of(&self, server: &ServerName) -> Result<Ports, Error> {
+    /// Loads the configuration for one server: without the destinations that only others have.
+    fn desired_of(&self, server: &ServerName) -> Result<Desired, Error> {
         let mut desired = commands::configuration::load(&self.config, self.warnings)?;
         if let Some(server) = desired.servers.get(server) {
             let used = |name: &DestinationName| server.entry(name).is_some();
-            desired.destinations.retain(|name, _| used(name));
+            let destinations = desired.destinations.values();
+            let used_too = destinations.filter(|destination| used(&destination.name));
+            let controls: BTreeSet<_> = used_too
+                .filter_map(|destination| destination.control.clone())
+                .collect();
+            let keep = |name: &DestinationName| used(name) || controls.contains(name);
+            desired.destinations.retain(|name, _| keep(name));
         }
-        let (cancel, progress) = (self.cancel.clone(), self.progress());
-        Ok(Ports::open(desired, Clock::System, cancel, progress).await)
+        Ok(desired)
+    }
+
+    /// The same, opened.
+    async fn ports_of(&self, server: &ServerName) -> Result<Ports, Error> {
+        Ok(self.open(self.desired_of(server)?, Clock::System).await)
+    }
+
+    /// Opens the destinations.
+    async fn open(&self, desired: Desired, clock: Clock) -> Ports {
+        Ports::open(desired, clock, self.cancel.clone(), self.progress()).await
     }
 
     /// Bars on a terminal, nothing elsewhere.
@@ -173,11 +189,14 @@ async fn dispatch(command: Command, session: &Session) -> ExitCode {
         Command::Reconcile(arguments) => commands::reconcile::run(arguments, session).await,
         Command::Status(arguments) => commands::status::run(arguments, session).await,
         Command::Explain(arguments) => commands::explain::run(arguments, session).await,
+        Command::Recoverable(arguments) => commands::recoverable::run(arguments, session).await,
         Command::List(arguments) => commands::catalog::list(arguments, session).await,
         Command::Show(arguments) => commands::catalog::show(arguments, session).await,
         Command::Backup(arguments) => commands::backup::run(arguments, session).await,
         Command::Keep(arguments) => commands::keep::run(arguments, session).await,
         Command::Delete(arguments) => commands::delete::run(arguments, session).await,
+        Command::Undelete(arguments) => commands::undelete::run(arguments, session).await,
+        Command::Abandon(arguments) => commands::abandon::run(arguments, session).await,
         Command::Restore(arguments) => commands::restore::run(arguments, session).await,
         Command::Unlock(arguments) => commands::unlock::run(arguments, session).await,
         Command::Check(arguments) => commands::check::run(arguments, session).await,

@@ -17,7 +17,7 @@
 //! There is no state but the arguments, so a server can hold everything warm. Memory: one file, compressed, per segment under way
 //! (at most [`Backlog::parallel`]); of files above 64 MiB, two parts.
 
-use std::{num::NonZeroUsize, path::Path, time::Duration};
+use std::{fmt, num::NonZeroUsize, path::Path, time::Duration};
 
 use futures_util::future::join_all;
 use tokio::task;
@@ -41,6 +41,7 @@ mod prepare;
 #[cfg(test)]
 mod tests;
 
+pub use backlog::{Places, acknowledges};
 pub use error::{Error, Warning};
 pub use identity::{WalArchiveCheck, check_wal_archive};
 
@@ -61,9 +62,8 @@ pub struct ArchiveTarget {
 }
 
 impl ArchiveTarget {
-    /// What tells this place from others in the local cache.
     fn place(&self) -> String {
-        format!("{} {}", self.destination, self.archive.store().location())
+        place(&self.destination, self.archive.store().location())
     }
 
     fn tags(&self, file: WalFile) -> Tags {
@@ -186,13 +186,11 @@ pub enum How {
     Stored,
     /// It was there already, with the same content.
     AlreadyThere,
-    /// An earlier call had archived it ahead.
-    Acknowledged,
     /// A `.partial` of other content is there, and stays.
     FirstKept,
 }
 
-/// Archives one file, and what waits after it.
+/// Archives one file, and what waits after it. Whoever has a spool asks first whether a marker [acknowledges] it.
 ///
 /// `path` is the file in `pg_wal`, best absolute: markers belong to its directory.
 pub async fn archive_wal(
@@ -205,24 +203,13 @@ pub async fn archive_wal(
     if targets.iter().find(is_required).is_none() {
         return Err(Error::NoTarget { file });
     }
-    let mut warnings = Vec::new();
-    if backlog::acknowledges(path, file, targets, options, &mut warnings).await {
-        return Ok(Archived {
-            file,
-            how: How::Acknowledged,
-            ahead: 0,
-            warnings,
-        });
-    }
     let one = archive_one((path, file), Purpose::Asked, targets, options).await?;
     let ahead = backlog::archive_ahead(path, &one, targets, options).await;
-    warnings.extend(one.warnings);
-    warnings.extend(ahead.warnings);
     Ok(Archived {
         file,
         how: one.how,
         ahead: ahead.segments,
-        warnings,
+        warnings: [one.warnings, ahead.warnings].concat(),
     })
 }
 
@@ -271,6 +258,11 @@ async fn archive_one(
         prepared,
         warnings,
     })
+}
+
+/// What tells a destination from others in the local cache.
+fn place(destination: &DestinationName, location: impl fmt::Display) -> String {
+    format!("{destination} {location}")
 }
 
 /// Gives an optional destination no more than its time.

@@ -45,7 +45,7 @@ pub use self::{
     dimensions::Memory,
     error::Error,
     findings::Warning,
-    leftover::{Finished, abandon_attempt, finish_backup},
+    leftover::{Finished, abandon_attempt, abandon_foreign, finish_backup},
     relay::{Relay, RelayPorts, Relayed, relay_backup},
     server::{Postgres, Server, StreamEnd, StreamStart},
     stream::ManifestError,

@@ -24,14 +24,14 @@ use crate::{
         names::DestinationName,
         observed::Observed,
         reason::Reason,
-        record::{Epitaph, KeepRecord},
+        record::{Epitaph, KeepRecord, Mark, SetBy},
         semantics::{Goes, LockRule, Records, Semantics},
         time::Timestamp,
         timeline::TimelineId,
         wal::{SegmentName, SegmentSize},
     },
     pipeline::throttle::Throttle,
-    plan::{Step, guard::Guarded},
+    plan::{Step, abandon::Unfinished, guard::Guarded},
     store::{
         Archive, ArchiveError,
         fenced::{Closed, Fence},
@@ -46,6 +46,7 @@ pub mod copy;
 
 mod delete;
 mod keep;
+mod mark;
 
 /// What steps are carried out with.
 pub struct Workshop<'a> {
@@ -130,6 +131,14 @@ pub enum Error {
         /// Why.
         source: ArchiveError,
     },
+    /// A mark could not be set or withdrawn.
+    #[error("cannot change the mark of {backup}")]
+    Mark {
+        /// The backup.
+        backup: BackupId,
+        /// Why.
+        source: ArchiveError,
+    },
     /// A backup has come that may need what would be deleted.
     #[error("backup {0} has appeared since the plan was made; nothing goes until it is judged")]
     Appeared(BackupId),
@@ -188,7 +197,7 @@ impl Error {
             | Self::Locked { .. }
             | Self::Changed(_)
             | Self::Appeared(_) => Kind::Refused,
-            Self::Keep { source, .. } => source.kind(),
+            Self::Keep { source, .. } | Self::Mark { source, .. } => source.kind(),
             Self::Copy { source } => source.kind(),
             Self::Tombstone { source } => source.kind(),
             Self::Look { source, .. } => source.kind(),
@@ -367,12 +376,25 @@ async fn one(step: &Step, archive: &Archive, workshop: &Workshop<'_>) -> Result<
                 reason: first_reason(step),
                 until: *until,
                 set_at: workshop.clock.now(),
+                by: SetBy::Policy,
             };
             keep::set(archive, &record, workshop.semantics.records).await
         }
         Action::ReleaseKeep { backup } => {
             keep::release(archive, backup, workshop.semantics.records).await
         }
+        Action::MarkDelete { backup, version } => {
+            let mark = Mark {
+                backup: backup.clone(),
+                at: store_time(workshop, &step.destination),
+                epitaph: Epitaph {
+                    version: version.clone(),
+                    reason: first_reason(step),
+                },
+            };
+            mark::set(archive, &mark).await
+        }
+        Action::Undelete { backup } => mark::withdraw(archive, backup).await,
         Action::DeleteOrphan { backup, newest } => {
             let locks = locks(workshop, &step.destination);
             delete::orphan(archive, backup, *newest, locks).await
@@ -476,6 +498,11 @@ pub async fn release_keep(
     keep::release(archive, backup, records).await
 }
 
+/// Keeps a backup that is marked, because somebody wants it to stay, and withdraws its mark.
+pub async fn undelete(archive: &Archive, record: &KeepRecord) -> Result<(), Error> {
+    mark::undelete(archive, record).await
+}
+
 /// Sets a keep that somebody asked for by name.
 pub async fn set_keep(
     archive: &Archive,
@@ -483,6 +510,27 @@ pub async fn set_keep(
     records: Records,
 ) -> Result<(), Error> {
     keep::set(archive, record, records).await
+}
+
+/// What `backup.info` says of a backup that a person declared dead.
+const GIVEN_UP: &str = "declared dead by hand";
+
+/// Declares an unfinished backup failed that somebody named.
+pub async fn abandon(
+    archive: &Archive,
+    backup: &BackupId,
+    unfinished: &Unfinished,
+) -> Result<(), Error> {
+    let abandoned = match unfinished {
+        Unfinished::Ours => base_backup::abandon_attempt(archive, backup, GIVEN_UP).await,
+        Unfinished::Others { version } => {
+            base_backup::abandon_foreign(archive, backup, version, GIVEN_UP).await
+        }
+    };
+    abandoned.map_err(|source| Error::Adopt {
+        backup: backup.clone(),
+        source: Box::new(source),
+    })
 }
 
 /// The store's clock as it was observed; ours where it was not.

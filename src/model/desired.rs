@@ -396,6 +396,8 @@ pub struct Entry {
     pub orphans_after: Option<Duration>,
     /// How much may be deleted.
     pub deletes: DeleteBudget,
+    /// How long a backup stays marked before it is deleted; zero deletes at once.
+    pub grace: Duration,
     /// What is done about locks there, as its destination says.
     pub object_lock: ObjectLock,
     /// The destination whose backups are copied here; `None` if they are read from the server.

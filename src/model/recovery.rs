@@ -22,6 +22,8 @@ use super::{
 };
 use crate::failure::Kind;
 
+pub mod intervals;
+
 /// Instants that can be restored: any between `from` and the end of `until`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RecoveryWindow {

@@ -21,8 +21,9 @@ use crate::{
         keys::{ObjectKey, WALS, WalObject, wal_stem},
     },
     model::{
-        catalog::WalArchive,
+        catalog::{Run, WalArchive},
         compression::Compression,
+        time::Timestamp,
         timeline::{TimelineHistory, TimelineId},
         wal::{SegmentName, SegmentSize, WalFile},
     },
@@ -105,6 +106,29 @@ pub async fn list_after(
     let after = Some(format!("{stem}/"));
     let tally = range(archive, segment_size, after, None).await?;
     tally.finish(archive).await
+}
+
+/// When a segment was stored, by the store's clock; `None` if it is not there. In several compressions, the first of them counts.
+pub async fn stored_at(
+    archive: &Archive,
+    segment: SegmentName,
+    size: SegmentSize,
+) -> Result<Option<Timestamp>, Error> {
+    let number = segment.number(size);
+    let run = Run {
+        first: number,
+        last: number,
+    };
+    let is_whole = |meta: &ObjectMeta| match archive.parse(&meta.key) {
+        Some(ObjectKey::Wal(wal)) => wal.file == WalFile::Segment(segment),
+        _ => false,
+    };
+    let objects: Vec<_> = archive
+        .segments(segment.timeline, run, size)
+        .try_collect()
+        .await?;
+    let whole = objects.iter().filter(|meta| is_whole(meta));
+    Ok(whole.map(|meta| meta.last_modified).min())
 }
 
 /// Lists what lies behind one key and up to another.

@@ -21,8 +21,8 @@ use crate::model::{
 /// How long an attempt elsewhere may be silent and still count as alive. Living ones sign every minute.
 pub(super) const SILENCE_MAX: Duration = Duration::from_mins(10);
 
-/// After how long somebody else's STARTED backup is a matter for people.
-const FOREIGN_STALLED_AFTER: Duration = Duration::from_hours(7 * 24);
+/// After how long a backup that is not finished is a matter for people: somebody else's, or one of ours that waits for WAL.
+const STALLED_AFTER: Duration = Duration::from_hours(7 * 24);
 
 pub(super) fn decide(scene: &Scene<'_>) -> Decision {
     let mut decision = Decision::default();
@@ -88,16 +88,22 @@ fn of_ours(
             );
             decision
         }
-        Fate::Wait { first } => {
-            let message = format!("backup {id} waits for WAL {first}");
-            let condition = Condition::new(Standing::Progressing, message);
-            Decision {
-                conditions: vec![condition],
-                ..Decision::wait(Waiting::Wal { first })
-            }
-        }
+        Fate::Wait { first } => Decision {
+            conditions: vec![waits(scene, attempt, &first)],
+            ..Decision::wait(Waiting::Wal { first })
+        },
         Fate::Abandon => abandon(scene, id, attempt),
     }
+}
+
+/// WAL that has not come for so long hardly ever will.
+fn waits(scene: &Scene<'_>, attempt: &Attempt, first: &SegmentName) -> Condition {
+    let message = format!("backup {} waits for WAL {first}", attempt.backup);
+    if scene.now.since(attempt.alive_at) > STALLED_AFTER {
+        let message = format!("{message} for 7 days; `barkeep abandon` it if that is lost");
+        return Condition::new(Standing::Stalled, message);
+    }
+    Condition::new(Standing::Progressing, message)
 }
 
 enum Fate {
@@ -162,10 +168,10 @@ fn of_others(scene: &Scene<'_>, backup: &Backup) -> Decision {
     let Some(since) = scene.started(backup) else {
         return Decision::default();
     };
-    let (standing, what) = if scene.now.since(since) > FOREIGN_STALLED_AFTER {
+    let (standing, what) = if scene.now.since(since) > STALLED_AFTER {
         (
             Standing::Stalled,
-            "has not ended for 7 days; `barkeep delete` it if it is dead",
+            "has not ended for 7 days; `barkeep abandon` it if it is dead",
         )
     } else {
         (Standing::Progressing, "was started by another program")
@@ -243,6 +249,11 @@ mod tests {
             waits(text),
             "WAL 0000000100000003000000E9 is not archived yet"
         );
+        let lost = "| waiting_for_wals 9d | wal 1:900-910 | attempt 9d dead stopped silent:8d";
+        assert_eq!(
+            stands(lost),
+            "stalled: backup 9d waits for WAL 00000001000000030000008F for 7 days; `barkeep abandon` it if that is lost"
+        );
         let text = "| waiting_for_wals 2h empty: | attempt 2h dead stopped";
         assert_eq!(
             steps(text),
@@ -262,7 +273,7 @@ mod tests {
         assert_eq!(steps(text), "");
         assert_eq!(
             stands(text),
-            "stalled: backup 8d has not ended for 7 days; `barkeep delete` it if it is dead"
+            "stalled: backup 8d has not ended for 7 days; `barkeep abandon` it if it is dead"
         );
         // Nobody knows whose it is.
         assert_eq!(steps("| started 2h | attempt 2h dead | lose attempts"), "");

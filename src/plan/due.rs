@@ -25,7 +25,7 @@ const SKIP_AFTER: Duration = Duration::from_hours(1);
 const BACK_OFF_FIRST: Duration = Duration::from_mins(5);
 
 /// A foreign attempt counts as alive for as long as one of its kind may take.
-const FOREIGN_ALIVE: Duration = Duration::from_hours(24);
+pub(super) const FOREIGN_ALIVE: Duration = Duration::from_hours(24);
 
 /// The longest pause.
 const BACK_OFF_MAX: Duration = Duration::from_hours(6);

@@ -35,11 +35,13 @@ mod digest;
 mod expire;
 mod health;
 mod keep;
+mod mark;
 mod trust;
 
 #[cfg(test)]
 pub(crate) mod testing;
 
+pub mod abandon;
 pub mod after;
 pub mod chain;
 pub mod due;
@@ -208,6 +210,13 @@ impl Decision {
             reasons: vec![reason],
             weight,
         });
+    }
+
+    /// One more reason for the last step.
+    fn because(&mut self, reason: Reason) {
+        if let Some(step) = self.steps.last_mut() {
+            step.reasons.push(reason);
+        }
     }
 
     fn wait(waiting: Waiting) -> Self {

@@ -28,7 +28,8 @@ use barkeep::{
             Stored,
         },
         record::{
-            Actor, ArchiveRecord, Attempt, Epitaph, Identity, KeepRecord, Life, Stopped, Tombstone,
+            Actor, ArchiveRecord, Attempt, Epitaph, Identity, KeepRecord, Life, Mark, SetBy,
+            Stopped, Tombstone,
         },
         schedule::{Schedule, StartWindow, Zone},
         time::Timestamp,
@@ -149,6 +150,7 @@ impl World {
             "catchup" => self.entry().catch_up = CatchUp::Skip,
             "retention" => self.entry().retention = Some(retention(value)),
             "min" => self.entry().minimum_redundancy = number(value),
+            "grace" => self.entry().grace = span(value),
             "failed" => self.entry().failed_after = Some(span(value)),
             "orphans" => self.entry().orphans_after = Some(span(value)),
             "lag" => self.entry().wal.max_lag = Some(span(value)),
@@ -175,6 +177,7 @@ impl World {
         match word {
             "attempt" => self.attempt(&words),
             "tombstone" => self.tombstone(&words),
+            "mark" => self.mark(&words),
             "record" => self.record(&words),
             "declare" => self.declare(&words),
             "orphan" => self.orphan(&words),
@@ -244,7 +247,24 @@ impl World {
         }
     }
 
-    /// `22d full until:3d`
+    /// `22d 3h`, `22d 3h version:other`
+    fn mark(&mut self, words: &[&str]) {
+        let backup = self.id(words[0]);
+        let version = after(words, "version").unwrap_or(backup.as_str());
+        let mark = Mark {
+            at: instant(words[1]),
+            epitaph: Epitaph {
+                version: version.to_owned(),
+                reason: String::new(),
+            },
+            backup: backup.clone(),
+        };
+        if let Knowledge::Known(marks) = &mut self.stored().marks {
+            marks.insert(backup, mark);
+        }
+    }
+
+    /// `22d full until:3d`, `22d full by:alice`
     fn record(&mut self, words: &[&str]) {
         let backup = self.id(words[0]);
         let record = KeepRecord {
@@ -253,6 +273,10 @@ impl World {
             reason: String::new(),
             until: after(words, "until").map(until),
             set_at: instant("30d"),
+            by: match after(words, "by") {
+                Some(name) => SetBy::Person(name.to_owned()),
+                None => SetBy::Policy,
+            },
         };
         if let Knowledge::Known(records) = &mut self.stored().keep_records {
             records.insert(backup, record);
@@ -398,6 +422,7 @@ impl World {
             "catalog" => stored.catalog = Knowledge::Unknown(failure),
             "attempts" => stored.attempts = Knowledge::Unknown(failure),
             "tombstones" => stored.tombstones = Knowledge::Unknown(failure),
+            "marks" => stored.marks = Knowledge::Unknown(failure),
             "keeps" => stored.keep_records = Knowledge::Unknown(failure),
             "identity" => stored.identity = Knowledge::Unknown(failure),
             "clock" => stored.store_time = Knowledge::Unknown(failure),
@@ -429,11 +454,12 @@ fn stopped_as(backup: &Backup) -> Option<Stopped> {
 }
 
 /// The first words of what is no backup.
-const WORDS: [&str; 14] = [
+const WORDS: [&str; 15] = [
     "locked",
     "unlooked",
     "attempt",
     "tombstone",
+    "mark",
     "record",
     "declare",
     "orphan",
@@ -550,6 +576,7 @@ fn server() -> Server {
             backups_max: 100,
             percent_max: 100,
         },
+        grace: Duration::ZERO,
         object_lock: ObjectLock::Respect,
         copy_of: None,
         delivery: Delivery::Required,
@@ -600,6 +627,7 @@ fn observed(mut catalog: Catalog) -> Observed {
         }),
         attempts: Knowledge::Known(BTreeMap::new()),
         tombstones: Knowledge::Known(Vec::new()),
+        marks: Knowledge::Known(BTreeMap::new()),
         keep_records: Knowledge::Known(BTreeMap::new()),
         uploads: Knowledge::Known(Vec::new()),
         locks: Knowledge::Known(Locks::new(BucketRetention::NONE)),

@@ -11,7 +11,7 @@ use crate::model::{
     judge::Fate,
     lock::Lock,
     observed::{Observed, Stored},
-    recovery::recovery_windows,
+    recovery::intervals::{Interval, intervals},
     time::Timestamp,
     wal::{SegmentName, SegmentNumber, SegmentSize},
 };
@@ -20,6 +20,8 @@ use crate::plan::Target;
 /// A strip of time.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Strip {
+    /// What can be restored, exactly: by positions, on each timeline.
+    pub intervals: Vec<Interval>,
     /// What can be restored, earliest first, without overlaps.
     pub reaches: Vec<Reach>,
     /// What lies between, and cannot.
@@ -93,7 +95,8 @@ pub fn draw(
     now: Timestamp,
 ) -> Option<Strip> {
     let catalog = stored.catalog.known()?;
-    let reaches = reaches(catalog, observed, now);
+    let intervals = dated(catalog, observed);
+    let reaches = reaches(&intervals, catalog, observed, now);
     let between = reaches.windows(2).map(|pair| (pair[0], pair[1]));
     // What is kept by itself was never meant to reach any further.
     let broken = between.filter(|(before, _)| !is_kept_by_itself(catalog, before));
@@ -114,6 +117,7 @@ pub fn draw(
         gaps: gaps.collect(),
         marks: marks.collect(),
         reaches,
+        intervals,
     })
 }
 
@@ -137,28 +141,45 @@ fn locked(lock: &Lock) -> Option<Locked> {
     }
 }
 
-fn reaches(catalog: &Catalog, observed: &Observed, now: Timestamp) -> Vec<Reach> {
+/// What can be restored, with the instant up to which the server says that it archived.
+fn dated(catalog: &Catalog, observed: &Observed) -> Vec<Interval> {
+    let mut intervals = intervals(catalog);
+    let archiver = observed.postgres.known().map(|facts| &facts.archiver);
+    let last =
+        archiver.and_then(|archiver| Some((archiver.last_archived?, archiver.last_archived_at?)));
+    for interval in &mut intervals {
+        if let Some((segment, at)) = last
+            && segment == interval.until
+        {
+            interval.stored(at);
+        }
+    }
+    intervals
+}
+
+fn reaches(
+    intervals: &[Interval],
+    catalog: &Catalog,
+    observed: &Observed,
+    now: Timestamp,
+) -> Vec<Reach> {
     let anchors = anchors(catalog, observed);
-    let all = catalog.backups.iter().map(|backup| backup.id.clone());
-    let windows = recovery_windows(catalog, &all.collect());
-    let last = windows.iter().map(|window| window.until).max();
+    let last = intervals.iter().map(|interval| interval.until).max();
     let mut reaches: Vec<Reach> = Vec::new();
-    for window in windows {
-        let estimate = estimate(&anchors, number(window.until, catalog.segment_size()));
-        let open = Some(window.until) == last;
+    for Interval { starts, until, .. } in intervals {
+        let from = starts[0].at;
+        let estimate = estimate(&anchors, number(*until, catalog.segment_size()));
+        let open = Some(*until) == last;
         // The last one goes on: WAL is archived behind it.
         let end = if open {
             estimate.unwrap_or(now)
         } else {
-            estimate.unwrap_or(window.from)
+            estimate.unwrap_or(from)
         };
-        let to = end.clamp(window.from, now.max(window.from));
+        let to = end.clamp(from, now.max(from));
         match reaches.last_mut() {
-            Some(before) if window.from <= before.to => before.to = before.to.max(to),
-            _ => reaches.push(Reach {
-                from: window.from,
-                to,
-            }),
+            Some(before) if from <= before.to => before.to = before.to.max(to),
+            _ => reaches.push(Reach { from, to }),
         }
     }
     reaches

@@ -104,7 +104,9 @@ fn a_plan_without_the_server_says_what_it_lacks() {
 
 #[test]
 fn a_plan_deletes_what_the_policy_no_longer_wants() {
-    let scene = Scene::with("retention = { redundancy = 2 }\nschedule = \"none\"\n");
+    let scene = Scene::with(
+        "retention = { redundancy = 2 }\nschedule = \"none\"\ndeletes = { grace = \"0s\" }\n",
+    );
     for day in [3, 10, 17, 18] {
         scene.backup(day);
     }
@@ -297,4 +299,44 @@ fn what_is_printed_is_also_json() {
         let shaped = json["format"].is_u64() || json["id"].is_string();
         assert!(shaped, "{command:?}: {json}");
     }
+}
+
+#[test]
+fn only_who_insists_declares_dead_what_may_be_alive() {
+    let scene = Scene::new();
+    let id = scene.backup(19);
+    let info = format!("store/orders/base/{id}/backup.info");
+    let text = std::fs::read_to_string(scene.path(&info)).expect("it");
+    scene.write(&info, &text.replace("status=DONE", "status=STARTED"));
+    let abandon = ["abandon", "orders", &id];
+    assert_snapshot!(scene.run(&abandon), @r"
+    exit 0
+    --- stdout
+    20261119T020003 in disk is declared failed
+    ");
+    assert_snapshot!(scene.run(&abandon), @r"
+    exit 4
+    --- stderr
+    error: cannot abandon 20261119T020003 in `disk`: it is FAILED, and not unfinished
+    ");
+    let future = scene.backup(29);
+    let info = format!("store/orders/base/{future}/backup.info");
+    scene.write(
+        &info,
+        &text
+            .replace("status=DONE", "status=STARTED")
+            .replace("2026-11-19", "2126-11-19"),
+    );
+    let abandon = ["abandon", "orders", &future];
+    assert_snapshot!(scene.run(&abandon), @r"
+    exit 4
+    --- stderr
+    error: cannot abandon 20261129T020003 in `disk`: it may be alive: 20261129T020003 was started elsewhere 2126-11-19T02:00:04Z
+    hint: `--force` if it is certainly dead
+    ");
+    assert_snapshot!(scene.run(&[&abandon[..], &["--force"]].concat()), @r"
+    exit 0
+    --- stdout
+    20261129T020003 in disk is declared failed
+    ");
 }

@@ -12,6 +12,7 @@ mod help;
 mod packaged;
 mod picture;
 mod readme;
+mod recoverable;
 mod scene;
 mod signals;
 mod usage;

@@ -80,7 +80,7 @@ fn refused(server: &ServerName, refusal: &Refusal) -> Error {
             error.hinted("take another backup first; `minimum_redundancy` is the limit")
         }
         Violation::Unfinished(_) => {
-            error.hinted("`barkeep reconcile --once` settles what a dead attempt left")
+            error.hinted("`barkeep abandon` declares it failed, if it is dead")
         }
         Violation::Locked { .. } => {
             error.hinted("who set the lock can lift it; else wait, or `object_lock = \"ignore\"`")

@@ -1,5 +1,6 @@
 //! One command per file: its arguments come from `args`, its work is done below `cli`, its result is printed here.
 
+pub(super) mod abandon;
 pub(super) mod backup;
 mod capabilities;
 pub(super) mod catalog;
@@ -12,8 +13,10 @@ pub(super) mod keep;
 pub(super) mod permissions;
 pub(super) mod plan;
 pub(super) mod reconcile;
+pub(super) mod recoverable;
 pub(super) mod restore;
 pub(super) mod status;
+pub(super) mod undelete;
 pub(super) mod unlock;
 pub(super) mod wal;
 pub(super) mod watch;

@@ -13,12 +13,13 @@ use std::{
 
 use crate::{
     cli::{Session, args, complain, error::Error, output, selection},
-    execute::archive_wal::{self, ArchiveOptions, ArchiveTarget, Requirement},
+    clock::Clock,
+    execute::archive_wal::{self, ArchiveOptions, ArchiveTarget, Places, Requirement},
     failure::{Failure, Kind, chain},
     model::{
         compression::{Codec, Level},
-        desired::{Delivery, Server, WalOptions},
-        names::DestinationName,
+        desired::{Delivery, Desired, Server, WalOptions},
+        names::{DestinationName, ServerName},
     },
     reconcile::Ports,
     recover::wal::{
@@ -42,31 +43,55 @@ pub(in crate::cli) async fn archive(arguments: args::WalArchive, session: &Sessi
 }
 
 async fn try_archive(arguments: &args::WalArchive, session: &Session) -> Result<(), Error> {
-    let ports = session.ports_of(&arguments.server).await?;
-    let server = selection::server(&ports.desired, &arguments.server)?;
+    let desired = session.desired_of(&arguments.server)?;
+    let server = selection::server(&desired, &arguments.server)?;
     let path = absolute(&arguments.path)?;
+    let spool = Spool::new(&wal_options(server)?.spool);
+    // Most calls of an archiver that catches up end here: no destination is opened for them.
+    match archive_wal::acknowledges(&path, &required_places(&desired, server), &spool).await {
+        Ok(true) => return Ok(()),
+        Ok(false) => {}
+        Err(warning) => warn(&warning),
+    }
+    let server = server.name.clone();
+    let ports = session.open(desired, Clock::System).await;
+    store(&ports, &server, &path, spool).await
+}
+
+/// What heals later, and what gets none, is not waited for.
+fn is_waited_for(server: &Server, destination: &DestinationName) -> bool {
+    let entry = server.entry(destination);
+    entry.is_some_and(|entry| entry.delivery == Delivery::Required)
+}
+
+fn required_places(desired: &Desired, server: &Server) -> Places {
+    let required = desired
+        .destinations
+        .iter()
+        .filter(|(name, _)| is_waited_for(server, name));
+    let located = required.map(|(name, destination)| (name, &destination.location));
+    Places::new(server.name.as_str(), located)
+}
+
+async fn store(ports: &Ports, name: &ServerName, path: &Path, spool: Spool) -> Result<(), Error> {
+    let server = selection::server(&ports.desired, name)?;
     let wal = wal_options(server)?;
     let codec = Codec::for_wal(wal.compression, wal.level.map(Level::Exact));
     let codec = codec.map_err(|error| Error::Usage(chain(&error)))?;
     let mut options = ArchiveOptions::new(codec, ports.clock.now());
-    options.spool = Some(Spool::new(&wal.spool));
-    // What heals later, and what gets none, is not waited for.
-    let waits = |name: &DestinationName| {
-        let entry = server.entry(name);
-        entry.is_some_and(|entry| entry.delivery == Delivery::Required)
-    };
-    let targets: Vec<_> = archives(&ports, server, waits)?
+    options.spool = Some(spool);
+    let targets: Vec<_> = archives(ports, server, |name| is_waited_for(server, name))?
         .into_iter()
         .map(|(destination, archive)| ArchiveTarget {
-            history_tags: history_tags(&ports, &destination),
+            history_tags: history_tags(ports, &destination),
             destination,
             archive,
             requirement: Requirement::Required,
         })
         .collect();
-    let archived = archive_wal::archive_wal(&path, &targets, &options).await;
+    let archived = archive_wal::archive_wal(path, &targets, &options).await;
     let archived = archived.map_err(|error| {
-        let doing = format!("server `{}`", arguments.server);
+        let doing = format!("server `{name}`");
         let hint = archive_hint(&error);
         let error = Error::failed(doing, Failure::of(error.kind(), &error));
         match hint {
@@ -74,10 +99,12 @@ async fn try_archive(arguments: &args::WalArchive, session: &Session) -> Result<
             None => error,
         }
     })?;
-    for warning in &archived.warnings {
-        output::talk(&format!("warning: {warning}"));
-    }
+    archived.warnings.iter().for_each(warn);
     Ok(())
+}
+
+fn warn(warning: &archive_wal::Warning) {
+    output::talk(&format!("warning: {warning}"));
 }
 
 /// The tags of timeline histories in a destination.

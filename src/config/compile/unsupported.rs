@@ -10,13 +10,8 @@ use crate::config::{
 };
 
 /// Settings, wherever settings stand.
-pub(in crate::config) const SETTINGS: [&str; 5] = [
-    "manage_keeps",
-    "retire_after",
-    "verify",
-    "snapshot",
-    "deletes.grace",
-];
+pub(in crate::config) const SETTINGS: [&str; 4] =
+    ["manage_keeps", "retire_after", "verify", "snapshot"];
 
 /// Reports every key that is not supported yet.
 pub(super) fn refuse(root: &Node, diagnostics: &mut Vec<Diagnostic>) {

@@ -7,6 +7,7 @@
 use std::{
     cell::Cell,
     collections::BTreeSet,
+    fmt,
     fs::{self, File},
     io::{self, Read as _},
     path::{Path, PathBuf},
@@ -16,13 +17,17 @@ use futures_util::{StreamExt as _, stream};
 use tokio::time::Instant;
 
 use super::{
-    ArchiveOptions, ArchiveTarget, Error, One, Purpose, Requirement, Warning, archive_one, blocking,
+    ArchiveOptions, ArchiveTarget, Error, One, Purpose, Requirement, Warning, archive_one,
+    blocking, file_of, place,
 };
 use crate::{
     failure::Failure,
     format::wal_header::{HEADER_BYTES, SegmentHeader},
-    model::wal::{SegmentName, WalFile},
-    spool::{self, Marker, Markers},
+    model::{
+        names::DestinationName,
+        wal::{SegmentName, WalFile},
+    },
+    spool::{self, Marker, Markers, Spool},
 };
 
 /// What was archived ahead.
@@ -32,31 +37,58 @@ pub(super) struct Ahead {
     pub(super) warnings: Vec<Warning>,
 }
 
-/// Whether an earlier call has archived the file. Sends no request.
-pub(super) async fn acknowledges(
-    path: &Path,
-    file: WalFile,
-    targets: &[ArchiveTarget],
-    options: &ArchiveOptions,
-    warnings: &mut Vec<Warning>,
-) -> bool {
-    let WalFile::Segment(segment) = file else {
-        return false;
+/// Where a file has to be before PostgreSQL is told that it is archived: what a marker answers for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Places {
+    server: String,
+    each: BTreeSet<String>,
+}
+
+impl Places {
+    /// Destinations, each with its URL; `server` is the server's name in their catalogs.
+    pub fn new<'a, L: fmt::Display>(
+        server: &str,
+        destinations: impl IntoIterator<Item = (&'a DestinationName, L)>,
+    ) -> Self {
+        let place = |(name, location)| format!("{} {server}", place(name, location));
+        Self {
+            each: destinations.into_iter().map(place).collect(),
+            server: server.to_owned(),
+        }
+    }
+
+    /// The required ones of these; `None` where there is no destination at all.
+    fn required(targets: &[ArchiveTarget]) -> Option<Self> {
+        let required = targets
+            .iter()
+            .filter(|target| target.requirement == Requirement::Required);
+        let each = required.map(|target| (&target.destination, target.archive.store().location()));
+        Some(Self::new(targets.first()?.archive.server(), each))
+    }
+
+    fn markers(&self, path: &Path, spool: &Spool) -> Option<Markers> {
+        Some(spool.markers(&self.server, path.parent()?))
+    }
+}
+
+/// Whether an earlier call has archived the file in all these places. Needs no destination and sends no request.
+///
+/// Ask before anything is opened: most calls of an archiver that catches up end here.
+pub async fn acknowledges(path: &Path, places: &Places, spool: &Spool) -> Result<bool, Warning> {
+    let Ok(WalFile::Segment(segment)) = file_of(path) else {
+        return Ok(false);
     };
-    let Some(markers) = markers(path, targets, options) else {
-        return false;
+    let Some(markers) = places.markers(path, spool) else {
+        return Ok(false);
     };
-    let (path, places) = (path.to_owned(), required_places(targets));
+    let (path, places) = (path.to_owned(), places.each.clone());
     let answer = blocking(move || {
         let marker = markers.take(segment)?;
         Ok(marker.is_some_and(|marker| {
             places.is_subset(&marker.destinations) && is_of(&marker, &path).unwrap_or(false)
         }))
     });
-    answer.await.unwrap_or_else(|error: spool::Error| {
-        warnings.push(warning(&error));
-        false
-    })
+    answer.await.map_err(|error| warning(&error))
 }
 
 fn is_of(marker: &Marker, path: &Path) -> io::Result<bool> {
@@ -73,21 +105,6 @@ fn warning(error: &spool::Error) -> Warning {
     Warning::Spool(Failure::of(error.kind(), error))
 }
 
-fn markers(path: &Path, targets: &[ArchiveTarget], options: &ArchiveOptions) -> Option<Markers> {
-    let server = targets.first()?.archive.server();
-    let directory = path.parent()?;
-    Some(options.spool.as_ref()?.markers(server, directory))
-}
-
-fn required_places(targets: &[ArchiveTarget]) -> BTreeSet<String> {
-    let required = targets
-        .iter()
-        .filter(|target| target.requirement == Requirement::Required);
-    required
-        .map(|target| format!("{} {}", target.place(), target.archive.server()))
-        .collect()
-}
-
 /// Archives the segments that wait after the one that was asked for.
 pub(super) async fn archive_ahead(
     path: &Path,
@@ -98,7 +115,13 @@ pub(super) async fn archive_ahead(
     let (WalFile::Segment(segment), Some(_)) = (asked.file, asked.prepared.system_id) else {
         return Ahead::default();
     };
-    let (Some(markers), Some(directory)) = (markers(path, targets, options), path.parent()) else {
+    let (Some(spool), Some(directory)) = (&options.spool, path.parent()) else {
+        return Ahead::default();
+    };
+    let Some(places) = Places::required(targets) else {
+        return Ahead::default();
+    };
+    let Some(markers) = places.markers(path, spool) else {
         return Ahead::default();
     };
     if options.backlog.segments_max == 0 {
@@ -122,6 +145,7 @@ pub(super) async fn archive_ahead(
         asked,
         targets,
         options,
+        places,
         markers,
         is_open: Cell::new(true),
     };
@@ -163,6 +187,7 @@ struct Window<'a> {
     asked: &'a One,
     targets: &'a [ArchiveTarget],
     options: &'a ArchiveOptions,
+    places: Places,
     markers: Markers,
     /// Whether more may be begun.
     is_open: Cell<bool>,
@@ -211,7 +236,7 @@ impl Window<'_> {
             return Ok(one.warnings);
         };
         let marker = Marker {
-            destinations: required_places(self.targets),
+            destinations: self.places.each.clone(),
             system_id,
             file: one.prepared.stamp,
             crc32c: one

@@ -121,8 +121,20 @@ impl Scene {
         archive_wal(&self.path(name), &self.targets, &self.options).await
     }
 
+    async fn acknowledges(&self, name: &str) -> Result<bool, Warning> {
+        let each = self.targets.iter().zip(&self.stores);
+        let each = each.map(|(target, store)| (&target.destination, store.location()));
+        match &self.options.spool {
+            Some(spool) => acknowledges(&self.path(name), &Places::new("srv", each), spool).await,
+            None => Ok(false),
+        }
+    }
+
     /// How it went in a word or two.
     async fn outcome(&self, name: &str) -> String {
+        if self.acknowledges(name).await.is_ok_and(|is_there| is_there) {
+            return "Acknowledged".to_owned();
+        }
         match self.archive(name).await {
             Ok(Archived { how, ahead: 0, .. }) => format!("{how:?}"),
             Ok(Archived { how, ahead, .. }) => format!("{how:?} and {ahead} ahead"),

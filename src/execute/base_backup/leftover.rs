@@ -118,6 +118,33 @@ pub async fn abandon_attempt(catalog: &Archive, id: &BackupId, reason: &str) -> 
     forget(catalog, id).await
 }
 
+/// Declares a backup of another program failed, because a person said that it is dead.
+///
+/// Only if its `backup.info` is still of this version, and if it is nobody's attempt of ours. What it stored, and what it uploads if it
+/// lives after all, is left alone.
+pub async fn abandon_foreign(
+    catalog: &Archive,
+    id: &BackupId,
+    version: &str,
+    reason: &str,
+) -> Result<(), Error> {
+    match read_attempt(catalog, id).await {
+        Err(Error::NotOurs(_)) => {}
+        Ok(_) => return Err(Error::Changed(id.clone())),
+        Err(error) => return Err(error),
+    }
+    let present = catalog.read_info(id).await;
+    let present = present.map_err(Error::catalog("read the backup's record"))?;
+    let same = present.filter(|present| present.version.0 == version);
+    let Some(mut present) = same else {
+        return Err(Error::Changed(id.clone()));
+    };
+    check_unfinished(id, Some(&present))?;
+    present.info.set_failed(reason);
+    replace(catalog, id, &present.info, present.version).await?;
+    Ok(())
+}
+
 async fn read_attempt(catalog: &Archive, id: &BackupId) -> Result<Attempt, Error> {
     let record = catalog
         .read_record::<Attempt>(OwnObject::Attempt(id.clone()))

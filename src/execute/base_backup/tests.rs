@@ -526,6 +526,35 @@ async fn an_abandoned_attempt_is_failed_and_forgotten() {
     );
 }
 
+#[tokio::test(start_paused = true)]
+async fn what_another_program_began_is_failed_only_as_it_was_seen() {
+    let bed = Bed::new();
+    bed.take_waiting_for(Arrives::Never)
+        .await
+        .expect("a backup");
+    let (catalog, id) = (bed.catalog(), BackupId::new(ID));
+    let seen = catalog
+        .read_info(&id)
+        .await
+        .expect("it")
+        .expect("it is there");
+    let version = seen.version.0;
+    let ours = abandon_foreign(&catalog, &id, &version, "dead").await;
+    assert!(matches!(ours, Err(Error::Changed(_))), "it has a record");
+    let record = ObjectKey::Own(OwnObject::Attempt(id.clone()));
+    catalog.remove(&record).await.expect("removed");
+    let changed = abandon_foreign(&catalog, &id, "another version", "dead").await;
+    assert!(
+        matches!(changed, Err(Error::Changed(_))),
+        "it was changed since"
+    );
+    assert_eq!(bed.status().await, "WAITING_FOR_WALS");
+    abandon_foreign(&catalog, &id, &version, "dead")
+        .await
+        .expect("abandoned");
+    assert_eq!(bed.status().await, "FAILED: dead");
+}
+
 #[tokio::test]
 async fn a_damaged_page_is_recorded_and_does_not_stop_the_backup() {
     let mut bed = Bed::new();

@@ -169,8 +169,7 @@ async fn an_unusable_spool_is_told_and_costs_nothing_else() {
     scene.ready(SECOND);
     let archived = scene.archive(FIRST).await.expect("success");
     assert_eq!((archived.how, archived.ahead), (How::Stored, 0));
-    assert!(matches!(
-        archived.warnings[..],
-        [Warning::Spool(_), Warning::Spool(_)]
-    ));
+    assert!(matches!(archived.warnings[..], [Warning::Spool(_)]));
+    let asked = scene.acknowledges(SECOND).await;
+    assert!(matches!(asked, Err(Warning::Spool(_))), "{asked:?}");
 }
