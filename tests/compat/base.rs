@@ -47,7 +47,7 @@ const OF_ITS_OWN: [&str; 11] = [
 ];
 
 /// A server with a tablespace, and the words that lead to it.
-pub(crate) async fn pair(cloud: Option<Cloud>) -> Option<(Pair, Cluster)> {
+pub(crate) fn pair(cloud: Option<Cloud>) -> Option<(Pair, Cluster)> {
     let mut cluster = Cluster::create(17)?;
     let mut pair = Pair::start(cloud)?;
     // What it does between two backups would tell them apart.
@@ -207,7 +207,7 @@ fn statistics(stored: &Stored) -> Option<(Vec<String>, Option<String>)> {
 #[tokio::test(flavor = "multi_thread")]
 async fn every_backup_is_recorded_and_holds_the_same() {
     for cloud in Cloud::EACH {
-        let Some((pair, _cluster)) = pair(cloud()).await else {
+        let Some((pair, _cluster)) = pair(cloud()) else {
             return;
         };
         backed_up(pair).await;
@@ -215,14 +215,16 @@ async fn every_backup_is_recorded_and_holds_the_same() {
 }
 
 async fn backed_up(mut pair: Pair) {
-    let all = pair.cases(&with_server(include_str!("cases/backup.txt")));
+    let mut all = pair.cases(&with_server(include_str!("cases/backup.txt")));
+    if !matches!(pair.cloud, Cloud::Moto(_)) {
+        all.retain(|case| is_about_the_store(&case.line));
+    }
     pair.run(&all[0]);
     let hook = on_disk(&pair, "srv01").await;
     pair.words.insert("{hook}", hook);
     for case in &all[1..] {
         let [theirs, _] = pair.run(case);
-        let server = case.line.split(' ').find(|word| word.starts_with("srv"));
-        let server = server.unwrap_or("srv");
+        let server = server(&case.line);
         let [theirs_stored, ours_stored] = [
             stored(&pair, Whose::Theirs, server).await,
             stored(&pair, Whose::Ours, server).await,
@@ -240,6 +242,17 @@ async fn backed_up(mut pair: Pair) {
         // Some servers keep everything in memory.
         pair.clear(&format!("{server}/")).await;
     }
+}
+
+/// The server that a line is about.
+fn server(line: &str) -> &str {
+    let server = line.split(' ').find(|word| word.starts_with("srv"));
+    server.unwrap_or("srv")
+}
+
+/// Whether what comes of a line depends on the store. What cannot be meant, or is wrong with the server, is so everywhere.
+fn is_about_the_store(line: &str) -> bool {
+    server(line) != "srv" || line.contains("no-such-bucket")
 }
 
 /// A backup as a Barman server keeps it: its files, and its record.
@@ -300,7 +313,7 @@ fn tree(root: &Path) -> BTreeMap<String, (u32, u32, Vec<u8>)> {
 #[tokio::test(flavor = "multi_thread")]
 async fn every_line_restores_the_same_from_either() {
     for cloud in Cloud::EACH {
-        let Some((pair, _cluster)) = pair(cloud()).await else {
+        let Some((pair, _cluster)) = pair(cloud()) else {
             return;
         };
         restored(pair).await;

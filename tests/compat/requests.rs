@@ -38,8 +38,8 @@ fn lines(variable: &str, options: &str) -> [Case; 2] {
 }
 
 /// A pair with a server and, in `{wal}`, a segment.
-async fn pair(cloud: Option<Cloud>) -> Option<(Pair, Cluster)> {
-    let (mut pair, cluster) = base::pair(cloud).await?;
+fn pair(cloud: Option<Cloud>) -> Option<(Pair, Cluster)> {
+    let (mut pair, cluster) = base::pair(cloud)?;
     let path = pair.home().join(SEGMENT);
     let mut dice = Dice(7);
     let words = (0..(16 << 20) / 8).flat_map(|_| dice.roll(u64::MAX).to_le_bytes());
@@ -80,9 +80,9 @@ fn between(cloud: &Cloud) -> Standin {
     Standin::new(move |request: &Request| forward(request, &upstream))
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn on_s3_every_object_is_encrypted_with_the_key() {
-    let Some((mut pair, _cluster)) = pair(Cloud::moto()).await else {
+#[test]
+fn on_s3_every_object_is_encrypted_with_the_key() {
+    let Some((mut pair, _cluster)) = pair(Cloud::moto()) else {
         return;
     };
     let standin = between(&pair.cloud);
@@ -94,9 +94,9 @@ async fn on_s3_every_object_is_encrypted_with_the_key() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn on_azure_every_request_names_the_scope() {
-    let Some((mut pair, _cluster)) = pair(Cloud::azurite()).await else {
+#[test]
+fn on_azure_every_request_names_the_scope() {
+    let Some((mut pair, _cluster)) = pair(Cloud::azurite()) else {
         return;
     };
     let standin = between(&pair.cloud);
@@ -108,9 +108,9 @@ async fn on_azure_every_request_names_the_scope() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn on_google_cloud_every_object_is_encrypted_with_the_key() {
-    let Some((pair, _cluster)) = pair(Cloud::gcs()).await else {
+#[test]
+fn on_google_cloud_every_object_is_encrypted_with_the_key() {
+    let Some((pair, _cluster)) = pair(Cloud::gcs()) else {
         return;
     };
     let key = "projects/p/locations/l/keyRings/r/cryptoKeys/k";
@@ -154,10 +154,10 @@ impl Gate {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn on_azure_a_segment_is_cut_and_sent_as_asked() {
+#[test]
+fn on_azure_a_segment_is_cut_and_sent_as_asked() {
     const AT_ONCE: usize = 3;
-    let Some((mut pair, _cluster)) = pair(Cloud::azurite()).await else {
+    let Some((mut pair, _cluster)) = pair(Cloud::azurite()) else {
         return;
     };
     let gate = Arc::new(Gate::default());

@@ -38,7 +38,7 @@ const FLAGS: [&str; 13] = [
 ];
 
 /// A pair with the files in `{wal}`.
-async fn pair(cloud: Option<Cloud>) -> Option<Pair> {
+fn pair(cloud: Option<Cloud>) -> Option<Pair> {
     let mut pair = Pair::start(cloud)?;
     let wal = pair.home().join("wal");
     std::fs::create_dir(&wal).expect("a directory");
@@ -86,7 +86,7 @@ async fn check(pair: &Pair, case: &Case) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_codec_stores_every_kind_of_file() {
-    let Some(pair) = pair(Cloud::moto()).await else {
+    let Some(pair) = pair(Cloud::moto()) else {
         return;
     };
     for (number, flags) in FLAGS.into_iter().enumerate() {
@@ -107,7 +107,7 @@ async fn every_codec_stores_every_kind_of_file() {
 #[tokio::test(flavor = "multi_thread")]
 async fn every_other_line_ends_alike_and_leaves_the_same() {
     for cloud in Cloud::EACH {
-        let Some(mut pair) = pair(cloud()).await else {
+        let Some(mut pair) = pair(cloud()) else {
             return;
         };
         let all = pair.cases(include_str!("cases/wal-archive.txt"));
@@ -122,7 +122,7 @@ async fn every_other_line_ends_alike_and_leaves_the_same() {
 #[tokio::test(flavor = "multi_thread")]
 async fn other_content_is_overwritten_only_by_barman_or_if_asked() {
     for cloud in Cloud::EACH {
-        let Some(pair) = pair(cloud()).await else {
+        let Some(pair) = pair(cloud()) else {
             return;
         };
         overwritten(&pair).await;

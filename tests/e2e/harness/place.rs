@@ -39,20 +39,6 @@ pub(crate) enum Kind {
     Gcs,
 }
 
-impl Kind {
-    /// The server that a place of this kind needs: none, or `None` after saying what is missing.
-    fn cloud(self) -> Option<Option<Cloud>> {
-        match self {
-            Self::Directory => Some(None),
-            Self::Strict => Cloud::s3s().map(Some),
-            Self::Moto => Cloud::moto().map(Some),
-            #[cfg(feature = "azure")]
-            Self::Azure => Cloud::azurite().map(Some),
-            Self::Gcs => Cloud::gcs().map(Some),
-        }
-    }
-}
-
 /// A destination, a configuration, and the program that is run with it.
 pub(crate) struct Place {
     directory: TempDir,
@@ -67,7 +53,14 @@ pub(crate) struct Place {
 impl Place {
     /// A place without anything in it; `None` after saying what is missing.
     pub(crate) fn new(kind: Kind) -> Option<Self> {
-        let cloud = kind.cloud()?;
+        let cloud = match kind {
+            Kind::Directory => None,
+            Kind::Strict => Some(Cloud::s3s()?),
+            Kind::Moto => Some(Cloud::moto()?),
+            #[cfg(feature = "azure")]
+            Kind::Azure => Some(Cloud::azurite()?),
+            Kind::Gcs => Some(Cloud::gcs()?),
+        };
         if let Some(cloud) = &cloud {
             cloud.create_bucket(BUCKET);
         }
