@@ -28,13 +28,19 @@ impl Cloud {
         }
     }
 
-    /// Locks an object.
+    /// Locks an object; on Google Cloud it is held, however it should be.
     pub(crate) fn lock(&self, bucket: &str, key: &str, lock: &Lock) {
-        let Self::Moto(server) = self else {
-            panic!("Barman knows no locks there");
-        };
-        let path = format!("/{bucket}/{key}?{}", lock.path);
-        server.send("PUT", &path, "", &lock.body);
+        match self {
+            Self::Moto(server) => {
+                let path = format!("/{bucket}/{key}?{}", lock.path);
+                server.send("PUT", &path, "", &lock.body);
+            }
+            Self::Gcs(server) => {
+                let path = format!("/storage/v1/b/{bucket}/o/{}", key.replace('/', "%2F"));
+                server.send("PATCH", &path, "{\"temporaryHold\": true}");
+            }
+            _ => panic!("nothing is locked there"),
+        }
     }
 
     /// Whether a command line of a table means anything here: those of S3's own are about S3.

@@ -11,28 +11,50 @@ use crate::{
 
 #[tokio::test]
 async fn on_azure_backups_are_taken_deleted_and_restored() {
-    taken_deleted_and_restored(Kind::Azure).await;
-}
-
-#[tokio::test]
-async fn on_google_cloud_backups_are_taken_deleted_and_restored() {
-    taken_deleted_and_restored(Kind::Gcs).await;
-}
-
-async fn taken_deleted_and_restored(kind: Kind) {
-    let settings = "schedule = \"none\"\nretention = { redundancy = 1 }";
-    let Some(scene) = Scene::new(17, kind, settings) else {
+    let Some((scene, backups)) = two_backups(Kind::Azure).await else {
         return;
     };
+    deleted_and_restored(&scene, &backups).await;
+}
+
+/// And what is held there stays until it is released.
+#[tokio::test]
+async fn on_google_cloud_backups_are_taken_held_deleted_and_restored() {
+    let Some((scene, backups)) = two_backups(Kind::Gcs).await else {
+        return;
+    };
+    let old = &backups[0];
+    scene
+        .place
+        .hold(&format!("main/base/{old}/data.tar.lz4"), true);
+    scene
+        .run(&["plan"])
+        .exits(0)
+        .says(&format!("! blocked  {old}  legal hold"));
+    scene.run(&["reconcile", "--once"]).exits(0);
+    assert_eq!(scene.place.ids("main", "DONE"), backups);
+    scene
+        .place
+        .hold(&format!("main/base/{old}/data.tar.lz4"), false);
+    deleted_and_restored(&scene, &backups).await;
+}
+
+/// A server with two backups, of which the policy wants one.
+async fn two_backups(kind: Kind) -> Option<(Scene, Vec<String>)> {
+    let settings = "schedule = \"none\"\nretention = { redundancy = 1 }";
+    let scene = Scene::new(17, kind, settings)?;
     scene.run(&["backup", "main"]).exits(0);
     scene.archive_all().await;
     scene.cluster.sql("CREATE TABLE t AS SELECT 1 AS id");
     scene.run(&["backup", "main"]).exits(0);
     scene.archive_all().await;
-    let ids = scene.place.ids("main", "DONE");
-    let [old, new] = &ids[..] else {
-        panic!("two backups: {ids:?}");
-    };
+    let backups = scene.place.ids("main", "DONE");
+    assert_eq!(backups.len(), 2);
+    Some((scene, backups))
+}
+
+async fn deleted_and_restored(scene: &Scene, backups: &[String]) {
+    let (old, new) = (&backups[0], &backups[1]);
     scene
         .run(&["plan"])
         .exits(0)

@@ -257,6 +257,17 @@ impl Place {
         }
     }
 
+    /// Holds an object on Google Cloud, or releases it.
+    pub(crate) fn hold(&self, key: &str, is_held: bool) {
+        let Some(Cloud::Gcs(server)) = &self.cloud else {
+            panic!("it is elsewhere");
+        };
+        let name = format!("prod/{key}").replace('/', "%2F");
+        let hold = format!("{{\"temporaryHold\": {is_held}}}");
+        let object = format!("/storage/v1/b/{BUCKET}/o/{name}");
+        server.send("PATCH", &object, &hold);
+    }
+
     /// Stops the server.
     pub(crate) fn stop(&mut self) {
         self.cloud = None;

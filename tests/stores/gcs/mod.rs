@@ -78,6 +78,7 @@ async fn an_emulator_conforms_in_what_it_knows() {
     conformance::odd_keys(&store).await;
     conformance::absence(&store).await;
     conformance::uploads(&store).await;
+    conformance::lengths(&store).await;
     conformance::broken_uploads(&store).await;
     conformance::unfinished_uploads(&store).await;
     conformance::locks(&store).await;
