@@ -43,6 +43,7 @@ pub mod attempt;
 pub mod base_backup;
 
 pub mod copy;
+pub mod receive_wal;
 
 mod delete;
 mod keep;
