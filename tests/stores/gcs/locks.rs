@@ -89,7 +89,7 @@ async fn what_is_held_or_retained_is_told_by_listings_and_cannot_be_deleted() {
 #[tokio::test]
 async fn what_googles_client_locks_is_locked() {
     let service = Service::start();
-    if sdk::ask("gcs.py", &service.url()).is_none() {
+    if sdk::ask("googles.py", &service.url()).is_none() {
         return;
     }
     let store = emulated(&service.url(), "kept", &GcsOptions::default());

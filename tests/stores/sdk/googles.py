@@ -116,7 +116,8 @@ def versions():
     bucket = client.create_bucket(bucket)
     assert bucket.versioning_enabled
     first = write(bucket, "a", "one").generation
-    write(bucket, "a", "two").delete()
+    write(bucket, "a", "two")
+    bucket.delete_blob("a")
     assert names(bucket) == [] and names(bucket, versions=True) == ["a", "a"]
     assert bucket.blob("a", generation=first).download_as_bytes() == b"one"
 
@@ -126,7 +127,8 @@ def soft():
     bucket.soft_delete_policy.retention_duration_seconds = 604800
     bucket = client.create_bucket(bucket)
     assert bucket.soft_delete_policy.retention_duration_seconds == 604800
-    write(bucket, "a").delete()
+    write(bucket, "a")
+    bucket.delete_blob("a")
     assert names(bucket) == [] and names(bucket, soft_deleted=True) == ["a"]
 
 
