@@ -1,5 +1,4 @@
 //! Destinations on Azure and on Google Cloud: the whole way there, and copies from S3 to each.
-#![cfg(all(feature = "aws", feature = "azure", feature = "gcp"))]
 
 use crate::{
     harness::{Kind, Scene},

@@ -3,6 +3,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+#[cfg(all(feature = "aws", feature = "azure", feature = "gcp"))]
 mod clouds;
 mod commands;
 mod copies;

@@ -33,9 +33,10 @@ pub(crate) enum Kind {
     /// S3 that knows what it does not finish: uploads can be listed.
     Moto,
     /// Azure Blob.
-    #[cfg(feature = "azure")]
+    #[cfg(all(feature = "aws", feature = "azure", feature = "gcp"))]
     Azure,
     /// Google Cloud Storage.
+    #[cfg(all(feature = "aws", feature = "azure", feature = "gcp"))]
     Gcs,
 }
 
@@ -57,8 +58,9 @@ impl Place {
             Kind::Directory => None,
             Kind::Strict => Some(Cloud::s3s()?),
             Kind::Moto => Some(Cloud::moto()?),
-            #[cfg(feature = "azure")]
+            #[cfg(all(feature = "aws", feature = "azure", feature = "gcp"))]
             Kind::Azure => Some(Cloud::azurite()?),
+            #[cfg(all(feature = "aws", feature = "azure", feature = "gcp"))]
             Kind::Gcs => Some(Cloud::gcs()?),
         };
         if let Some(cloud) = &cloud {
@@ -113,20 +115,6 @@ impl Place {
     /// Sends this much at most, from the next configuration on.
     pub(crate) fn limit(&mut self, limits: &'static str) {
         self.limits = limits;
-    }
-
-    /// What the configuration says of a destination on another server, which is part of the place from now on.
-    pub(crate) fn beside(&mut self, cloud: Cloud, bucket: &str) -> String {
-        let destination = destination(&cloud, bucket);
-        self.others.push(cloud);
-        destination
-    }
-
-    /// What the configuration says of a destination in another bucket of the same server.
-    pub(crate) fn another_bucket(&self, bucket: &str) -> String {
-        let cloud = self.cloud.as_ref().expect("a cloud");
-        cloud.create_bucket(bucket);
-        destination(cloud, bucket)
     }
 
     /// What the program and the servers find in their environment.
@@ -257,17 +245,6 @@ impl Place {
         }
     }
 
-    /// Holds an object on Google Cloud, or releases it.
-    pub(crate) fn hold(&self, key: &str, is_held: bool) {
-        let Some(Cloud::Gcs(server)) = &self.cloud else {
-            panic!("it is elsewhere");
-        };
-        let name = format!("prod/{key}").replace('/', "%2F");
-        let hold = format!("{{\"temporaryHold\": {is_held}}}");
-        let object = format!("/storage/v1/b/{BUCKET}/o/{name}");
-        server.send("PATCH", &object, &hold);
-    }
-
     /// Stops the server.
     pub(crate) fn stop(&mut self) {
         self.cloud = None;
@@ -288,6 +265,35 @@ impl Place {
         let backups = self.backups(server).into_iter().filter(of);
         let id = |backup: Value| backup["id"].as_str().expect("an id").to_owned();
         backups.map(id).collect()
+    }
+}
+
+/// What only scenes on all clouds need.
+#[cfg(all(feature = "aws", feature = "azure", feature = "gcp"))]
+impl Place {
+    /// What the configuration says of a destination on another server, which is part of the place from now on.
+    pub(crate) fn beside(&mut self, cloud: Cloud, bucket: &str) -> String {
+        let destination = destination(&cloud, bucket);
+        self.others.push(cloud);
+        destination
+    }
+
+    /// What the configuration says of a destination in another bucket of the same server.
+    pub(crate) fn another_bucket(&self, bucket: &str) -> String {
+        let cloud = self.cloud.as_ref().expect("a cloud");
+        cloud.create_bucket(bucket);
+        destination(cloud, bucket)
+    }
+
+    /// Holds an object on Google Cloud, or releases it.
+    pub(crate) fn hold(&self, key: &str, is_held: bool) {
+        let Some(Cloud::Gcs(server)) = &self.cloud else {
+            panic!("it is elsewhere");
+        };
+        let name = format!("prod/{key}").replace('/', "%2F");
+        let hold = format!("{{\"temporaryHold\": {is_held}}}");
+        let object = format!("/storage/v1/b/{BUCKET}/o/{name}");
+        server.send("PATCH", &object, &hold);
     }
 }
 
