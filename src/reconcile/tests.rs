@@ -311,7 +311,8 @@ async fn where_nothing_is_written_twice_what_a_dead_attempt_left_goes_as_an_orph
     let id = crate::model::backup::BackupId::new("20261120T115900");
     scene::put(&archive, &format!("base/{id}/data.tar"), "x").await;
     let own = OwnObject::Attempt(id.clone());
-    let written = archive.write_record(own.clone(), &dead(&id), PutMode::Create);
+    let attempt = dead(&id);
+    let written = archive.write_record(own.clone(), &attempt, PutMode::Create);
     written.await.expect("memory");
     let left = async || {
         archive
@@ -341,9 +342,10 @@ async fn a_dead_attempt_is_declared_failed_and_its_uploads_are_freed() {
     let bed = Bed::new("| done 1d | started 0d").await;
     let id = bed.world.id("0d");
     let own = OwnObject::Attempt(id.clone());
+    let attempt = dead(&id);
     let written = bed
         .archive
-        .write_record(own.clone(), &dead(&id), PutMode::Create);
+        .write_record(own.clone(), &attempt, PutMode::Create);
     written.await.expect("memory");
     let options = crate::store::UploadOptions {
         part_bytes: 1,
