@@ -30,6 +30,7 @@ use crate::{
         timeline::TimelineId,
         wal::{SegmentName, SegmentSize},
     },
+    pipeline::throttle::Throttle,
     plan::{Step, abandon::Unfinished, guard::Guarded},
     snapshot::Clouds,
     store::{
@@ -55,6 +56,8 @@ pub struct Workshop<'a> {
     pub server: &'a Server,
     /// Its catalogs.
     pub archives: &'a BTreeMap<DestinationName, Archive>,
+    /// How fast may be written where there is a limit.
+    pub throttles: &'a BTreeMap<DestinationName, Throttle>,
     /// Where something may be deleted, for as long as the fence lets it.
     pub fences: &'a BTreeMap<DestinationName, Arc<dyn Fence>>,
     /// What the plan was made from.
@@ -499,7 +502,7 @@ async fn copy_wal(
         source: open(from)?,
         target: open(&step.destination)?,
         part_bytes: entry.map_or(0, |entry| entry.files.part_bytes),
-        throttle: None,
+        throttle: workshop.throttles.get(&step.destination).cloned(),
         cancel: workshop.cancel,
     };
     let stored = workshop.observed.destinations.get(from);

@@ -4,6 +4,8 @@
 mod support;
 
 mod chaos;
+#[cfg(all(feature = "aws", feature = "azure", feature = "gcp"))]
+mod clouds;
 mod commands;
 mod copies;
 mod damage;
