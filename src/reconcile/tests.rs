@@ -11,6 +11,7 @@ use crate::{
         desired::{Mode, ObjectLock, Overwriting, ProviderOptions, Service},
         location::Location,
         lock::{BucketRetention, DefaultLock, Lock, LockMode, Locking, Remains},
+        observed::Knowledge,
         record::{Actor, Attempt},
         scene::{instant, now},
     },
@@ -24,6 +25,9 @@ use crate::{
         scene,
     },
 };
+
+mod approval;
+mod losses;
 
 /// A server whose world is stored in memory, and the ports to look after it.
 struct Bed {
@@ -45,6 +49,10 @@ impl Bed {
         let mut catalog = world.catalog().clone();
         catalog.orphans.clear();
         scene::write(&archive, &catalog).await;
+        if let Knowledge::Known(baseline) = &world.stored().baseline {
+            let written = archive.write_record(OwnObject::Baseline, baseline, PutMode::Create);
+            written.await.expect("memory");
+        }
         Self {
             memory,
             archive,
