@@ -46,7 +46,7 @@ pub(crate) fn compare(path: &str, text: &str) {
 }
 
 /// Every document, by its path in the repository.
-fn documents() -> Vec<String> {
+pub(crate) fn documents() -> Vec<String> {
     let directories = ["", "docs", "benches", "packaging", "tests/bed"];
     let mut documents = Vec::new();
     for directory in directories {
