@@ -338,7 +338,9 @@ async fn where_nothing_is_written_twice_what_a_dead_attempt_left_goes_as_an_orph
 
     let later = now() + Duration::from_hours(15 * 24);
     ports.clock = Clock::Fixed(later);
-    [&bed.memory, &control].map(|memory| memory.set_time(later));
+    for memory in [&bed.memory, &control] {
+        memory.set_time(later);
+    }
     let report = once(&ports, &[bed.server()]).await;
     assert_eq!(failures(&report[0]), Vec::<String>::new());
     assert_eq!(left().await, 0);

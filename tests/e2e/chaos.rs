@@ -126,9 +126,9 @@ impl Chaos {
                 self.service = self.place.start(&["reconcile"]);
             }
             Victim::Destination => {
-                self.place.s3().as_mut().expect("a server").kill();
+                self.place.s3().kill();
                 pause(while_dead).await;
-                self.place.s3().as_mut().expect("a server").revive();
+                self.place.s3().revive();
             }
             Victim::Postgres => {
                 self.cluster.stop(Stop::Immediate);

@@ -198,7 +198,7 @@ async fn a_full_spool_holds_the_wal_at_the_server_and_says_so() {
     streaming(&cluster).await;
     cluster.sql("CREATE TABLE t AS SELECT generate_series(1, 1000) AS id");
     place.run(&["backup", "main"]).exits(0);
-    place.s3().as_mut().expect("a server").kill();
+    place.s3().kill();
     let end = || cluster.sql("SELECT pg_current_wal_flush_lsn()");
     for _ in 0..8 {
         cluster.sql("INSERT INTO t SELECT generate_series(1, 1000); SELECT pg_switch_wal()");
@@ -211,7 +211,7 @@ async fn a_full_spool_holds_the_wal_at_the_server_and_says_so() {
         (cluster.sql(&held) == "t").then_some(())
     })
     .await;
-    place.s3().as_mut().expect("a server").revive();
+    place.s3().revive();
     cluster.sql("INSERT INTO t VALUES (1); SELECT pg_switch_wal()");
     confirmed(&cluster).await;
     let last = cluster.sql("SELECT pg_walfile_name(pg_current_wal_lsn() - 1)");

@@ -14,6 +14,7 @@ use crate::{
         names::{DestinationName, ServerName},
         scene,
         semantics::SAFE,
+        snapshot::Access,
     },
     plan::{Step, Weight, testing::World},
     store::{
@@ -253,6 +254,7 @@ async fn wal_flows_no_faster_than_its_destination_takes_it() {
         throttles: &[(far.clone(), Throttle::new(NonZeroU64::MIN))].into(),
         fences: &BTreeMap::new(),
         observed: &world.observed,
+        clouds: &Access::default(),
         semantics: SAFE,
         clock: Clock::System,
         cancel: &CancellationToken::new(),

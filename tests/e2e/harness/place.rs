@@ -245,6 +245,14 @@ impl Place {
         }
     }
 
+    /// The S3 server, to be killed and revived.
+    pub(crate) fn s3(&mut self) -> &mut Server {
+        match &mut self.cloud {
+            Some(Cloud::Moto(server) | Cloud::S3s(server)) => server,
+            _ => panic!("it does not speak S3"),
+        }
+    }
+
     /// Stops the server.
     pub(crate) fn stop(&mut self) {
         self.cloud = None;
