@@ -355,6 +355,14 @@ impl Ports {
         self.destinations.get(destination)?.throttle.clone()
     }
 
+    /// The limits on what is written for a server.
+    fn throttles(&self, server: &Server) -> BTreeMap<DestinationName, Throttle> {
+        let names = server.entries.iter().map(|entry| &entry.destination);
+        names
+            .filter_map(|name| Some((name.clone(), self.throttle(name)?)))
+            .collect()
+    }
+
     /// Whether a destination heeds conditions: found out once.
     async fn conditions(
         &self,

@@ -267,6 +267,7 @@ pub async fn apply(
     let workshop = Workshop {
         server,
         archives: &archives,
+        throttles: &ports.throttles(server),
         fences,
         observed,
         semantics: SAFE,

@@ -9,6 +9,7 @@ mod bed;
 mod catalog;
 mod configuration;
 mod documents;
+mod examples;
 mod help;
 mod packaged;
 mod picture;
