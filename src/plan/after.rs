@@ -75,7 +75,7 @@ fn apply(
         Action::AbandonAttempt { backup, parent } => {
             if let Some(parent) = parent {
                 with(catalog, parent, |found| {
-                    found.children.retain(|child| child != backup)
+                    found.children.retain(|child| child != backup);
                 });
             }
             with(catalog, backup, |found| match found.status {
