@@ -43,6 +43,10 @@ test-packaging: bed ## Install the packages into a clean root, and run what is s
 soak: bed ## Let two services and a cron job live on one destination for ten minutes, with kills
 	BARKEEP_SOAK=600 cargo test --locked --test e2e -- service:: --nocapture
 
+.PHONY: chaos
+chaos: bed ## Kill receiver, destination and PostgreSQL ten times each within five minutes under load
+	BARKEEP_CHAOS=300 cargo test --locked --test e2e -- chaos:: --nocapture
+
 .PHONY: simulate
 simulate: ## Live through ten thousand made-up histories, with and without leases
 	BARKEEP_SEEDS=10000 cargo test --locked --no-default-features --test simulation -- --nocapture

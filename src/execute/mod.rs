@@ -30,6 +30,7 @@ use crate::{
         timeline::TimelineId,
         wal::{SegmentName, SegmentSize},
     },
+    pipeline::throttle::Throttle,
     plan::{Step, abandon::Unfinished, guard::Guarded},
     snapshot::Clouds,
     store::{
@@ -55,6 +56,8 @@ pub struct Workshop<'a> {
     pub server: &'a Server,
     /// Its catalogs.
     pub archives: &'a BTreeMap<DestinationName, Archive>,
+    /// How fast may be written where there is a limit.
+    pub throttles: &'a BTreeMap<DestinationName, Throttle>,
     /// Where something may be deleted, for as long as the fence lets it.
     pub fences: &'a BTreeMap<DestinationName, Arc<dyn Fence>>,
     /// What the plan was made from.
@@ -451,12 +454,9 @@ async fn one(step: &Step, archive: &Archive, workshop: &Workshop<'_>) -> Result<
             delete::wal(archive, &doomed).await.map(|_| ())
         }
         Action::FinishBackup { backup } => finish(archive, backup).await,
-        Action::AbandonAttempt { backup } => base_backup::abandon_attempt(archive, backup, DIED)
-            .await
-            .map_err(|source| Error::Adopt {
-                backup: backup.clone(),
-                source: Box::new(source),
-            }),
+        Action::AbandonAttempt { backup, parent } => {
+            give_up(archive, backup, parent.as_ref()).await
+        }
         Action::CopyWal {
             from,
             spans,
@@ -467,6 +467,24 @@ async fn one(step: &Step, archive: &Archive, workshop: &Workshop<'_>) -> Result<
             Ok(())
         }
     }
+}
+
+/// Gives an attempt up. Its parent forgets it first: once the attempt is forgotten nobody would know that it must.
+async fn give_up(
+    archive: &Archive,
+    backup: &BackupId,
+    parent: Option<&BackupId>,
+) -> Result<(), Error> {
+    let abandoning = async {
+        if let Some(parent) = parent {
+            base_backup::unlink(archive, parent, backup).await?;
+        }
+        base_backup::abandon_attempt(archive, backup, DIED).await
+    };
+    abandoning.await.map_err(|source| Error::Adopt {
+        backup: backup.clone(),
+        source: Box::new(source),
+    })
 }
 
 async fn copy_wal(
@@ -484,7 +502,7 @@ async fn copy_wal(
         source: open(from)?,
         target: open(&step.destination)?,
         part_bytes: entry.map_or(0, |entry| entry.files.part_bytes),
-        throttle: None,
+        throttle: workshop.throttles.get(&step.destination).cloned(),
         cancel: workshop.cancel,
     };
     let stored = workshop.observed.destinations.get(from);

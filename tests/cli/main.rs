@@ -2,6 +2,7 @@
 //!
 //! The real binary against directories; no PostgreSQL, no network but closed ports of this host.
 
+mod adoption;
 #[path = "../support/bed.rs"]
 #[expect(dead_code, reason = "no server is run here")]
 mod bed;
