@@ -53,7 +53,7 @@ names() {
             if grep -q '<IsTruncated>true' "$work/page"; then
                 die "more than 1,000 objects below $1: copy them into a directory first"
             fi
-            sed 's/<Key>/\n/g' "$work/page" | sed -n 's/^\([^<]*\)<\/Key>.*/\1/p' |
+            tr '<' '\n' < "$work/page" | sed -n 's/^Key>//p' |
                 sed -e 's/&lt;/</g' -e 's/&gt;/>/g' -e 's/&quot;/"/g' -e "s/&apos;/'/g" -e "s/&#39;/'/g" -e 's/&amp;/\&/g' |
                 awk -v skip="${#root}" '{ print substr($0, skip + 1) }'
             ;;
@@ -105,7 +105,7 @@ record() {
 
 # The tablespaces of a backup: a line `OID PLACE` each, from [('name', 16384, '/place')].
 tablespaces() {
-    field "$1" tablespaces | sed "s/), (/\n/g" | sed -n "s/.*, \([0-9][0-9]*\), '\([^']*\)'.*/\1 \2/p"
+    field "$1" tablespaces | tr '(' '\n' | sed -n "s/.*, \([0-9][0-9]*\), '\([^']*\)'.*/\1 \2/p"
 }
 
 empty() {
@@ -186,9 +186,11 @@ configure() {
     rm -f "$1/standby.signal" "$1/recovery.conf" "$1/postmaster.pid" "$1/postmaster.opts" "$1/tablespace_map" "$1/current_logfiles"
     # What would have the copy start on the original, or not start at all, and cannot be overridden further down.
     if [ -e "$1/postgresql.conf" ]; then
-        sed -e 's/^[[:space:]]*\(data_directory\|config_file\|external_pid_file\)/#&/' -e 's/^\([[:space:]]*\)include\([[:space:]]\)/\1include_if_exists\2/' \
+        harmful='data_directory|config_file|external_pid_file'
+        # Debian's include_dir lies beside the configuration, not in the data directory.
+        [ -d "$1/conf.d" ] || harmful="$harmful|include_dir"
+        sed -E -e "s/^[[:space:]]*($harmful)/#&/" -e 's/^([[:space:]]*)include([[:space:]])/\1include_if_exists\2/' \
             "$1/postgresql.conf" > "$work/conf"
-        [ -d "$1/conf.d" ] || sed -i 's/^[[:space:]]*include_dir/#&/' "$work/conf"
         cat "$work/conf" > "$1/postgresql.conf"
     fi
     {

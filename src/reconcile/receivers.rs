@@ -16,7 +16,10 @@ use futures_util::{
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, info_span, warn};
 
-use super::{Ports, board::Board};
+use super::{
+    Ports,
+    board::{Board, Row},
+};
 use crate::{
     clock::pause,
     execute::{
@@ -28,6 +31,7 @@ use crate::{
         compression::{Codec, Level},
         desired::{Mode, Receive, Server, ServerState, WalOptions},
         names::ServerName,
+        observed::Observed,
         receiving::{Receiving, Trouble, Waiting},
     },
     spool::Spool,
@@ -35,6 +39,9 @@ use crate::{
 
 /// How soon a receiver begins again after a panic, or after something that only another configuration mends.
 const LATER: Duration = Duration::from_mins(1);
+
+/// How soon a server is looked at again whose receiver has just begun.
+const SOON: Duration = Duration::from_secs(15);
 
 /// The receivers that run.
 pub(super) struct Receivers<'a> {
@@ -107,6 +114,14 @@ impl<'a> Receivers<'a> {
         };
         self.running.push(receiving.instrument(span).boxed_local());
     }
+}
+
+/// Whether nobody received yet when a server was looked at, and somebody does by now: how soon to look again.
+pub(super) fn look_again(row: &Row, observed: &Observed) -> Option<Duration> {
+    let began = row.receiving.as_ref()?.trouble.is_none();
+    let slot = &observed.postgres.known()?.slot;
+    let was_idle = slot.as_ref().is_none_or(|slot| !slot.active);
+    (began && was_idle).then_some(SOON)
 }
 
 fn is_received(server: &Server) -> bool {

@@ -24,7 +24,7 @@ use super::{
     board::{Attempt, Board, Busy, Row},
     once::{self, Report, Tried},
     queue::{Lane, Queue},
-    receivers::Receivers,
+    receivers::{self, Receivers},
 };
 use crate::{
     clock::pause,
@@ -218,6 +218,7 @@ impl Watch<'_> {
         self.board.count(&report);
         let step = report.attempt();
         let row = self.board.row(server);
+        let soon = receivers::look_again(&row, &report.last.observed);
         let failures = failures(row.failures, &report, now);
         let pauses = |step: &Step| {
             let short = !step.action.is_attempt();
@@ -230,7 +231,9 @@ impl Watch<'_> {
             None => BTreeMap::new(),
         };
         let next = wakes.values().map(|wake| wake.at).min();
-        self.queue.done(server, next.unwrap_or(now + every));
+        let next = next.unwrap_or(now + every);
+        let next = soon.map_or(next, |soon| next.min(now + soon));
+        self.queue.done(server, next);
         let last = Arc::new(report.last);
         self.board.change(server, |row| {
             row.take(&last.observed);

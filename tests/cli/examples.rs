@@ -67,15 +67,27 @@ fn rest(text: &str) -> String {
     rest
 }
 
+/// The configurations of a block: itself, or where it is in no table, one for each line, which are alternatives.
+fn configurations(text: String) -> Vec<String> {
+    if text.lines().any(|line| line.trim_start().starts_with('[')) {
+        return vec![text];
+    }
+    let settings = text.lines().filter(|line| !line.trim().is_empty());
+    settings
+        .map(|line| format!("[policies.shown]\n{line}\n"))
+        .collect()
+}
+
 #[test]
 fn every_configuration_in_a_document_compiles() {
     let policies = POLICIES.map(|name| read(&format!("policies/{name}.toml")));
     let mut compiled = 0;
     for document in documents() {
-        for (word, text) in blocks(&read(&document)) {
-            if word != "toml" {
-                continue;
-            }
+        let page = read(&document);
+        let blocks = blocks(&page)
+            .into_iter()
+            .filter(|(word, _)| *word == "toml");
+        for text in blocks.flat_map(|(_, text)| configurations(text)) {
             let rest = rest(&text);
             let mut texts = vec![("the rest", rest.as_str()), (&document, &text)];
             if is_main(&text) {

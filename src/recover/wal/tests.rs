@@ -12,6 +12,8 @@ use crate::{
     },
 };
 
+mod newest;
+
 const FIRST: &str = "000000010000000000000001";
 const OURS: u64 = 7_710_422_260_807_943_795;
 const DIRECTORY: &str = "srv/wals/0000000100000000";
