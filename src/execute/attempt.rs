@@ -154,6 +154,7 @@ pub async fn run(step: &Step, bench: Bench<'_>) -> Ended {
         catalog: bench.archive.clone(),
         postgres: bench.postgres,
         wal: Arc::new(bench.archive.clone()),
+        disks: None,
         throttle: bench.throttle,
         progress: bench.progress,
         clock: bench.clock,

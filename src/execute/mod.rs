@@ -16,7 +16,7 @@ use crate::{
     failure::Kind,
     model::{
         action::{Action, Effect, WalSpan},
-        backup::{ArchiveRoot, BackupId},
+        backup::{ArchiveRoot, Backup, BackupId},
         catalog::Catalog,
         desired::{ObjectLock, Server},
         lease::LeaseKind,
@@ -30,7 +30,9 @@ use crate::{
         timeline::TimelineId,
         wal::{SegmentName, SegmentSize},
     },
+    pipeline::throttle::Throttle,
     plan::{Step, abandon::Unfinished, guard::Guarded},
+    snapshot::Clouds,
     store::{
         Archive, ArchiveError,
         fenced::{Closed, Fence},
@@ -54,12 +56,16 @@ pub struct Workshop<'a> {
     pub server: &'a Server,
     /// Its catalogs.
     pub archives: &'a BTreeMap<DestinationName, Archive>,
+    /// How fast may be written where there is a limit.
+    pub throttles: &'a BTreeMap<DestinationName, Throttle>,
     /// Where something may be deleted, for as long as the fence lets it.
     pub fences: &'a BTreeMap<DestinationName, Arc<dyn Fence>>,
     /// What the plan was made from.
     pub observed: &'a Observed,
     /// What carrying out a step comes to.
     pub semantics: Semantics,
+    /// How the clouds are opened that have snapshots of disks.
+    pub clouds: &'a dyn Clouds,
     /// The present.
     pub clock: Clock,
     /// Stops at the next step.
@@ -111,6 +117,22 @@ pub enum Error {
         what: String,
         /// Until when, or why.
         lock: Lock,
+    },
+    /// The snapshots that a backup consists of could not be deleted.
+    #[error("the snapshots of backup {backup} stay, and so does all of it")]
+    Snapshots {
+        /// The backup.
+        backup: BackupId,
+        /// Why.
+        source: crate::snapshot::Error,
+    },
+    /// The record of what is to be deleted could not be read.
+    #[error("cannot read which snapshots backup {backup} consists of")]
+    Record {
+        /// The backup.
+        backup: BackupId,
+        /// Why.
+        source: ArchiveError,
     },
     /// WAL could not be copied.
     #[error(transparent)]
@@ -195,7 +217,10 @@ impl Error {
             | Self::Locked { .. }
             | Self::Changed(_)
             | Self::Appeared(_) => Kind::Refused,
-            Self::Keep { source, .. } | Self::Mark { source, .. } => source.kind(),
+            Self::Snapshots { source, .. } => source.kind(),
+            Self::Keep { source, .. } | Self::Mark { source, .. } | Self::Record { source, .. } => {
+                source.kind()
+            }
             Self::Copy { source } => source.kind(),
             Self::Tombstone { source } => source.kind(),
             Self::Look { source, .. } => source.kind(),
@@ -288,7 +313,12 @@ async fn carry_out(
             records: workshop.semantics.records,
             locks: locks(workshop, &step.destination),
         };
-        let outcomes = delete::backups(&archive, &doomed(group, workshop), &occasion).await;
+        let snapshots = delete::Snapshots {
+            clouds: workshop.clouds,
+            rule: workshop.semantics.locks,
+        };
+        let doomed = doomed(group, workshop);
+        let outcomes = delete::backups(&archive, &doomed, &occasion, snapshots).await;
         let gone = group.iter().zip(&outcomes).filter(|(_, gone)| gone.is_ok());
         let gone = gone.map(|(step, _)| *step);
         if workshop.semantics.records == Records::Written {
@@ -337,6 +367,8 @@ fn doomed(group: &[&Step], workshop: &Workshop<'_>) -> Vec<delete::Doomed> {
                 reason: first_reason(step),
             },
             scope: scope(backup, &step.destination, workshop),
+            has_snapshots: observed(backup, &step.destination, workshop)
+                .is_some_and(|backup| !backup.snapshots.is_empty()),
         }),
         _ => None,
     });
@@ -348,12 +380,23 @@ fn scope(id: &BackupId, destination: &DestinationName, workshop: &Workshop<'_>) 
     if workshop.semantics.goes == Goes::Directory {
         return delete::Scope::Directory;
     }
-    let stored = workshop.observed.destinations.get(destination);
-    let catalog = stored.and_then(|stored| stored.catalog.known());
-    let backup = catalog.and_then(|catalog| catalog.backup(id));
+    let backup = observed(id, destination, workshop);
+    if backup.is_some_and(|backup| !backup.snapshots.is_empty()) {
+        return delete::Scope::Label;
+    }
     let spaces = backup.into_iter().flat_map(|backup| &backup.tablespaces);
     let roots = spaces.map(|space| ArchiveRoot::Tablespace(space.oid));
     delete::Scope::Archives(roots.chain([ArchiveRoot::Data]).collect())
+}
+
+/// A backup as it was observed.
+fn observed<'a>(
+    id: &BackupId,
+    destination: &DestinationName,
+    workshop: &'a Workshop<'_>,
+) -> Option<&'a Backup> {
+    let stored = workshop.observed.destinations.get(destination)?;
+    stored.catalog.known()?.backup(id)
 }
 
 fn first_reason(step: &Step) -> String {
@@ -411,12 +454,9 @@ async fn one(step: &Step, archive: &Archive, workshop: &Workshop<'_>) -> Result<
             delete::wal(archive, &doomed).await.map(|_| ())
         }
         Action::FinishBackup { backup } => finish(archive, backup).await,
-        Action::AbandonAttempt { backup } => base_backup::abandon_attempt(archive, backup, DIED)
-            .await
-            .map_err(|source| Error::Adopt {
-                backup: backup.clone(),
-                source: Box::new(source),
-            }),
+        Action::AbandonAttempt { backup, parent } => {
+            give_up(archive, backup, parent.as_ref()).await
+        }
         Action::CopyWal {
             from,
             spans,
@@ -427,6 +467,24 @@ async fn one(step: &Step, archive: &Archive, workshop: &Workshop<'_>) -> Result<
             Ok(())
         }
     }
+}
+
+/// Gives an attempt up. Its parent forgets it first: once the attempt is forgotten nobody would know that it must.
+async fn give_up(
+    archive: &Archive,
+    backup: &BackupId,
+    parent: Option<&BackupId>,
+) -> Result<(), Error> {
+    let abandoning = async {
+        if let Some(parent) = parent {
+            base_backup::unlink(archive, parent, backup).await?;
+        }
+        base_backup::abandon_attempt(archive, backup, DIED).await
+    };
+    abandoning.await.map_err(|source| Error::Adopt {
+        backup: backup.clone(),
+        source: Box::new(source),
+    })
 }
 
 async fn copy_wal(
@@ -444,7 +502,7 @@ async fn copy_wal(
         source: open(from)?,
         target: open(&step.destination)?,
         part_bytes: entry.map_or(0, |entry| entry.files.part_bytes),
-        throttle: None,
+        throttle: workshop.throttles.get(&step.destination).cloned(),
         cancel: workshop.cancel,
     };
     let stored = workshop.observed.destinations.get(from);

@@ -17,6 +17,7 @@ use crate::{
     },
     pipeline::untar,
     postgres::{self, control_file, locality},
+    snapshot,
     store::{self, ArchiveError},
 };
 
@@ -111,6 +112,12 @@ pub enum Error {
     /// What came is not what the server says that it sent.
     #[error("the backup is not what the server sent")]
     Manifest(#[source] ManifestError),
+    /// The disks are not found, or not where they should be.
+    #[error(transparent)]
+    Disks(snapshot::Error),
+    /// The snapshots cannot be taken.
+    #[error(transparent)]
+    Snapshots(snapshot::Error),
     /// The session in which the backup ran is gone, and with it the backup.
     #[error("the connection to PostgreSQL was lost, and with it the backup")]
     SessionLost,
@@ -154,6 +161,7 @@ impl Error {
             Self::Compression(_) | Self::NotRestorable(_) => Kind::Usage,
             Self::Server { source, .. } => source.kind(),
             Self::NotLocal(source) => source.kind(),
+            Self::Disks(source) | Self::Snapshots(source) => source.kind(),
             Self::Catalog { source, .. } => source.kind(),
             Self::Upload { source, .. } => source.kind(),
             Self::ForeignSystem { .. } | Self::Future { .. } | Self::NotOurs(_) => Kind::Refused,

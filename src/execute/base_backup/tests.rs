@@ -142,6 +142,7 @@ impl Bed {
             catalog: self.catalog(),
             postgres: Box::new(self.postgres.clone()),
             wal: Arc::new(wal),
+            disks: None,
             throttle: None,
             progress: Arc::new(Unwatched),
             clock: Clock::Fixed(instant("2026-11-20T03:00:00Z")),

@@ -13,38 +13,42 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 
-pub use self::environment::Environment;
 use self::{
     bucket::{Bucket, Lacks, first},
     client::{Client, date},
     components::Components,
-    credentials::Credentials,
     endpoint::{Caller, Endpoint},
     multipart::Multipart,
 };
 use super::{
     Deleted, Error, GetOptions, GetResult, Head, Key, Limits, ListPage, ListRequest, Meaning,
     Operation, PendingUpload, PutMode, PutOptions, Result, Store, Stored, Upload, UploadOptions,
+    batches,
 };
-use crate::model::{
-    desired::GcsOptions,
-    lock::{BucketRetention, Lock},
-    time::Timestamp,
+pub use crate::cloud::google::Environment;
+use crate::{
+    cloud::google::Credentials,
+    model::{
+        desired::GcsOptions,
+        lock::{BucketRetention, Lock},
+        time::Timestamp,
+    },
 };
 
 mod bucket;
 mod client;
 mod components;
-mod credentials;
 mod delete;
 mod endpoint;
-mod environment;
 mod failure;
 mod lock;
 mod multipart;
 mod read;
 mod resource;
 mod whole;
+
+/// What a token allows, within what its owner may.
+const SCOPE: &str = "https://www.googleapis.com/auth/devstorage.full_control";
 
 const PART_BYTES_MIN: u64 = 5 << 20;
 const PART_BYTES_MAX: u64 = 5 << 30;
@@ -88,7 +92,7 @@ impl Gcs {
         let credentials = if is_emulated {
             Credentials::anonymous()
         } else {
-            Credentials::find(options.credentials.as_ref(), around).map_err(failed)?
+            Credentials::find(options.credentials.as_ref(), around, SCOPE).map_err(failed)?
         };
         let universe = around.universe.as_deref();
         let universe = universe.or_else(|| credentials.told("universe_domain"));
@@ -107,6 +111,7 @@ impl Gcs {
             root,
             options: options.clone(),
             project: project.or(unnamed),
+            batches: batches::Batches::default(),
             lacks: Lacks::default(),
         };
         Ok(Self {
@@ -156,13 +161,10 @@ impl Store for Gcs {
 
     async fn get(&self, key: &Key, options: GetOptions) -> Result<GetResult> {
         let (meta, response) = self.bucket.get(key, &options).await?;
-        let range = match &options.range {
-            None => 0..meta.size,
-            Some(range) => range.resolve(meta.size).ok_or_else(|| {
-                let error = self.bucket.error(Meaning::Precondition, Operation::Get);
-                error.about(key).because("the range begins beyond its end")
-            })?,
-        };
+        let range = options.resolve(meta.size).ok_or_else(|| {
+            let error = self.bucket.error(Meaning::Precondition, Operation::Get);
+            error.about(key).because("the range begins beyond its end")
+        })?;
         Ok(GetResult {
             date: date(response.headers()),
             body: read::body(self.bucket.clone(), &meta, range.clone(), response),
@@ -180,7 +182,7 @@ impl Store for Gcs {
     }
 
     async fn delete(&self, keys: &[Key]) -> Vec<Deleted> {
-        delete::delete(&self.bucket, keys).await
+        batches::delete(&*self.bucket, keys).await
     }
 
     async fn locks(&self, keys: &[Key]) -> Vec<Lock> {
