@@ -42,6 +42,7 @@ pub mod attempt;
 pub mod base_backup;
 
 pub mod copy;
+pub mod verify;
 
 mod delete;
 mod keep;
@@ -400,9 +401,10 @@ async fn one(step: &Step, archive: &Archive, workshop: &Workshop<'_>) -> Result<
             histories,
         } => copy_wal(step, from, (spans, histories), workshop).await,
         // They are taken out of the steps before: they run in groups, and beside the loop.
-        Action::TakeBackup { .. } | Action::CopyBackup { .. } | Action::DeleteBackup { .. } => {
-            Ok(())
-        }
+        Action::TakeBackup { .. }
+        | Action::CopyBackup { .. }
+        | Action::VerifyBackup { .. }
+        | Action::DeleteBackup { .. } => Ok(()),
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::model::{
     action::{Action, WalSpan},
     backup::{Backup, BackupId, BackupStatus},
-    catalog::{Catalog, Run, WalArchive},
+    catalog::{Catalog, Finding, Run, Verified, WalArchive},
     names::DestinationName,
     observed::{Knowledge, Observed, Stored},
     record::{Epitaph, KeepRecord, Tombstone},
@@ -68,6 +68,13 @@ fn apply(
         }
         // What is copied comes from elsewhere, and is done by `after` itself.
         Action::CopyBackup { .. } | Action::CopyWal { .. } => {}
+        Action::VerifyBackup { backup } => {
+            let verified = Verified {
+                at: now,
+                finding: Finding::Sound,
+            };
+            catalog.verified.insert(backup.clone(), verified);
+        }
         Action::FinishBackup { backup } => {
             with(catalog, backup, |found| found.status = BackupStatus::Done);
             forget(&mut stored.attempts, backup);

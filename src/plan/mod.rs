@@ -52,6 +52,7 @@ pub mod requested;
 pub mod saved;
 pub mod wake;
 
+mod verify;
 mod withhold;
 
 use lock::Unseen;
@@ -270,6 +271,7 @@ pub fn plan(
         within_mode(server.mode, &mut one.decision);
     }
     one_attempt_or_deletes(&mut decided);
+    verify::at_last(&mut decided);
     let mut plan = Plan {
         server: server.name.clone(),
         mode: server.mode,

@@ -176,7 +176,9 @@ fn object(action: &Action, weight: Weight, target: Option<&Target>) -> String {
             )
         }
         Action::DeleteBackup { backup, .. } if weight.bytes == 0 => backup.to_string(),
-        Action::DeleteBackup { backup, .. } | Action::CopyBackup { backup, .. } => {
+        Action::DeleteBackup { backup, .. }
+        | Action::CopyBackup { backup, .. }
+        | Action::VerifyBackup { backup } => {
             format!("{backup}  {}", Bytes(weight.bytes))
         }
         Action::DeleteOrphan { backup, .. } => {
@@ -349,7 +351,7 @@ impl fmt::Display for Summary<'_> {
 }
 
 impl Summary<'_> {
-    fn counts(&self) -> [(u64, String); 10] {
+    fn counts(&self) -> [(u64, String); 11] {
         let left_over = |action: &Action| {
             matches!(
                 action,
@@ -371,6 +373,10 @@ impl Summary<'_> {
             (
                 self.count(|a| matches!(a, Action::CopyBackup { .. } | Action::CopyWal { .. })),
                 "to copy".to_owned(),
+            ),
+            (
+                self.count(|a| matches!(a, Action::VerifyBackup { .. })),
+                "to verify".to_owned(),
             ),
             (self.count(left_over), "left by dead attempts".to_owned()),
             (

@@ -14,7 +14,7 @@ use barkeep::{
     model::{
         action::WalSpan,
         backup::{Backup, BackupId, KeepTarget},
-        catalog::{Catalog, Orphan, Run},
+        catalog::{Catalog, Finding, Orphan, Run, Verified},
         compression::Compression,
         desired::{
             CalendarSpan, CatchUp, Checkpoint, DeclaredKeep, DeleteBudget, Delivery, Entry,
@@ -31,6 +31,7 @@ use barkeep::{
             Actor, ArchiveRecord, Attempt, Epitaph, Identity, KeepRecord, Life, Stopped, Tombstone,
         },
         schedule::{Schedule, StartWindow, Zone},
+        semantics::RETIRE_AFTER,
         time::Timestamp,
         timeline::TimelineId,
         wal::{Lsn, SegmentNumber, SegmentSize, SystemId},
@@ -149,6 +150,8 @@ impl World {
             "catchup" => self.entry().catch_up = CatchUp::Skip,
             "retention" => self.entry().retention = Some(retention(value)),
             "min" => self.entry().minimum_redundancy = number(value),
+            "verify" => self.entry().verify_every = Some(span(value)),
+            "retire" => self.entry().retire_after = span(value),
             "failed" => self.entry().failed_after = Some(span(value)),
             "orphans" => self.entry().orphans_after = Some(span(value)),
             "lag" => self.entry().wal.max_lag = Some(span(value)),
@@ -179,6 +182,7 @@ impl World {
             "declare" => self.declare(&words),
             "orphan" => self.orphan(&words),
             "upload" => self.upload(&words),
+            "verified" => self.verified(&words),
             "manifest" => {
                 let id = self.id(words[0]);
                 self.catalog().manifests.insert(id);
@@ -304,6 +308,20 @@ impl World {
         }
     }
 
+    /// `8d at:3d`, `8d at:3d faulty`
+    fn verified(&mut self, words: &[&str]) {
+        let id = self.id(words[0]);
+        let verified = Verified {
+            at: instant(after(words, "at").expect("at:3d")),
+            finding: if words.contains(&"faulty") {
+                Finding::Faulty
+            } else {
+                Finding::Sound
+            },
+        };
+        self.catalog().verified.insert(id, verified);
+    }
+
     /// `8d until:-3d`, `8d held`, `8d unknown`, `wal:1:900-910 held`: all else is free.
     fn locked(&mut self, words: &[&str]) {
         let lock = match after(words, "until") {
@@ -418,6 +436,7 @@ fn stopped_as(backup: &Backup) -> Option<Stopped> {
         compression: archive.compression,
         bytes: archive.bytes,
         checksum: None,
+        crc32c: None,
     });
     Some(Stopped {
         final_info: String::new(),
@@ -429,7 +448,8 @@ fn stopped_as(backup: &Backup) -> Option<Stopped> {
 }
 
 /// The first words of what is no backup.
-const WORDS: [&str; 14] = [
+const WORDS: [&str; 15] = [
+    "verified",
     "locked",
     "unlooked",
     "attempt",
@@ -550,6 +570,8 @@ fn server() -> Server {
             backups_max: 100,
             percent_max: 100,
         },
+        verify_every: None,
+        retire_after: RETIRE_AFTER,
         object_lock: ObjectLock::Respect,
         copy_of: None,
         delivery: Delivery::Required,

@@ -7,7 +7,10 @@ use tracing::{Instrument as _, info_span};
 
 use super::Ports;
 use crate::{
-    execute::attempt::{self, Ended},
+    execute::{
+        attempt::{self, Ended},
+        verify::Verifier,
+    },
     model::{
         action::Action,
         desired::Server,
@@ -63,6 +66,9 @@ impl Servers for Postgres {
         if let Action::CopyBackup { from, .. } = &step.action {
             return copy(ports, server, step, from).await;
         }
+        if let Action::VerifyBackup { .. } = &step.action {
+            return verify(ports, server, step, observed).await;
+        }
         let archive = match ports.archives(server).remove(&step.destination) {
             Some(Ok(archive)) => archive,
             Some(Err(failure)) => return Ended::failed(step, failure),
@@ -104,6 +110,32 @@ impl Servers for Postgres {
         };
         HeldLock::take(connector.connect().await?, key).await
     }
+}
+
+/// Reads a backup back.
+async fn verify(ports: &Ports, server: &Server, step: &Step, observed: &Observed) -> Ended {
+    let archive = match ports.archives(server).remove(&step.destination) {
+        Some(Ok(archive)) => archive,
+        Some(Err(failure)) => return Ended::failed(step, failure),
+        None => return Ended::not_open(step),
+    };
+    let stored = observed.destinations.get(&step.destination);
+    let catalog = stored.and_then(|stored| stored.catalog.known());
+    let (Some(catalog), Some(entry)) = (catalog, server.entry(&step.destination)) else {
+        return Ended::not_open(step);
+    };
+    let verifier = Verifier {
+        archive: &archive,
+        catalog,
+        zone: &entry.zone,
+        clock: ports.clock,
+        progress: ports.progress.clone(),
+        cancel: &ports.cancel,
+    };
+    let span = info_span!("verify", destination = %step.destination);
+    Box::pin(attempt::verify(step, verifier))
+        .instrument(span)
+        .await
 }
 
 /// Runs a copy to its end.

@@ -48,7 +48,7 @@ enum Samples {
 const LINE: &str = "`server`, `destination`";
 
 /// Everything that is measured.
-pub const METRICS: [Metric; 24] = [
+pub const METRICS: [Metric; 27] = [
     Metric {
         name: "barkeep_build_info",
         labels: "`version`",
@@ -171,6 +171,24 @@ pub const METRICS: [Metric; 24] = [
         samples: Samples::Line(|line| Some(count(line.stored?.other))),
     },
     Metric {
+        name: "barkeep_backups_unverified",
+        labels: LINE,
+        help: "How many complete backups were never read back",
+        samples: Samples::Line(|line| Some(count(line.stored?.unverified))),
+    },
+    Metric {
+        name: "barkeep_backups_faulty",
+        labels: LINE,
+        help: "How many complete backups had faults when they were last read back",
+        samples: Samples::Line(|line| Some(count(line.stored?.faulty))),
+    },
+    Metric {
+        name: "barkeep_oldest_verification_timestamp_seconds",
+        labels: LINE,
+        help: "When the complete backup was read back whose last reading is the oldest, in seconds since 1970; no sample if none ever was",
+        samples: Samples::Line(|line| Some(seconds(line.stored?.oldest_verified?))),
+    },
+    Metric {
         name: "barkeep_last_good_backup_timestamp_seconds",
         labels: LINE,
         help: "When the newest good backup ended, in seconds since 1970; no sample if there is none",
@@ -197,7 +215,7 @@ pub const METRICS: [Metric; 24] = [
     Metric {
         name: "barkeep_wal_waiting_since_timestamp_seconds",
         labels: LINE,
-        help: "When the oldest complete WAL segment was finished that PostgreSQL has not archived yet, in seconds since 1970; no sample if none waits, or if the server is on another machine",
+        help: "When the oldest complete WAL segment was finished that PostgreSQL has not archived yet, in seconds since 1970; no sample if none waits, or if the role may not know",
         samples: Samples::Line(|line| line.wal_waits_since.map(seconds)),
     },
     Metric {

@@ -17,5 +17,6 @@ pub(super) mod recoverable;
 pub(super) mod restore;
 pub(super) mod status;
 pub(super) mod unlock;
+pub(super) mod verify;
 pub(super) mod wal;
 pub(super) mod watch;

@@ -3,10 +3,7 @@
 use std::path::PathBuf;
 
 use super::{
-    archive::ArchiveError as TarError,
-    copy::CopyError,
-    stream::{ManifestError, UnpackError},
-    walk::WalkError,
+    archive::ArchiveError as TarError, copy::CopyError, stream::UnpackError, walk::WalkError,
 };
 use crate::{
     failure::Kind,
@@ -15,7 +12,7 @@ use crate::{
         compression,
         wal::{SegmentName, SystemId},
     },
-    pipeline::untar,
+    pipeline::{manifest, untar},
     postgres::{self, control_file, locality},
     store::{self, ArchiveError},
 };
@@ -110,7 +107,7 @@ pub enum Error {
     NoLabel,
     /// What came is not what the server says that it sent.
     #[error("the backup is not what the server sent")]
-    Manifest(#[source] ManifestError),
+    Manifest(#[source] manifest::Error),
     /// The session in which the backup ran is gone, and with it the backup.
     #[error("the connection to PostgreSQL was lost, and with it the backup")]
     SessionLost,
