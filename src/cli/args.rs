@@ -76,7 +76,7 @@ pub enum Command {
     Validate(Validate),
     /// Show what reconcile would do, and why; changes nothing
     ///
-    /// Each line begins with a sign: `+` adds, `~` keeps or releases, `-` deletes, `!` is blocked or stalled, `.` waits. Ends with 0 when
+    /// Each line begins with a sign: `+` adds, `~` keeps or releases, `-` marks or deletes, `!` is blocked or stalled, `.` waits. Ends with 0 when
     /// the plan is made, with 8 where a catalog or a server cannot be reached: the rest is planned all the same.
     Plan(Plan),
     /// Show a plan that was saved with `plan --out`
@@ -125,8 +125,9 @@ pub enum Command {
     Keep(Keep),
     /// Delete one backup by name
     ///
-    /// Ends with 4 for a backup that is kept or needed by another, and if fewer good ones than `minimum_redundancy` would be left. Its WAL
-    /// goes with the next `reconcile`, if nothing else needs it.
+    /// At once: `deletes.grace` is for what a policy lets go, and whoever names a backup means it; `--dry-run` shows what goes. Ends with 4
+    /// for a backup that is kept or needed by another, and if fewer good ones than `minimum_redundancy` would be left. Its WAL goes with
+    /// the next `reconcile`, if nothing else needs it.
     Delete(Delete),
     /// Read all of a backup back: every byte of its archives and of its WAL
     ///
@@ -135,6 +136,12 @@ pub enum Command {
     /// of its cluster. What is found is written down below `SERVER/barkeep/evidence/`: a backup with faults counts for nothing until another
     /// verification finds none. Ends with 9 if there are any. `verify = { every = "7d" }` has `reconcile` do this.
     Verify(Verify),
+    /// Keep a backup that is marked to be deleted
+    ///
+    /// What a policy lets go is marked first, and deleted when `deletes.grace` has passed. This keeps it, with a reason and the name of
+    /// whoever asked, and withdraws the mark: without a keep the next run would mark it again. `barkeep keep --release` gives it back to
+    /// the policy.
+    Undelete(Undelete),
     /// Declare an unfinished backup failed, because it is dead
     ///
     /// What a dead attempt of barkeep's own left is settled by `reconcile`; what another program began is never touched, except by this.
@@ -357,6 +364,27 @@ pub struct Delete {
     /// Show what would be deleted, and delete nothing
     #[arg(long)]
     pub dry_run: bool,
+}
+
+/// `undelete`
+#[derive(Debug, Args)]
+pub struct Undelete {
+    /// The server
+    pub server: ServerName,
+    /// The backup: its id or its name
+    pub backup: String,
+    /// Keep it with all WAL since (`full`) or only its own (`standalone`)
+    #[arg(long, value_name = "TARGET", value_parser = keep_target, default_value = "full")]
+    pub target: KeepTarget,
+    /// Why it stays
+    #[arg(long, value_name = "TEXT")]
+    pub reason: Option<String>,
+    /// Until when it is kept; for ever if unset
+    #[arg(long, value_name = "TIME", value_parser = instant)]
+    pub until: Option<Timestamp>,
+    /// In this destination, if the server has several
+    #[arg(long, value_name = "NAME")]
+    pub destination: Option<DestinationName>,
 }
 
 /// `unlock`

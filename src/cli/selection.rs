@@ -14,6 +14,8 @@ use crate::{
         observed::{Knowledge, Observed},
         recovery,
     },
+    reconcile::Ports,
+    store::Archive,
 };
 
 /// The servers that are selected, in order of name.
@@ -83,6 +85,15 @@ pub(super) fn entry<'a>(
 fn destinations(server: &Server) -> Vec<String> {
     let entries = server.entries.iter();
     entries.map(|entry| entry.destination.to_string()).collect()
+}
+
+/// A server's catalog in the destination of one of its entries, opened.
+pub(super) fn archive(ports: &Ports, server: &Server, entry: &Entry) -> Result<Archive, Error> {
+    match ports.archives(server).remove(&entry.destination) {
+        Some(Ok(archive)) => Ok(archive),
+        Some(Err(failure)) => Err(Error::failed("cannot open the destination", failure)),
+        None => Err(Error::Usage("the destination is not configured".to_owned())),
+    }
 }
 
 /// The catalog that was read in a destination.

@@ -25,6 +25,29 @@ pub(super) async fn set(
     if archive.overwriting() == Overwriting::Forbidden {
         return Err(Error::WrittenOnce(id.clone()));
     }
+    match records {
+        Records::Written => note(archive, record).await?,
+        Records::None => is_done(archive, id).await?,
+    }
+    let kept = archive.write_keep(id, record.target).await;
+    kept.map(drop).map_err(|error| Error::Keep {
+        backup: id.clone(),
+        source: error.into(),
+    })
+}
+
+/// Writes down that a backup is kept, which must be complete. Against barkeep's own deletes that alone holds it.
+pub(super) async fn note(archive: &Archive, record: &KeepRecord) -> Result<(), Error> {
+    is_done(archive, &record.backup).await?;
+    let object = OwnObject::Keep(record.backup.clone());
+    let written = archive.write_record(object, record, PutMode::Overwrite);
+    written.await.map(drop).map_err(|source| Error::Keep {
+        backup: record.backup.clone(),
+        source,
+    })
+}
+
+async fn is_done(archive: &Archive, id: &BackupId) -> Result<(), Error> {
     let failed = |source| Error::Keep {
         backup: id.clone(),
         source,
@@ -37,17 +60,6 @@ pub(super) async fn set(
     if status.ok() != Some(BackupStatus::Done) {
         return Err(Error::NotDone(id.clone()));
     }
-    if records == Records::Written {
-        let object = OwnObject::Keep(id.clone());
-        archive
-            .write_record(object, record, PutMode::Overwrite)
-            .await
-            .map_err(failed)?;
-    }
-    archive
-        .write_keep(id, record.target)
-        .await
-        .map_err(|error| failed(error.into()))?;
     Ok(())
 }
 
@@ -77,7 +89,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        model::{backup::KeepTarget, scene},
+        model::{backup::KeepTarget, record::SetBy, scene},
         store::{
             Meaning, Operation,
             fault::{Effect, Faults, Faulty, Rule},
@@ -92,6 +104,7 @@ mod tests {
             reason: "audit".to_owned(),
             until: None,
             set_at: scene::now(),
+            by: SetBy::Policy,
         }
     }
 

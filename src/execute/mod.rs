@@ -24,7 +24,7 @@ use crate::{
         names::DestinationName,
         observed::Observed,
         reason::Reason,
-        record::{Epitaph, KeepRecord},
+        record::{Epitaph, KeepRecord, Mark, SetBy},
         semantics::{Goes, LockRule, Records, Semantics},
         time::Timestamp,
         timeline::TimelineId,
@@ -46,6 +46,7 @@ pub mod verify;
 
 mod delete;
 mod keep;
+mod mark;
 
 /// What steps are carried out with.
 pub struct Workshop<'a> {
@@ -128,6 +129,14 @@ pub enum Error {
         /// Why.
         source: ArchiveError,
     },
+    /// A mark could not be set or withdrawn.
+    #[error("cannot change the mark of {backup}")]
+    Mark {
+        /// The backup.
+        backup: BackupId,
+        /// Why.
+        source: ArchiveError,
+    },
     /// A backup has come that may need what would be deleted.
     #[error("backup {0} has appeared since the plan was made; nothing goes until it is judged")]
     Appeared(BackupId),
@@ -186,7 +195,7 @@ impl Error {
             | Self::Locked { .. }
             | Self::Changed(_)
             | Self::Appeared(_) => Kind::Refused,
-            Self::Keep { source, .. } => source.kind(),
+            Self::Keep { source, .. } | Self::Mark { source, .. } => source.kind(),
             Self::Copy { source } => source.kind(),
             Self::Tombstone { source } => source.kind(),
             Self::Look { source, .. } => source.kind(),
@@ -365,12 +374,25 @@ async fn one(step: &Step, archive: &Archive, workshop: &Workshop<'_>) -> Result<
                 reason: first_reason(step),
                 until: *until,
                 set_at: workshop.clock.now(),
+                by: SetBy::Policy,
             };
             keep::set(archive, &record, workshop.semantics.records).await
         }
         Action::ReleaseKeep { backup } => {
             keep::release(archive, backup, workshop.semantics.records).await
         }
+        Action::MarkDelete { backup, version } => {
+            let mark = Mark {
+                backup: backup.clone(),
+                at: store_time(workshop, &step.destination),
+                epitaph: Epitaph {
+                    version: version.clone(),
+                    reason: first_reason(step),
+                },
+            };
+            mark::set(archive, &mark).await
+        }
+        Action::Undelete { backup } => mark::withdraw(archive, backup).await,
         Action::DeleteOrphan { backup, newest } => {
             let locks = locks(workshop, &step.destination);
             delete::orphan(archive, backup, *newest, locks).await
@@ -473,6 +495,11 @@ pub async fn release_keep(
     records: Records,
 ) -> Result<(), Error> {
     keep::release(archive, backup, records).await
+}
+
+/// Keeps a backup that is marked, because somebody wants it to stay, and withdraws its mark.
+pub async fn undelete(archive: &Archive, record: &KeepRecord) -> Result<(), Error> {
+    mark::undelete(archive, record).await
 }
 
 /// Sets a keep that somebody asked for by name.

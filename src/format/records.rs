@@ -121,6 +121,7 @@ mod tests {
     use super::*;
     use crate::model::{
         backup::{BackupId, KeepTarget},
+        record::SetBy,
         wal::SystemId,
     };
 
@@ -150,6 +151,7 @@ mod tests {
             reason: "first of the month".to_owned(),
             until: None,
             set_at: identity().pinned_at,
+            by: SetBy::Person("alice".to_owned()),
         };
         assert_eq!(
             parse::<KeepRecord>(render(&keep).as_bytes()).expect("a record"),

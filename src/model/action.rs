@@ -80,6 +80,18 @@ pub enum Action {
         /// The backup.
         backup: BackupId,
     },
+    /// Mark a backup: it goes once its grace has passed, if the plan still wants that.
+    MarkDelete {
+        /// The backup.
+        backup: BackupId,
+        /// The version of its `backup.info` that the decision rests on.
+        version: String,
+    },
+    /// Withdraw the mark of a backup.
+    Undelete {
+        /// The backup.
+        backup: BackupId,
+    },
     /// Delete a backup: its objects, then its `backup.info`.
     DeleteBackup {
         /// The backup.
@@ -129,8 +141,10 @@ impl Action {
             | Self::VerifyBackup { .. }
             | Self::FinishBackup { .. }
             | Self::AbandonAttempt { .. }
-            | Self::SetKeep { .. } => Effect::Additive,
+            | Self::SetKeep { .. }
+            | Self::Undelete { .. } => Effect::Additive,
             Self::ReleaseKeep { .. }
+            | Self::MarkDelete { .. }
             | Self::DeleteBackup { .. }
             | Self::DeleteOrphan { .. }
             | Self::DeleteWal { .. } => Effect::Destructive,
@@ -166,6 +180,8 @@ impl Action {
             | Self::AbandonAttempt { backup }
             | Self::SetKeep { backup, .. }
             | Self::ReleaseKeep { backup }
+            | Self::MarkDelete { backup, .. }
+            | Self::Undelete { backup }
             | Self::DeleteBackup { backup, .. }
             | Self::DeleteOrphan { backup, .. } => Some(backup),
         }
@@ -182,6 +198,8 @@ impl Action {
             Self::AbandonAttempt { .. } => "abandon",
             Self::SetKeep { .. } => "keep",
             Self::ReleaseKeep { .. } => "release",
+            Self::MarkDelete { .. } => "mark",
+            Self::Undelete { .. } => "undelete",
             Self::DeleteBackup { .. } => "delete",
             Self::DeleteOrphan { .. } => "delete orphan",
             Self::DeleteWal { .. } => "delete WAL",

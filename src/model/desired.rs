@@ -400,6 +400,8 @@ pub struct Entry {
     pub verify_every: Option<Duration>,
     /// How long a cluster without a new backup keeps the protection of its newest good one, if another one has newer backups.
     pub retire_after: Duration,
+    /// How long a backup stays marked before it is deleted; zero deletes at once.
+    pub grace: Duration,
     /// What is done about locks there, as its destination says.
     pub object_lock: ObjectLock,
     /// The destination whose backups are copied here; `None` if they are read from the server.

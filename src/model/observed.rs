@@ -12,7 +12,7 @@ use super::{
     catalog::Catalog,
     lock::Locks,
     names::{DestinationName, ServerName},
-    record::{Attempt, Identity, KeepRecord, Life, Tombstone},
+    record::{Attempt, Identity, KeepRecord, Life, Mark, Tombstone},
     time::Timestamp,
     timeline::{TimelineHistory, TimelineId},
     wal::{Lsn, SegmentName, SegmentSize, SystemId},
@@ -160,6 +160,8 @@ pub struct Stored {
     pub attempts: Knowledge<BTreeMap<BackupId, (Attempt, Life)>>,
     /// The backups that barkeep deleted: at least those of the last 24 hours, and whatever tells of one that is still there in part.
     pub tombstones: Knowledge<Vec<Tombstone>>,
+    /// The backups that are to go when their grace has passed.
+    pub marks: Knowledge<BTreeMap<BackupId, Mark>>,
     /// The keeps that barkeep set.
     pub keep_records: Knowledge<BTreeMap<BackupId, KeepRecord>>,
     /// Uploads that were begun and neither completed nor aborted; `Absent` where the store cannot tell.
@@ -183,6 +185,7 @@ impl Stored {
             identity: Knowledge::Unknown(failure.clone()),
             attempts: Knowledge::Unknown(failure.clone()),
             tombstones: Knowledge::Unknown(failure.clone()),
+            marks: Knowledge::Unknown(failure.clone()),
             keep_records: Knowledge::Unknown(failure.clone()),
             uploads: Knowledge::Unknown(failure.clone()),
             locks: Knowledge::Absent,

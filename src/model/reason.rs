@@ -3,20 +3,21 @@
 //! Every verdict and every step carries reasons, and where nothing is done a [`Waiting`] says what for. They are shown, logged and
 //! counted; no code decides by matching on them.
 
-use std::{fmt, time::Duration};
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
 use super::{
     backup::{BackupId, BackupStatus, KeepTarget},
-    desired::Mode,
-    lease::HeldLease,
-    lock::Lock,
     names::DestinationName,
     retention::RetentionPolicy,
-    time::{Span, Timestamp},
+    time::Timestamp,
     wal::{SegmentName, SystemId},
 };
+
+mod waiting;
+
+pub use waiting::{Locked, Waiting};
 
 /// Why a backup is a full one although incremental ones are wanted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -182,6 +183,13 @@ pub enum Reason {
         #[serde(skip_serializing_if = "Option::is_none")]
         note: Option<String>,
     },
+    /// A record keeps it.
+    Held {
+        /// Who set it.
+        by: String,
+        /// Why.
+        note: String,
+    },
     /// The first of a calendar period.
     FirstOf {
         /// The period: `day`, `week`, `month`, `year`.
@@ -232,6 +240,15 @@ pub enum Reason {
         #[serde(skip_serializing_if = "Option::is_none")]
         since: Option<Timestamp>,
     },
+    /// It was marked, and its grace has passed.
+    Marked {
+        /// When it was.
+        at: Timestamp,
+    },
+    /// It was marked, and stays after all.
+    RetainedAgain,
+    /// It was marked, and is not there any more.
+    Gone,
     /// Its deletion was begun and interrupted.
     DeleteBegun,
     /// No retained backup needs these segments.
@@ -252,173 +269,6 @@ pub enum Damage {
     Parent(BackupId),
     /// Whoever read all of it found that it is not what was stored.
     Faulty,
-}
-
-/// What is not done, and what it waits for.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", tag = "waiting")]
-pub enum Waiting {
-    /// Something about the destination or the server could not be found out.
-    Unknown {
-        /// What.
-        what: String,
-        /// Why.
-        why: String,
-    },
-    /// PGDATA is not on this host.
-    NotLocal {
-        /// What the proof said.
-        why: String,
-    },
-    /// The next instant of the schedule.
-    NextDue {
-        /// When.
-        at: Timestamp,
-    },
-    /// A window in which backups may start.
-    Window {
-        /// The window as written.
-        window: String,
-    },
-    /// An attempt that is running.
-    Running {
-        /// Its backup.
-        backup: BackupId,
-        /// Since when.
-        since: Timestamp,
-    },
-    /// A pause after failures.
-    BackOff {
-        /// Until when.
-        until: Timestamp,
-        /// How many failures in a row.
-        failures: u32,
-    },
-    /// The budget of deletes.
-    Budget {
-        /// What it would delete, in the order in which it goes.
-        backups: Vec<BackupId>,
-        /// How many are allowed.
-        allowed: usize,
-    },
-    /// The server's mode forbids it.
-    Mode {
-        /// The mode.
-        mode: Mode,
-        /// What would be done.
-        step: String,
-    },
-    /// The server is retired.
-    Retired,
-    /// A backup or a copy goes first; another one, and deletes, follow when it is done.
-    AdditiveFirst,
-    /// What is stored there is written once, and a keep would have to change.
-    CannotKeep {
-        /// The backup.
-        backup: BackupId,
-    },
-    /// A copy goes first: it still needs WAL that would be deleted.
-    CopyFirst,
-    /// An id from the future blocks new ids.
-    FutureId {
-        /// The id.
-        backup: BackupId,
-    },
-    /// WAL up to a backup's end.
-    Wal {
-        /// The first segment that is not there.
-        first: SegmentName,
-    },
-    /// Clocks that disagree.
-    ClockSkew {
-        /// By how much.
-        by: Duration,
-    },
-    /// Another cluster's system identifier in this prefix.
-    ForeignSystem {
-        /// The one that the prefix belongs to.
-        pinned: SystemId,
-        /// The one found.
-        found: SystemId,
-    },
-    /// An attempt that is not ours.
-    ForeignAttempt {
-        /// Its backup.
-        backup: BackupId,
-        /// Since when.
-        since: Timestamp,
-    },
-    /// A keep for a backup that does not exist.
-    NoSuchBackup {
-        /// Its id or name as written.
-        backup: String,
-    },
-    /// A backup with several of that name.
-    AmbiguousName {
-        /// The name.
-        name: String,
-    },
-    /// A lease that somebody else holds.
-    Lease {
-        /// Which, and who.
-        #[serde(flatten)]
-        held: HeldLease,
-    },
-    /// Nothing keeps two that delete apart.
-    NoExclusion {
-        /// Why not.
-        why: String,
-    },
-    /// A backup that waits for its turn, or is about to begin.
-    Turn {
-        /// Since when.
-        since: Timestamp,
-    },
-    /// A guard refused.
-    Refused {
-        /// Its words.
-        why: String,
-    },
-    /// Objects of a backup are locked, so all of it stays.
-    Locked {
-        /// The backup.
-        backup: BackupId,
-        /// Which of its objects.
-        what: Locked,
-        /// Until when, or why.
-        lock: Lock,
-    },
-    /// WAL that belongs to no backup is locked.
-    LockedWal {
-        /// Its first segment.
-        first: SegmentName,
-        /// How many.
-        segments: u64,
-        /// Until when, or why.
-        lock: Lock,
-    },
-    /// The source of a copy.
-    Source {
-        /// The destination to copy from.
-        destination: DestinationName,
-    },
-}
-
-/// What of a backup is locked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Locked {
-    /// Its own objects.
-    Objects,
-    /// WAL that would go with it.
-    Wal,
-}
-
-impl Waiting {
-    /// Whether a lock withholds it, until a time comes or somebody lifts it.
-    pub fn is_lock(&self) -> bool {
-        matches!(self, Self::Locked { .. } | Self::LockedWal { .. })
-    }
 }
 
 impl fmt::Display for Reason {
@@ -452,13 +302,7 @@ impl fmt::Display for Reason {
                 since,
                 schedule,
                 last_good,
-            } => {
-                write!(formatter, "due since {since} ({schedule})")?;
-                match last_good {
-                    Some(end) => write!(formatter, ", last good ended {end}"),
-                    None => formatter.write_str(", no good backup"),
-                }
-            }
+            } => write_due(formatter, *since, schedule, *last_good),
             Self::Incremental { parent, chain } => {
                 write!(formatter, "builds on {parent}, {chain} in the chain")
             }
@@ -472,6 +316,7 @@ impl fmt::Display for Reason {
             Self::Requested => formatter.write_str("requested"),
             Self::Declared { note: Some(note) } => write!(formatter, "declared: {note}"),
             Self::Declared { note: None } => formatter.write_str("declared"),
+            Self::Held { by, note } => write!(formatter, "held by {by}: {note}"),
             Self::FirstOf { period, kept_for } => {
                 write!(formatter, "first of the {period}, kept {kept_for}")
             }
@@ -489,9 +334,25 @@ impl fmt::Display for Reason {
             Self::NotCopied { from, more } => {
                 write!(formatter, "not copied from {from} yet, {more} more follow")
             }
+            Self::Marked { at } => write!(formatter, "marked {at}"),
+            Self::RetainedAgain => formatter.write_str("it is retained again"),
+            Self::Gone => formatter.write_str("it is not there any more"),
             Self::DeleteBegun => formatter.write_str("its deletion was interrupted"),
             Self::WalUnneeded => formatter.write_str("no retained backup needs it"),
         }
+    }
+}
+
+fn write_due(
+    formatter: &mut fmt::Formatter<'_>,
+    since: Timestamp,
+    schedule: &str,
+    last_good: Option<Timestamp>,
+) -> fmt::Result {
+    write!(formatter, "due since {since} ({schedule})")?;
+    match last_good {
+        Some(end) => write!(formatter, ", last good ended {end}"),
+        None => formatter.write_str(", no good backup"),
     }
 }
 
@@ -528,72 +389,6 @@ impl fmt::Display for Damage {
             Self::Unspecified => formatter.write_str("backup.info names no WAL"),
             Self::Parent(id) => write!(formatter, "{id}, which it builds on, is no good"),
             Self::Faulty => formatter.write_str("reading it back found faults"),
-        }
-    }
-}
-
-impl fmt::Display for Waiting {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Unknown { what, why } => write!(formatter, "{what} is unknown: {why}"),
-            Self::NotLocal { why } => write!(formatter, "PGDATA is not on this host: {why}"),
-            Self::NextDue { at } => write!(formatter, "next due {at}"),
-            Self::Window { window } => write!(formatter, "due, starts within {window}"),
-            Self::Running { backup, since } => write!(formatter, "{backup} runs since {since}"),
-            Self::BackOff { until, failures } => {
-                write!(formatter, "{failures} failed in a row, next try {until}")
-            }
-            Self::Budget { backups, allowed } => {
-                if let Some(first) = backups.first() {
-                    write!(formatter, "{first}")?;
-                }
-                if backups.len() > 1 {
-                    write!(formatter, " and {} more", backups.len() - 1)?;
-                }
-                write!(formatter, ": the delete budget of {allowed} is used up")
-            }
-            Self::Mode { mode, step } => write!(formatter, "mode is {mode}: would {step}"),
-            Self::Retired => formatter.write_str("the server is retired"),
-            Self::AdditiveFirst => formatter.write_str("the rest follows when the backup is done"),
-            Self::CannotKeep { backup } => write!(
-                formatter,
-                "{backup} cannot be marked as kept where nothing is written twice; it is not deleted"
-            ),
-            Self::CopyFirst => formatter.write_str("a copy still needs WAL that would go"),
-            Self::FutureId { backup } => write!(formatter, "the id {backup} lies in the future"),
-            Self::Wal { first } => write!(formatter, "WAL {first} is not archived yet"),
-            Self::ClockSkew { by } => write!(formatter, "clocks disagree by {}", Span(*by)),
-            Self::ForeignSystem { pinned, found } => {
-                write!(
-                    formatter,
-                    "the prefix belongs to system {pinned}, found {found}"
-                )
-            }
-            Self::ForeignAttempt { backup, since } => {
-                write!(formatter, "{backup} was started elsewhere {since}")
-            }
-            Self::NoSuchBackup { backup } => write!(formatter, "no backup `{backup}`"),
-            Self::AmbiguousName { name } => write!(formatter, "several backups named `{name}`"),
-            Self::Lease { held } => write!(formatter, "{held}"),
-            Self::NoExclusion { why } => write!(formatter, "no deletes: {why}"),
-            Self::Turn { since } => write!(formatter, "a backup waits for its turn since {since}"),
-            Self::Refused { why } => write!(formatter, "refused: {why}"),
-            Self::Locked {
-                backup,
-                what: Locked::Objects,
-                lock,
-            } => write!(formatter, "{backup}  {lock}"),
-            Self::Locked {
-                backup,
-                what: Locked::Wal,
-                lock,
-            } => write!(formatter, "{backup}  its WAL: {lock}"),
-            Self::LockedWal {
-                first,
-                segments,
-                lock,
-            } => write!(formatter, "WAL of {segments} from {first}  {lock}"),
-            Self::Source { destination } => write!(formatter, "its source `{destination}`"),
         }
     }
 }

@@ -241,6 +241,35 @@ pub struct KeepRecord {
     pub until: Option<Timestamp>,
     /// When it was set.
     pub set_at: Timestamp,
+    /// Who set it.
+    #[serde(default)]
+    pub by: SetBy,
+}
+
+/// Who set a keep.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SetBy {
+    /// A plan, because the configuration says so.
+    Policy,
+    /// A person.
+    Person(String),
+}
+
+impl Default for SetBy {
+    /// Where nobody says, it was a person: nothing but a person releases it.
+    fn default() -> Self {
+        Self::Person("somebody".to_owned())
+    }
+}
+
+impl fmt::Display for SetBy {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Policy => formatter.pad("the configuration"),
+            Self::Person(name) => formatter.pad(name),
+        }
+    }
 }
 
 /// `barkeep/marks/<id>`: a backup that goes once its grace has passed, if the plan still agrees.
@@ -250,8 +279,9 @@ pub struct Mark {
     pub backup: BackupId,
     /// When it was marked, by the store's clock.
     pub at: Timestamp,
-    /// Why, for people.
-    pub reason: String,
+    /// What was decided about it: a backup that comes back under the same id is another one.
+    #[serde(flatten)]
+    pub epitaph: Epitaph,
 }
 
 /// `barkeep/baseline`: what the last run was configured to keep, and what it found.

@@ -28,7 +28,7 @@ use crate::{
         desired::{ObjectLock, Overwriting},
         lock::Locks,
         observed::{Knowledge, PendingUpload, Stored},
-        record::{Attempt, Deletion, Identity, KeepRecord, Life, Tombstone},
+        record::{Attempt, Deletion, Identity, KeepRecord, Life, Mark, Tombstone},
         time::Timestamp,
     },
     store::{
@@ -88,15 +88,16 @@ pub async fn observe(archive: &Archive, context: &Context<'_>) -> Stored {
         (Knowledge::Known(time), false) => Some(*time - RECENT),
         _ => None,
     };
-    let (attempts, tombstones, keep_records, identity) = own.read(archive, since).await;
+    let records = own.read(archive, since).await;
     Stored {
         read_at,
         store_time,
-        identity: inferred(identity, &catalog, read_at),
+        identity: inferred(records.identity, &catalog, read_at),
         catalog,
-        attempts,
-        tombstones,
-        keep_records,
+        attempts: records.attempts,
+        tombstones: records.tombstones,
+        marks: records.marks,
+        keep_records: records.keeps,
         uploads,
         locks,
     }
@@ -373,12 +374,14 @@ async fn own(archive: &Archive) -> Result<Own, Error> {
     })
 }
 
-type Records = (
-    Knowledge<BTreeMap<BackupId, (Attempt, Life)>>,
-    Knowledge<Vec<Tombstone>>,
-    Knowledge<BTreeMap<BackupId, KeepRecord>>,
-    Knowledge<Identity>,
-);
+/// What they say.
+struct Records {
+    attempts: Knowledge<BTreeMap<BackupId, (Attempt, Life)>>,
+    tombstones: Knowledge<Vec<Tombstone>>,
+    marks: Knowledge<BTreeMap<BackupId, Mark>>,
+    keeps: Knowledge<BTreeMap<BackupId, KeepRecord>>,
+    identity: Knowledge<Identity>,
+}
 
 impl Own {
     /// The backups with evidence of damaged pages: `evidence/<id>/pages`.
@@ -429,9 +432,10 @@ impl Own {
             OwnObject::Keep(id) => Some(id),
             _ => None,
         });
-        let (attempts, tombstones, keeps, identity) = futures_util::join!(
+        let (attempts, tombstones, marks, keeps, identity) = futures_util::join!(
             attempts,
             self.tombstones(archive, since),
+            self.marks(archive),
             keeps,
             self.identity(archive)
         );
@@ -442,12 +446,31 @@ impl Own {
             });
             each.collect()
         };
-        (
-            knowledge(attempts.map(with_life)),
-            knowledge(tombstones),
-            knowledge(keeps),
+        Records {
+            attempts: knowledge(attempts.map(with_life)),
+            tombstones: knowledge(tombstones),
+            marks: knowledge(marks),
+            keeps: knowledge(keeps),
             identity,
-        )
+        }
+    }
+
+    /// A mark is never older than its object: one that was put back, or set by a clock that was behind, begins its grace anew.
+    async fn marks(&self, archive: &Archive) -> Result<BTreeMap<BackupId, Mark>, ArchiveError> {
+        let mut marks = self
+            .by_backup::<Mark>(archive, |key| match key {
+                OwnObject::Mark(id) => Some(id),
+                _ => None,
+            })
+            .await?;
+        for (key, written) in &self.keys {
+            if let OwnObject::Mark(id) = key
+                && let Some(mark) = marks.get_mut(id)
+            {
+                mark.at = mark.at.max(*written);
+            }
+        }
+        Ok(marks)
     }
 
     async fn tombstones(

@@ -8,7 +8,7 @@ use crate::model::{
     catalog::{Catalog, Finding, Run, Verified, WalArchive},
     names::DestinationName,
     observed::{Knowledge, Observed, Stored},
-    record::{Epitaph, KeepRecord, Tombstone},
+    record::{Epitaph, KeepRecord, Mark, SetBy, Tombstone},
     runs::Runs,
     time::Timestamp,
     timeline::TimelineId,
@@ -103,6 +103,7 @@ fn apply(
                 reason: String::new(),
                 until: *until,
                 set_at: now,
+                by: SetBy::Policy,
             };
             remember(&mut stored.keep_records, backup, record);
         }
@@ -110,11 +111,21 @@ fn apply(
             with(catalog, backup, |found| found.keep = None);
             forget(&mut stored.keep_records, backup);
         }
+        Action::MarkDelete { backup, version } => {
+            let mark = Mark {
+                backup: backup.clone(),
+                at: now,
+                epitaph: epitaph(version),
+            };
+            remember(&mut stored.marks, backup, mark);
+        }
+        Action::Undelete { backup } => forget(&mut stored.marks, backup),
         Action::DeleteBackup { backup, version } => {
             catalog.backups.retain(|other| other.id != *backup);
             catalog.versions.remove(backup);
             bury(&mut stored.tombstones, backup, version, now);
             forget(&mut stored.keep_records, backup);
+            forget(&mut stored.marks, backup);
         }
         Action::DeleteOrphan { backup, .. } => {
             catalog.orphans.retain(|orphan| orphan.id != *backup);
@@ -210,15 +221,19 @@ fn bury(
     let tombstone = Tombstone {
         backup: backup.clone(),
         at,
-        epitaph: Epitaph {
-            version: version.to_owned(),
-            reason: String::new(),
-        },
+        epitaph: epitaph(version),
     };
     match tombstones {
         Knowledge::Known(tombstones) => tombstones.push(tombstone),
         Knowledge::Absent => *tombstones = Knowledge::Known(vec![tombstone]),
         Knowledge::Unknown(_) => {}
+    }
+}
+
+fn epitaph(version: &str) -> Epitaph {
+    Epitaph {
+        version: version.to_owned(),
+        reason: String::new(),
     }
 }
 

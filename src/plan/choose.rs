@@ -1,6 +1,6 @@
 //! Of what is obsolete, what goes now: within the budget, and whole.
 //!
-//! A backup goes with all of its objects and all the WAL that goes with it, or it stays: one locked object among them withholds it, and
+//! Where a grace is configured, only what was marked long enough goes; the rest is marked. A backup goes with all of its objects and all the WAL that goes with it, or it stays: one locked object among them withholds it, and
 //! with it the WAL that it needs. The budget trims the newest candidates. What either withholds is listed.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{
     Budget, Decision, Scene, Weight,
     expire::{Candidate, candidates, delete, recently_deleted},
-    lock, segments_in,
+    lock, mark, segments_in, trust,
 };
 use crate::model::{
     action::{Action, WalSpan},
@@ -24,9 +24,15 @@ use crate::model::{
     wal_expiry::{Going, WantedBy, wal_expiry},
 };
 
-/// What goes, and what would go but for the budget and for locks.
+/// What goes, and what would go but for its grace, the budget and locks.
 pub(super) struct Choice<'a> {
+    /// Everything obsolete.
+    pub(super) obsolete: BTreeSet<BackupId>,
     backups: Vec<Candidate<'a>>,
+    /// Withheld by the grace, marked or not.
+    young: Vec<Candidate<'a>>,
+    /// How many WAL segments go with these.
+    young_segments: u64,
     /// Withheld by the budget.
     withheld: Vec<BackupId>,
     /// Withheld by a lock.
@@ -57,10 +63,10 @@ pub(super) fn choose<'a>(
         };
         wal_expiry(catalog, verdicts, &going, SAFE)
     };
+    let obsolete = candidates.iter().map(|(b, _)| b.id.clone()).collect();
+    let (young, ripe) = by_grace(scene, catalog, candidates);
     loop {
-        let free = candidates
-            .iter()
-            .filter(|(b, _)| !locked.contains_key(&b.id));
+        let free = ripe.iter().filter(|(b, _)| !locked.contains_key(&b.id));
         let (backups, withheld) = within_budget(scene, free.cloned(), budget);
         let going: BTreeSet<_> = backups.iter().map(|(b, _)| b.id.clone()).collect();
         let wal = unneeded(&going);
@@ -78,8 +84,15 @@ pub(super) fn choose<'a>(
             holder.map(|(backup, _)| (*backup, lock.clone()))
         });
         let Some((backup, lock)) = holder else {
+            let mut young = young;
+            young.retain(|(b, _)| !locked.contains_key(&b.id));
+            let later = young.iter().map(|(b, _)| b.id.clone());
+            let all = unneeded(&going.into_iter().chain(later).collect());
             return Choice {
+                obsolete,
                 backups,
+                young,
+                young_segments: segments_in(&all).saturating_sub(segments_in(&wal)),
                 withheld,
                 locked,
                 wal,
@@ -88,6 +101,21 @@ pub(super) fn choose<'a>(
         };
         locked.insert(backup.id.clone(), (Locked::Wal, lock));
     }
+}
+
+/// What still has a grace, and what has none any more. What an incremental builds on waits for it.
+fn by_grace<'a>(
+    scene: &Scene<'_>,
+    catalog: &Catalog,
+    candidates: Vec<Candidate<'a>>,
+) -> (Vec<Candidate<'a>>, Vec<Candidate<'a>>) {
+    let mut held: BTreeSet<&BackupId> = BTreeSet::new();
+    candidates.into_iter().partition(|(backup, _)| {
+        let is_young = held.contains(&backup.id) || !mark::is_ripe(scene, catalog, backup);
+        // Incrementals come before what they build on.
+        held.extend(backup.parent.as_ref().filter(|_| is_young));
+        is_young
+    })
 }
 
 fn overlap(one: &WalSpan, other: &WalSpan) -> bool {
@@ -132,6 +160,9 @@ impl Choice<'_> {
             };
             let action = delete(catalog, &backup.id);
             decision.step(scene, action, reason.clone(), weight);
+            if let Some(mark) = mark::mark(scene, catalog, &backup.id) {
+                decision.because(Reason::Marked { at: mark.at });
+            }
         }
         for (backup, (what, lock)) in &self.locked {
             locked(backup, *what, lock, decision);
@@ -149,6 +180,43 @@ impl Choice<'_> {
             backups: self.withheld.clone(),
             allowed: budget.allowed,
         });
+    }
+
+    /// Marks what has none, and tells of what is marked.
+    pub(super) fn marks(&self, scene: &Scene<'_>, catalog: &Catalog, decision: &mut Decision) {
+        let is_marked =
+            |(backup, _): &&Candidate<'_>| mark::mark(scene, catalog, &backup.id).is_some();
+        let (marked, unmarked): (Vec<_>, Vec<_>) = self.young.iter().partition(is_marked);
+        let last = unmarked.len().saturating_sub(1);
+        for (index, (backup, reason)) in unmarked.iter().enumerate() {
+            let weight = Weight {
+                bytes: backup.stored_bytes(),
+                // What goes with all of them is told once.
+                segments: if index == last {
+                    self.young_segments
+                } else {
+                    0
+                },
+            };
+            let action = mark::set(catalog, &backup.id);
+            decision.step(scene, action, reason.clone(), weight);
+        }
+        let ends = marked.iter().filter_map(|(backup, _)| {
+            let mark = mark::mark(scene, catalog, &backup.id)?;
+            Some(mark::ends(scene, mark))
+        });
+        if let Some(first) = ends.filter(|end| *end > trust::expiry_now(scene)).min() {
+            let waiting = Waiting::Grace {
+                backups: marked.iter().map(|(b, _)| b.id.clone()).collect(),
+                first,
+                segments: if unmarked.is_empty() {
+                    self.young_segments
+                } else {
+                    0
+                },
+            };
+            decision.waiting.push(waiting);
+        }
     }
 
     /// WAL that nothing needs once the backups are gone. What the budget withholds keeps its WAL.

@@ -25,7 +25,7 @@ fn shape(step: &Step) -> impl serde::Serialize {
     (&step.destination, &step.action, &step.reasons)
 }
 
-/// The fingerprint of what a plan's destructive steps rest on: backups with their statuses, keeps, and timelines, but not every new segment.
+/// The fingerprint of what a plan's destructive steps rest on: backups with their statuses, keeps, marks, and timelines, but not every new segment.
 pub(super) fn fingerprint(
     destination: &DestinationName,
     stored: &Stored,
@@ -38,6 +38,7 @@ pub(super) fn fingerprint(
             catalog.unreadable.keys().collect::<Vec<_>>(),
             &catalog.orphans,
             catalog.wal.histories.keys().collect::<Vec<_>>(),
+            stored.marks.known(),
         ))
     };
     let catalog = match &stored.catalog {

@@ -11,12 +11,13 @@ use std::{
 use super::{
     Budget, Decision, Scene, Step, Weight,
     choose::{choose, locked},
-    trust,
+    mark, trust,
 };
 use crate::model::{
     action::Action,
     backup::{Backup, BackupId, BackupStatus},
     catalog::{Catalog, Orphan},
+    desired::Mode,
     judge::{self, Facts, Fate, Rule, Verdict, Verdicts},
     lock::Lock,
     observed::Knowledge,
@@ -81,6 +82,8 @@ pub(super) fn decide(scene: &Scene<'_>, verdicts: &Verdicts, budget: Budget) -> 
         return decision;
     };
     let choice = choose(scene, catalog, verdicts, budget);
+    mark::withdraw(scene, catalog, &choice.obsolete, &mut decision);
+    choice.marks(scene, catalog, &mut decision);
     choice.backups(scene, catalog, budget, &mut decision);
     orphans(scene, catalog, &mut decision);
     choice.wal(scene, &mut decision);
@@ -145,7 +148,7 @@ pub(super) fn candidates<'a>(
 }
 
 /// A deletion that was begun and interrupted goes on. What is still whole was not begun in earnest, and is judged like any other.
-fn begun(scene: &Scene<'_>, catalog: &Catalog, backup: &Backup) -> Option<Reason> {
+pub(super) fn begun(scene: &Scene<'_>, catalog: &Catalog, backup: &Backup) -> Option<Reason> {
     let tombstones = scene.stored.tombstones.known()?;
     let version = catalog.versions.get(&backup.id);
     let told = |tombstone: &Tombstone| {
@@ -224,18 +227,28 @@ fn newest_sign(scene: &Scene<'_>, orphan: &Orphan) -> Option<Timestamp> {
     begun.chain([orphan.newest]).max()
 }
 
-/// The backups that steps delete.
-fn going(steps: &[Step]) -> BTreeSet<BackupId> {
-    let deletes = steps
-        .iter()
-        .filter(|step| matches!(step.action, Action::DeleteBackup { .. }));
-    deletes
-        .filter_map(|step| step.action.backup().cloned())
-        .collect()
+/// The backups that go with these steps, and those whose grace goes on.
+fn going(scene: &Scene<'_>, catalog: &Catalog, steps: &[Step]) -> BTreeSet<BackupId> {
+    let mut going = match trust::destructive(scene) {
+        Ok(()) if scene.server.mode == Mode::Full => mark::marked(scene, catalog),
+        _ => BTreeSet::new(),
+    };
+    for step in steps {
+        match &step.action {
+            Action::DeleteBackup { backup, .. } | Action::MarkDelete { backup, .. } => {
+                going.insert(backup.clone());
+            }
+            Action::Undelete { backup } => {
+                going.remove(backup);
+            }
+            _ => {}
+        }
+    }
+    going
 }
 
-fn remaining(catalog: &Catalog, steps: &[Step]) -> Catalog {
-    let gone = going(steps);
+fn remaining(scene: &Scene<'_>, catalog: &Catalog, steps: &[Step]) -> Catalog {
+    let gone = going(scene, catalog, steps);
     let mut remaining = catalog.clone();
     remaining
         .backups
@@ -243,7 +256,7 @@ fn remaining(catalog: &Catalog, steps: &[Step]) -> Catalog {
     remaining
 }
 
-/// Which instants can be restored now and after the steps.
+/// Which instants can be restored now, and when the steps were taken and what is marked has gone.
 pub(super) fn windows(
     scene: &Scene<'_>,
     steps: &[Step],
@@ -259,7 +272,7 @@ pub(super) fn windows(
             .collect();
         recovery_window(catalog, &all)
     };
-    (of(catalog), of(&remaining(catalog, steps)))
+    (of(catalog), of(&remaining(scene, catalog, steps)))
 }
 
 #[cfg(test)]

@@ -4,20 +4,25 @@
 //! stricter than needed. A violation refuses the destructive steps of that destination; what only adds always runs. Only the guard
 //! makes a [`Guarded`] plan, and only such a plan is executed.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use super::{Plan, Step, trust::OBSERVATION_AGE_MAX};
 use crate::model::{
     action::{Action, Effect, WalSpan},
     backup::{Backup, BackupId, BackupStatus, KeepTarget},
     catalog::{Catalog, WalArchive},
-    desired::{Mode, ObjectLock, Server},
+    desired::{DeleteBudget, Mode, ObjectLock, Server},
     lock::Lock,
     names::DestinationName,
     observed::{Knowledge, Observed, Stored},
     time::Timestamp,
     wal::SegmentNumber,
 };
+
+mod past;
+mod violation;
+
+pub use violation::{Refusal, Violation};
 
 /// A plan that the guard let through: with its destructive steps, or without those that it refused.
 #[derive(Clone, Debug)]
@@ -38,98 +43,6 @@ impl Guarded {
     }
 }
 
-/// A broken invariant.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{destination}`: {violation}")]
-pub struct Refusal {
-    /// Where.
-    pub destination: DestinationName,
-    /// Which.
-    pub violation: Violation,
-}
-
-/// What a plan must never do.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Violation {
-    /// Something is deleted although it is not known what is there.
-    #[error("{0} is unknown, so nothing may be deleted")]
-    Unknown(&'static str),
-    /// A `backup.info` cannot be understood.
-    #[error("backup {0} cannot be understood, so nothing may be deleted")]
-    Unreadable(BackupId),
-    /// The observation is too old.
-    #[error("the catalog was read more than five minutes ago, so nothing may be deleted")]
-    Old,
-    /// The prefix belongs to another cluster.
-    #[error("the prefix belongs to another cluster, so nothing may be deleted")]
-    ForeignSystem,
-    /// The backup does not exist.
-    #[error("backup {0} is not in the catalog")]
-    NoSuchBackup(BackupId),
-    /// The backup is kept.
-    #[error("backup {0} is kept")]
-    Kept(BackupId),
-    /// The backup is running or not finished.
-    #[error("backup {0} is not finished")]
-    Unfinished(BackupId),
-    /// The backup is damaged, which people must see first.
-    #[error("backup {0} is damaged and not for a policy to delete")]
-    Damaged(BackupId),
-    /// The newest good backup.
-    #[error("backup {0} is the newest good one of its cluster")]
-    NewestGood(BackupId),
-    /// The newest good backup without a damaged page.
-    #[error("backup {0} is the newest without a damaged page")]
-    NewestClean(BackupId),
-    /// Fewer good backups than the minimum would be left.
-    #[error("{left} good backups would be left, the minimum is {minimum}")]
-    MinimumRedundancy {
-        /// How many.
-        left: usize,
-        /// The minimum.
-        minimum: usize,
-    },
-    /// An incremental that stays builds on the backup.
-    #[error("backup {parent} is needed by {child}")]
-    Parent {
-        /// What would go.
-        parent: BackupId,
-        /// What stays.
-        child: BackupId,
-    },
-    /// Something that stays needs the WAL.
-    #[error("backup {backup} needs WAL that would be deleted, from {first}")]
-    WalNeeded {
-        /// What stays.
-        backup: BackupId,
-        /// The first segment.
-        first: String,
-    },
-    /// No good backup would be left to go with the WAL.
-    #[error("WAL would be deleted although no good backup stays")]
-    WalWithoutBackup,
-    /// The objects are not known to be an orphan's, or somebody may still be writing them.
-    #[error("{0} is not known to be an orphan")]
-    NotOrphaned(BackupId),
-    /// The keep was set by somebody else, or its time has not come.
-    #[error("the keep of {0} is not ours to release now")]
-    NotReleasable(BackupId),
-    /// Objects that would go are locked, or may be.
-    #[error("{what}: {lock}")]
-    Locked {
-        /// The backup or the WAL.
-        what: String,
-        /// Until when, or why.
-        lock: Lock,
-    },
-    /// A copy from elsewhere than the configuration says, or of something that is not good there.
-    #[error("{0} is not to be copied from there")]
-    NotToCopy(String),
-    /// The server's mode forbids it.
-    #[error("mode is {0}")]
-    Mode(Mode),
-}
-
 /// Who asks for the deletes: a policy, or a person who names each backup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Asked {
@@ -139,6 +52,13 @@ pub enum Asked {
     ByName,
     /// A command line of Barman's: as by name, but how many backups stay is for it to say, and whether any.
     AsBarman,
+}
+
+impl Asked {
+    /// Whether nobody has named what is deleted.
+    fn is_policy(self) -> bool {
+        self == Self::ByPolicy
+    }
 }
 
 /// Checks a plan's destructive steps against what was observed, and takes out those of a destination where an invariant is broken.
@@ -167,7 +87,10 @@ pub fn guard(
                 .entry(&destination)
                 .map_or(1, |entry| entry.minimum_redundancy),
         };
+        let entry = server.entry(&destination);
         let inspection = Inspection {
+            grace: entry.map_or(Duration::MAX, |entry| entry.grace),
+            budget: entry.map_or(NO_BUDGET, |entry| entry.deletes),
             stored: observed.destinations.get(&destination),
             observed,
             steps: &steps,
@@ -175,9 +98,9 @@ pub fn guard(
             object_lock: match asked {
                 // It looks itself, if it is asked to.
                 Asked::AsBarman => ObjectLock::Ignore,
-                Asked::ByPolicy | Asked::ByName => server
-                    .entry(&destination)
-                    .map_or(ObjectLock::Respect, |entry| entry.object_lock),
+                Asked::ByPolicy | Asked::ByName => {
+                    entry.map_or(ObjectLock::Respect, |entry| entry.object_lock)
+                }
             },
             minimum: usize::try_from(minimum).unwrap_or(usize::MAX),
             asked,
@@ -263,6 +186,12 @@ fn destructive<'a>(plan: &'a Plan, destination: &DestinationName) -> Vec<&'a Ste
     plan.steps.iter().filter(of).collect()
 }
 
+/// What may be deleted where nothing is configured.
+const NO_BUDGET: DeleteBudget = DeleteBudget {
+    backups_max: 0,
+    percent_max: 0,
+};
+
 struct Inspection<'a> {
     stored: Option<&'a Stored>,
     observed: &'a Observed,
@@ -270,6 +199,8 @@ struct Inspection<'a> {
     kept: BTreeSet<&'a BackupId>,
     object_lock: ObjectLock,
     minimum: usize,
+    grace: Duration,
+    budget: DeleteBudget,
     asked: Asked,
     now: Timestamp,
 }
@@ -286,7 +217,7 @@ impl Inspection<'_> {
             }
         };
         let mut violations = self.knowledge(stored, catalog);
-        for id in self.deleted() {
+        for id in self.doomed() {
             violations.extend(self.on_backup(stored, catalog, id));
         }
         for step in self.steps {
@@ -294,6 +225,7 @@ impl Inspection<'_> {
             violations.extend(self.on_locks(stored, &step.action));
             violations.extend(self.on_release(stored, &step.action));
         }
+        violations.extend(self.on_past(stored, catalog));
         violations.extend(self.on_redundancy(catalog));
         violations.extend(self.on_wal(catalog));
         violations
@@ -339,12 +271,22 @@ impl Inspection<'_> {
 
     /// The backups that the steps delete.
     fn deleted(&self) -> BTreeSet<&BackupId> {
-        let of = |step: &&&Step| matches!(step.action, Action::DeleteBackup { .. });
-        self.steps
-            .iter()
-            .filter(of)
-            .filter_map(|step| step.action.backup())
-            .collect()
+        self.of(|action| matches!(action, Action::DeleteBackup { .. }))
+    }
+
+    /// These, and those that they mark.
+    fn doomed(&self) -> BTreeSet<&BackupId> {
+        self.of(|action| {
+            matches!(
+                action,
+                Action::DeleteBackup { .. } | Action::MarkDelete { .. }
+            )
+        })
+    }
+
+    fn of(&self, wanted: impl Fn(&Action) -> bool) -> BTreeSet<&BackupId> {
+        let steps = self.steps.iter().filter(|step| wanted(&step.action));
+        steps.filter_map(|step| step.action.backup()).collect()
     }
 
     fn on_backup(&self, stored: &Stored, catalog: &Catalog, id: &BackupId) -> Vec<Violation> {
@@ -380,7 +322,8 @@ impl Inspection<'_> {
         let deleted = self.deleted();
         let child = catalog.backups.iter().find(|other| {
             let builds = other.parent.as_ref() == Some(id) || backup.children.contains(&other.id);
-            builds && !is_nothing(other) && !deleted.contains(&other.id)
+            // A mark takes nothing away from whatever builds on it.
+            deleted.contains(id) && builds && !is_nothing(other) && !deleted.contains(&other.id)
         });
         violations.extend(child.map(|child| Violation::Parent {
             parent: id.clone(),
@@ -429,7 +372,7 @@ impl Inspection<'_> {
     }
 
     fn on_redundancy(&self, catalog: &Catalog) -> Vec<Violation> {
-        let deleted = self.deleted();
+        let deleted = self.doomed();
         let good =
             |backup: &&Backup| backup.status == BackupStatus::Done && is_whole(catalog, backup);
         let before: Vec<&Backup> = catalog.backups.iter().filter(good).collect();

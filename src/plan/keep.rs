@@ -24,6 +24,8 @@ pub(super) struct Wanted {
     wishes: Vec<Wish>,
     /// Backups that may be meant: an ambiguous name, or one that is not complete.
     meant: BTreeSet<BackupId>,
+    /// Backups that a record alone keeps.
+    held: BTreeMap<BackupId, Reason>,
     waiting: Vec<Waiting>,
 }
 
@@ -42,7 +44,8 @@ impl Wanted {
         let meant = meant.map(|id| (id, Reason::Declared { note: None }));
         let wished = self.wishes.iter();
         let wished = wished.map(|wish| (wish.backup.clone(), wish.reason.clone()));
-        meant.chain(wished).collect()
+        let held = self.held.clone();
+        held.into_iter().chain(meant).chain(wished).collect()
     }
 
     fn is_wanted(&self, id: &BackupId) -> bool {
@@ -69,7 +72,26 @@ pub(super) fn wanted(scene: &Scene<'_>) -> Wanted {
     for rule in &scene.entry.keep_rules {
         wanted.wishes.extend(by_calendar(scene, catalog, rule));
     }
+    wanted.held = held(scene, catalog);
     wanted
+}
+
+/// A record without its annotation holds all the same: where nothing is written twice there is no other, whoever set it may have died in
+/// between, and Barman's commands release only the annotation.
+fn held(scene: &Scene<'_>, catalog: &Catalog) -> BTreeMap<BackupId, Reason> {
+    let now = trust::expiry_now(scene);
+    let records = scene.stored.keep_records.known().into_iter();
+    let records = records.flat_map(BTreeMap::values).filter(|record| {
+        let unset = catalog.backup(&record.backup).map(|backup| backup.keep) == Some(None);
+        unset && record.until.is_none_or(|until| now < until)
+    });
+    let reason = |record: &KeepRecord| Reason::Held {
+        by: record.by.to_string(),
+        note: record.reason.clone(),
+    };
+    records
+        .map(|record| (record.backup.clone(), reason(record)))
+        .collect()
 }
 
 impl Wanted {
@@ -226,7 +248,7 @@ fn release(scene: &Scene<'_>, catalog: &Catalog, wanted: &Wanted, decision: &mut
         };
         let found = catalog.backup(&record.backup);
         // Another target than ours was set by somebody else since.
-        let is_ours = found.is_some_and(|backup| backup.keep == Some(record.target));
+        let is_ours = found.is_some_and(|b| b.keep.is_none_or(|keep| keep == record.target));
         if !is_ours || wanted.is_wanted(&record.backup) {
             continue;
         }
@@ -357,5 +379,13 @@ mod tests {
         assert!(!until(&world), "it must not be released one day");
         world.fact("record 8d standalone until:1d");
         assert!(until(&world), "ours ends");
+    }
+
+    #[test]
+    fn a_record_alone_holds_until_it_ends() {
+        let text = "retention=1x | done 1d | done 8d | record 8d full by:alice | wal 1:910-1010";
+        assert_eq!(steps(text), "delete WAL of 10: no retained backup needs it");
+        let ended = text.replace("by:alice", "by:alice until:1h");
+        assert!(steps(&ended).starts_with("release 8d: kept until"));
     }
 }

@@ -35,6 +35,7 @@ mod digest;
 mod expire;
 mod health;
 mod keep;
+mod mark;
 mod trust;
 
 #[cfg(test)]
@@ -210,6 +211,13 @@ impl Decision {
             reasons: vec![reason],
             weight,
         });
+    }
+
+    /// One more reason for the last step.
+    fn because(&mut self, reason: Reason) {
+        if let Some(step) = self.steps.last_mut() {
+            step.reasons.push(reason);
+        }
     }
 
     fn wait(waiting: Waiting) -> Self {

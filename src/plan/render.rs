@@ -67,7 +67,9 @@ struct Row {
 impl Row {
     fn new(step: &Step, now: Timestamp, target: Option<&Target>) -> Self {
         let sign = match (&step.action, step.action.effect()) {
-            (Action::SetKeep { .. } | Action::ReleaseKeep { .. }, _) => '~',
+            (Action::SetKeep { .. } | Action::ReleaseKeep { .. } | Action::Undelete { .. }, _) => {
+                '~'
+            }
             (_, Effect::Additive) => '+',
             (_, Effect::Destructive) => '-',
         };
@@ -181,12 +183,21 @@ fn object(action: &Action, weight: Weight, target: Option<&Target>) -> String {
         | Action::VerifyBackup { backup } => {
             format!("{backup}  {}", Bytes(weight.bytes))
         }
+        Action::MarkDelete { backup, .. } => {
+            let segments = weight.segments;
+            let wal = match segments {
+                0 => String::new(),
+                _ => format!(", with {segments} WAL {}", plural(segments, "segment")),
+            };
+            format!("{backup}  {}{wal}", Bytes(weight.bytes))
+        }
         Action::DeleteOrphan { backup, .. } => {
             format!("orphan {backup}  {}", Bytes(weight.bytes))
         }
         Action::FinishBackup { backup }
         | Action::AbandonAttempt { backup }
-        | Action::ReleaseKeep { backup } => backup.to_string(),
+        | Action::ReleaseKeep { backup }
+        | Action::Undelete { backup } => backup.to_string(),
     }
 }
 
@@ -351,7 +362,7 @@ impl fmt::Display for Summary<'_> {
 }
 
 impl Summary<'_> {
-    fn counts(&self) -> [(u64, String); 11] {
+    fn counts(&self) -> [(u64, String); 13] {
         let left_over = |action: &Action| {
             matches!(
                 action,
@@ -386,6 +397,14 @@ impl Summary<'_> {
             (
                 self.count(|a| matches!(a, Action::ReleaseKeep { .. })),
                 "to release".to_owned(),
+            ),
+            (
+                self.count(|a| matches!(a, Action::Undelete { .. })),
+                "to undelete".to_owned(),
+            ),
+            (
+                self.count(|a| matches!(a, Action::MarkDelete { .. })),
+                "to mark".to_owned(),
             ),
             (
                 self.count(|a| matches!(a, Action::DeleteBackup { .. })),

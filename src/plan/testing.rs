@@ -28,7 +28,8 @@ use barkeep::{
             Stored,
         },
         record::{
-            Actor, ArchiveRecord, Attempt, Epitaph, Identity, KeepRecord, Life, Stopped, Tombstone,
+            Actor, ArchiveRecord, Attempt, Epitaph, Identity, KeepRecord, Life, Mark, SetBy,
+            Stopped, Tombstone,
         },
         schedule::{Schedule, StartWindow, Zone},
         semantics::RETIRE_AFTER,
@@ -152,6 +153,7 @@ impl World {
             "min" => self.entry().minimum_redundancy = number(value),
             "verify" => self.entry().verify_every = Some(span(value)),
             "retire" => self.entry().retire_after = span(value),
+            "grace" => self.entry().grace = span(value),
             "failed" => self.entry().failed_after = Some(span(value)),
             "orphans" => self.entry().orphans_after = Some(span(value)),
             "lag" => self.entry().wal.max_lag = Some(span(value)),
@@ -178,6 +180,7 @@ impl World {
         match word {
             "attempt" => self.attempt(&words),
             "tombstone" => self.tombstone(&words),
+            "mark" => self.mark(&words),
             "record" => self.record(&words),
             "declare" => self.declare(&words),
             "orphan" => self.orphan(&words),
@@ -248,7 +251,24 @@ impl World {
         }
     }
 
-    /// `22d full until:3d`
+    /// `22d 3h`, `22d 3h version:other`
+    fn mark(&mut self, words: &[&str]) {
+        let backup = self.id(words[0]);
+        let version = after(words, "version").unwrap_or(backup.as_str());
+        let mark = Mark {
+            at: instant(words[1]),
+            epitaph: Epitaph {
+                version: version.to_owned(),
+                reason: String::new(),
+            },
+            backup: backup.clone(),
+        };
+        if let Knowledge::Known(marks) = &mut self.stored().marks {
+            marks.insert(backup, mark);
+        }
+    }
+
+    /// `22d full until:3d`, `22d full by:alice`
     fn record(&mut self, words: &[&str]) {
         let backup = self.id(words[0]);
         let record = KeepRecord {
@@ -257,6 +277,10 @@ impl World {
             reason: String::new(),
             until: after(words, "until").map(until),
             set_at: instant("30d"),
+            by: match after(words, "by") {
+                Some(name) => SetBy::Person(name.to_owned()),
+                None => SetBy::Policy,
+            },
         };
         if let Knowledge::Known(records) = &mut self.stored().keep_records {
             records.insert(backup, record);
@@ -416,6 +440,7 @@ impl World {
             "catalog" => stored.catalog = Knowledge::Unknown(failure),
             "attempts" => stored.attempts = Knowledge::Unknown(failure),
             "tombstones" => stored.tombstones = Knowledge::Unknown(failure),
+            "marks" => stored.marks = Knowledge::Unknown(failure),
             "keeps" => stored.keep_records = Knowledge::Unknown(failure),
             "identity" => stored.identity = Knowledge::Unknown(failure),
             "clock" => stored.store_time = Knowledge::Unknown(failure),
@@ -448,12 +473,13 @@ fn stopped_as(backup: &Backup) -> Option<Stopped> {
 }
 
 /// The first words of what is no backup.
-const WORDS: [&str; 15] = [
+const WORDS: [&str; 16] = [
     "verified",
     "locked",
     "unlooked",
     "attempt",
     "tombstone",
+    "mark",
     "record",
     "declare",
     "orphan",
@@ -572,6 +598,7 @@ fn server() -> Server {
         },
         verify_every: None,
         retire_after: RETIRE_AFTER,
+        grace: Duration::ZERO,
         object_lock: ObjectLock::Respect,
         copy_of: None,
         delivery: Delivery::Required,
@@ -622,6 +649,7 @@ fn observed(mut catalog: Catalog) -> Observed {
         }),
         attempts: Knowledge::Known(BTreeMap::new()),
         tombstones: Knowledge::Known(Vec::new()),
+        marks: Knowledge::Known(BTreeMap::new()),
         keep_records: Knowledge::Known(BTreeMap::new()),
         uploads: Knowledge::Known(Vec::new()),
         locks: Knowledge::Known(Locks::new(BucketRetention::NONE)),

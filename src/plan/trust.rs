@@ -63,6 +63,7 @@ pub(super) fn unknown_records<'a>(scene: &Scene<'a>) -> impl Iterator<Item = Wai
     let records = [
         ("the attempts on record", stored.attempts.unknown()),
         ("the record of deletes", stored.tombstones.unknown()),
+        ("the record of marks", stored.marks.unknown()),
         ("the record of keeps", stored.keep_records.unknown()),
         ("the store's clock", stored.store_time.unknown()),
     ];

@@ -46,6 +46,8 @@ pub enum Why {
     Lease,
     /// Something is under way.
     Progress,
+    /// The grace of a backup that is marked is over.
+    Grace,
     /// A pause after failures is over.
     Retry,
     /// It was not looked at for a while.
@@ -59,6 +61,7 @@ impl fmt::Display for Why {
             Self::Window => "backups may start",
             Self::Lease => "a lease may have ended",
             Self::Progress => "something is under way",
+            Self::Grace => "a grace is over",
             Self::Retry => "a pause is over",
             Self::Check => "a check for drift",
         })
@@ -125,6 +128,7 @@ fn told(
             wake(opening, Why::Window)
         }
         Waiting::BackOff { until, .. } => wake(*until, Why::Retry),
+        Waiting::Grace { first, .. } => wake(*first, Why::Grace),
         Waiting::Lease { held } => {
             let until = held.until.unwrap_or(now + SOON);
             // Whoever holds it gives it back sooner, as a rule.

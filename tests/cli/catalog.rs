@@ -104,7 +104,9 @@ fn a_plan_without_the_server_says_what_it_lacks() {
 
 #[test]
 fn a_plan_deletes_what_the_policy_no_longer_wants() {
-    let scene = Scene::with("retention = { redundancy = 2 }\nschedule = \"none\"\n");
+    let scene = Scene::with(
+        "retention = { redundancy = 2 }\nschedule = \"none\"\ndeletes = { grace = \"0s\" }\n",
+    );
     for day in [3, 10, 17, 18] {
         scene.backup(day);
     }

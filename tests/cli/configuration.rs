@@ -125,6 +125,7 @@ fn what_holds_is_shown_with_where_it_comes_from() {
     [[servers.orders.backups]]
     catch_up = "once"                                            # built in
     compression = "lz4"                                          # [DIR]/barkeep.toml:11
+    deletes.grace = "24h"                                        # built in
     deletes.max_backups = 5                                      # built in
     deletes.max_percent = 25                                     # built in
     destination = "disk"                                         # [DIR]/barkeep.toml:7

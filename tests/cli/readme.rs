@@ -16,7 +16,7 @@ use barkeep::{
         observed::{
             ArchiveMode, Archiver, Knowledge, Locality, Observed, Role, ServerFacts, Stored,
         },
-        record::Identity,
+        record::{Epitaph, Identity, Mark},
         time::Timestamp,
         timeline::TimelineId,
         wal::{Lsn, SegmentNumber, SegmentSize, SystemId},
@@ -89,22 +89,34 @@ fn backup(day: u32) -> Backup {
     }
 }
 
-/// A server with a backup of every night from 31 October to 1 December. The first of October and of November are kept.
+/// A server with a backup of every night from 30 October to 1 December, of which the first is marked. The first of October and of
+/// November are kept.
 pub(crate) fn observed(now: Timestamp) -> Observed {
     let mut catalog = Catalog::default();
     catalog
         .backups
-        .extend([0].into_iter().chain(30..=61).map(backup));
-    for first in [0, 2] {
+        .extend([0].into_iter().chain(29..=61).map(backup));
+    let versions = catalog.backups.iter();
+    catalog.versions = versions.map(|b| (b.id.clone(), b.id.to_string())).collect();
+    for first in [0, 3] {
         catalog.backups[first].keep = Some(KeepTarget::Standalone);
     }
     let last = segment(61).0 + 12;
     for number in [segment(0).0, segment(0).0 + 1]
         .into_iter()
-        .chain(segment(30).0..=last)
+        .chain(segment(29).0..=last)
     {
         catalog.wal.insert(TimelineId::FIRST, SegmentNumber(number));
     }
+    let marked = backup(29);
+    let mark = Mark {
+        backup: marked.id.clone(),
+        at: instant("2026-11-30T03:20:09Z"),
+        epitaph: Epitaph {
+            version: marked.id.to_string(),
+            reason: String::new(),
+        },
+    };
     let stored = Stored {
         read_at: now,
         store_time: Knowledge::Known(now),
@@ -115,6 +127,7 @@ pub(crate) fn observed(now: Timestamp) -> Observed {
         }),
         attempts: Knowledge::Known(BTreeMap::new()),
         tombstones: Knowledge::Known(Vec::new()),
+        marks: Knowledge::Known(BTreeMap::from([(marked.id.clone(), mark)])),
         keep_records: Knowledge::Known(BTreeMap::new()),
         uploads: Knowledge::Known(Vec::new()),
         locks: Knowledge::Known(Locks::new(BucketRetention::NONE)),
@@ -190,7 +203,12 @@ fn no_plan_keeps_and_deletes_one_backup() {
         steps.map(barkeep::plan::Step::describe).collect()
     };
     let kept = of(|action| matches!(action, Action::SetKeep { .. }));
-    let deleted = of(|action| matches!(action, Action::DeleteBackup { .. }));
+    let deleted = of(|action| {
+        matches!(
+            action,
+            Action::DeleteBackup { .. } | Action::MarkDelete { .. }
+        )
+    });
     assert_eq!(
         kept,
         [
@@ -199,5 +217,5 @@ fn no_plan_keeps_and_deletes_one_backup() {
             "keep 20261201T020003"
         ]
     );
-    assert_eq!(deleted, ["delete 20261031T020003"]);
+    assert_eq!(deleted, ["mark 20261031T020003", "delete 20261030T020003"]);
 }

@@ -12,7 +12,7 @@ use crate::{
     execute,
     model::{
         backup::{BackupId, KeepTarget},
-        record::KeepRecord,
+        record::{KeepRecord, SetBy},
         semantics::BARMAN,
     },
     store::Archive,
@@ -106,6 +106,7 @@ async fn set(archive: &Archive, id: &BackupId, target: KeepTarget) -> Result<(),
         reason: String::new(),
         until: None,
         set_at: Clock::System.now(),
+        by: SetBy::default(),
     };
     let kept = execute::set_keep(archive, &record, BARMAN.records).await;
     kept.map_err(|error| Error::general(&error))

@@ -5,12 +5,13 @@ use std::fmt;
 use serde::Serialize;
 
 use crate::{
+    actor,
     cli::{Session, args, error::Error, exit::Exit, selection},
     failure::Failure,
     model::{
         backup::BackupId,
         names::{DestinationName, ServerName},
-        record::KeepRecord,
+        record::{KeepRecord, SetBy},
         semantics::SAFE,
     },
     observe::Depth,
@@ -23,11 +24,7 @@ pub(in crate::cli) async fn run(arguments: args::Keep, session: &Session) -> Res
     let observed = ports.observe(server, Depth::Backups).await;
     let catalog = selection::catalog(&observed, &entry.destination)?;
     let id = selection::backup(catalog, &arguments.backup)?.id.clone();
-    let archive = match ports.archives(server).remove(&entry.destination) {
-        Some(Ok(archive)) => archive,
-        Some(Err(failure)) => return Err(Error::failed("cannot open the destination", failure)),
-        None => return Err(Error::Usage("the destination is not configured".to_owned())),
-    };
+    let archive = selection::archive(&ports, server, entry)?;
     let told = |keep| Kept {
         format: 1,
         server: &server.name,
@@ -50,6 +47,7 @@ pub(in crate::cli) async fn run(arguments: args::Keep, session: &Session) -> Res
         reason: arguments.reason.unwrap_or_else(|| "set by hand".to_owned()),
         until: arguments.until,
         set_at: ports.clock.now(),
+        by: author(),
     };
     let kept = crate::execute::set_keep(&archive, &record, SAFE.records).await;
     kept.map_err(|error| {
@@ -60,6 +58,12 @@ pub(in crate::cli) async fn run(arguments: args::Keep, session: &Session) -> Res
         .output
         .result(&told(Some(&record)), &told(Some(&record)))?;
     Ok(Exit::Done)
+}
+
+/// Whoever runs the program, for the record.
+pub(super) fn author() -> SetBy {
+    let user = whoami::username().unwrap_or_else(|_| "somebody".to_owned());
+    SetBy::Person(format!("{user}@{}", actor::current().host))
 }
 
 #[derive(Serialize)]

@@ -16,6 +16,7 @@ pub(super) mod reconcile;
 pub(super) mod recoverable;
 pub(super) mod restore;
 pub(super) mod status;
+pub(super) mod undelete;
 pub(super) mod unlock;
 pub(super) mod verify;
 pub(super) mod wal;

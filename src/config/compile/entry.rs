@@ -92,6 +92,7 @@ pub(super) fn settings(
             .retire_after
             .as_ref()
             .map_or(RETIRE_AFTER, |after| after.get().0),
+        grace: grace(table),
         object_lock: ObjectLock::default(),
         copy_of: copy_of.and_then(|name| DestinationName::parse(name.get()).ok()),
         delivery: delivery(table),
@@ -537,4 +538,10 @@ fn deletes(table: &EntryTable, context: &mut Context<'_>) -> DeleteBudget {
         }),
         percent_max: percent.map_or(0, |number| *number.get()),
     }
+}
+
+fn grace(table: &EntryTable) -> Duration {
+    let deletes = table.deletes.as_ref().map(Written::get);
+    let grace = deletes.and_then(|deletes| deletes.grace.as_ref());
+    grace.map_or(Duration::ZERO, |grace| grace.get().0)
 }

@@ -10,7 +10,7 @@ use crate::config::{
 };
 
 /// Settings, wherever settings stand.
-pub(in crate::config) const SETTINGS: [&str; 3] = ["manage_keeps", "snapshot", "deletes.grace"];
+pub(in crate::config) const SETTINGS: [&str; 2] = ["manage_keeps", "snapshot"];
 
 /// Reports every key that is not supported yet.
 pub(super) fn refuse(root: &Node, diagnostics: &mut Vec<Diagnostic>) {

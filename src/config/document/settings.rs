@@ -159,7 +159,7 @@ pub struct DeletesTable {
     pub max_backups: Option<Written<u32>>,
     /// So many percent of the catalog's backups, rounded down, but always one.
     pub max_percent: Option<Written<u32>>,
-    /// How long a backup stays marked before it is deleted.
+    /// How long a backup stays marked before it is deleted; `0s` deletes at once.
     pub grace: Option<Written<Text<std::time::Duration>>>,
 }
 

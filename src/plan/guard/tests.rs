@@ -54,6 +54,10 @@ fn step(world: &World, text: &str) -> Step {
             backup: id(),
         },
         ["release", _] => Action::ReleaseKeep { backup: id() },
+        ["mark", _] => Action::MarkDelete {
+            version: id().to_string(),
+            backup: id(),
+        },
         ["keep", _] => Action::SetKeep {
             backup: id(),
             target: KeepTarget::Full,
@@ -358,4 +362,66 @@ fn what_is_locked_or_may_be_is_never_deleted() {
 
 fn said_by_name(text: &str, actions: &str) -> String {
     said(text, actions, Asked::ByName)
+}
+
+#[test]
+fn nothing_is_deleted_while_the_stores_clock_and_ours_disagree() {
+    for (store, says) in [("6m", "11:54"), ("-6m", "12:06")] {
+        let text = format!("{THREE} | store {store}");
+        let told = format!(
+            "the store's clock says 2026-11-20T{says}:00Z, ours 2026-11-20T12:00:00Z, so nothing may be deleted"
+        );
+        assert_eq!(refused(&text, "delete 15d"), told);
+        assert_eq!(refused(&text, "mark 15d"), told);
+    }
+    assert_eq!(refused(&format!("{THREE} | store 5m"), "delete 15d"), "");
+}
+
+#[test]
+fn no_more_is_deleted_than_the_budget_of_a_day() {
+    let text = format!("budget=2/100 {THREE} | done 22d | done 29d");
+    let told = "3 backups would be deleted within 24 hours, the budget is 2";
+    assert_eq!(refused(&text, "delete 29d, delete 22d"), "");
+    assert_eq!(refused(&text, "delete 29d, delete 22d, delete 15d"), told);
+    let begun = format!("{text} | tombstone 23h of:x | tombstone 1h of:29d");
+    assert_eq!(refused(&begun, "delete 29d"), "", "it is counted already");
+    assert_eq!(refused(&begun, "delete 22d"), told);
+    assert_eq!(said(&begun, "delete 22d", Asked::ByName), "");
+    let yesterday = format!("{text} | tombstone 25h of:x | tombstone 26h of:y");
+    assert_eq!(refused(&yesterday, "delete 29d"), "");
+    let share = format!("budget=9/25 {THREE} | done 22d");
+    assert_eq!(
+        refused(&share, "delete 22d, delete 15d"),
+        told.replace("3 b", "2 b").replace("is 2", "is 1")
+    );
+}
+
+#[test]
+fn nothing_is_deleted_that_was_not_marked_for_its_grace() {
+    let text = format!("grace=24h {THREE}");
+    let told = "backup 15d was not marked for as long as its grace";
+    assert_eq!(refused(&text, "delete 15d"), told);
+    for mark in [
+        "23h",
+        "25h version:other",
+        "25h | store 90m",
+        "25h | lose marks",
+    ] {
+        let refusal = refused(&format!("{text} | mark 15d {mark}"), "delete 15d");
+        assert!(refusal.contains(told), "{mark}: {refusal}");
+    }
+    let marked = format!("{text} | mark 15d 24h");
+    assert_eq!(refused(&marked, "delete 15d"), "");
+    assert_eq!(refused(&text, "mark 15d, mark 8d"), "");
+    assert_eq!(said(&text, "delete 15d", Asked::ByName), "");
+    let begun = "grace=24h | done 1d | done 2d empty: | tombstone 1h of:2d";
+    assert_eq!(refused(begun, "delete 2d"), "");
+}
+
+#[test]
+fn what_must_stay_is_not_marked_either() {
+    let text = "grace=24h min=2 | done 1d | done 2d keep:full";
+    assert!(refused(text, "mark 2d").contains("backup 2d is kept"));
+    assert!(refused(text, "mark 1d").contains("the newest good one"));
+    assert!(refused(text, "mark 1d").contains("the minimum is 2"));
 }

@@ -80,7 +80,7 @@ impl Place {
         self.path("barkeep.toml")
     }
 
-    /// Writes the configuration: the destination `d`, and this.
+    /// Writes the configuration: the destination `d`, deletes without a grace unless `rest` says otherwise, and this.
     pub(crate) fn configure(&self, rest: &str) {
         let spool = self.path("spool");
         let destination = match &self.s3 {
@@ -97,6 +97,7 @@ impl Place {
              destination = \"d\"\n\
              compression = \"lz4\"\n\
              immediate_checkpoint = true\n\
+             deletes = {{ grace = \"0s\" }}\n\
              wal = {{ compression = \"zstd\", spool = \"{}\" }}\n\
              [destinations.d]\n{destination}\n{}\n\
              {rest}\n",

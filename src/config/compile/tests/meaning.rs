@@ -59,6 +59,7 @@ wal.compression = { codec = "zstd", level = "low" }
     [[servers.orders.backups]]
     catch_up = "once"                                            # built in
     compression = "none"                                         # built in
+    deletes.grace = "24h"                                        # built in
     deletes.max_backups = 5                                      # built in
     deletes.max_percent = 25                                     # built in
     destination = "d"                                            # barkeep.toml:3

@@ -1,0 +1,282 @@
+//! What is not done, and what it waits for.
+
+use std::{fmt, time::Duration};
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::{
+    backup::BackupId,
+    desired::Mode,
+    lease::HeldLease,
+    lock::Lock,
+    names::DestinationName,
+    time::{Span, Timestamp},
+    wal::{SegmentName, SystemId},
+};
+
+/// What is not done, and what it waits for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "waiting")]
+pub enum Waiting {
+    /// Something about the destination or the server could not be found out.
+    Unknown {
+        /// What.
+        what: String,
+        /// Why.
+        why: String,
+    },
+    /// PGDATA is not on this host.
+    NotLocal {
+        /// What the proof said.
+        why: String,
+    },
+    /// The next instant of the schedule.
+    NextDue {
+        /// When.
+        at: Timestamp,
+    },
+    /// A window in which backups may start.
+    Window {
+        /// The window as written.
+        window: String,
+    },
+    /// An attempt that is running.
+    Running {
+        /// Its backup.
+        backup: BackupId,
+        /// Since when.
+        since: Timestamp,
+    },
+    /// A pause after failures.
+    BackOff {
+        /// Until when.
+        until: Timestamp,
+        /// How many failures in a row.
+        failures: u32,
+    },
+    /// The budget of deletes.
+    Budget {
+        /// What it would delete, in the order in which it goes.
+        backups: Vec<BackupId>,
+        /// How many are allowed.
+        allowed: usize,
+    },
+    /// The grace of backups that are marked.
+    Grace {
+        /// They, in the order in which they go.
+        backups: Vec<BackupId>,
+        /// When the first of them may go.
+        first: Timestamp,
+        /// How many WAL segments go with them.
+        segments: u64,
+    },
+    /// The server's mode forbids it.
+    Mode {
+        /// The mode.
+        mode: Mode,
+        /// What would be done.
+        step: String,
+    },
+    /// The server is retired.
+    Retired,
+    /// A backup or a copy goes first; another one, and deletes, follow when it is done.
+    AdditiveFirst,
+    /// What is stored there is written once, and a keep would have to change.
+    CannotKeep {
+        /// The backup.
+        backup: BackupId,
+    },
+    /// A copy goes first: it still needs WAL that would be deleted.
+    CopyFirst,
+    /// An id from the future blocks new ids.
+    FutureId {
+        /// The id.
+        backup: BackupId,
+    },
+    /// WAL up to a backup's end.
+    Wal {
+        /// The first segment that is not there.
+        first: SegmentName,
+    },
+    /// Clocks that disagree.
+    ClockSkew {
+        /// By how much.
+        by: Duration,
+    },
+    /// Another cluster's system identifier in this prefix.
+    ForeignSystem {
+        /// The one that the prefix belongs to.
+        pinned: SystemId,
+        /// The one found.
+        found: SystemId,
+    },
+    /// An attempt that is not ours.
+    ForeignAttempt {
+        /// Its backup.
+        backup: BackupId,
+        /// Since when.
+        since: Timestamp,
+    },
+    /// A keep for a backup that does not exist.
+    NoSuchBackup {
+        /// Its id or name as written.
+        backup: String,
+    },
+    /// A backup with several of that name.
+    AmbiguousName {
+        /// The name.
+        name: String,
+    },
+    /// A lease that somebody else holds.
+    Lease {
+        /// Which, and who.
+        #[serde(flatten)]
+        held: HeldLease,
+    },
+    /// Nothing keeps two that delete apart.
+    NoExclusion {
+        /// Why not.
+        why: String,
+    },
+    /// A backup that waits for its turn, or is about to begin.
+    Turn {
+        /// Since when.
+        since: Timestamp,
+    },
+    /// A guard refused.
+    Refused {
+        /// Its words.
+        why: String,
+    },
+    /// Objects of a backup are locked, so all of it stays.
+    Locked {
+        /// The backup.
+        backup: BackupId,
+        /// Which of its objects.
+        what: Locked,
+        /// Until when, or why.
+        lock: Lock,
+    },
+    /// WAL that belongs to no backup is locked.
+    LockedWal {
+        /// Its first segment.
+        first: SegmentName,
+        /// How many.
+        segments: u64,
+        /// Until when, or why.
+        lock: Lock,
+    },
+    /// The source of a copy.
+    Source {
+        /// The destination to copy from.
+        destination: DestinationName,
+    },
+}
+
+/// What of a backup is locked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Locked {
+    /// Its own objects.
+    Objects,
+    /// WAL that would go with it.
+    Wal,
+}
+
+impl Waiting {
+    /// Whether a lock withholds it, until a time comes or somebody lifts it.
+    pub fn is_lock(&self) -> bool {
+        matches!(self, Self::Locked { .. } | Self::LockedWal { .. })
+    }
+}
+
+impl fmt::Display for Waiting {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unknown { what, why } => write!(formatter, "{what} is unknown: {why}"),
+            Self::NotLocal { why } => write!(formatter, "PGDATA is not on this host: {why}"),
+            Self::NextDue { at } => write!(formatter, "next due {at}"),
+            Self::Window { window } => write!(formatter, "due, starts within {window}"),
+            Self::Running { backup, since } => write!(formatter, "{backup} runs since {since}"),
+            Self::BackOff { until, failures } => {
+                write!(formatter, "{failures} failed in a row, next try {until}")
+            }
+            Self::Budget { backups, allowed } => {
+                let backups = Several(backups);
+                write!(
+                    formatter,
+                    "{backups}: the delete budget of {allowed} is used up"
+                )
+            }
+            Self::Grace {
+                backups,
+                first,
+                segments,
+            } => write_grace(formatter, backups, *first, *segments),
+            Self::Mode { mode, step } => write!(formatter, "mode is {mode}: would {step}"),
+            Self::Retired => formatter.write_str("the server is retired"),
+            Self::AdditiveFirst => formatter.write_str("the rest follows when the backup is done"),
+            Self::CannotKeep { backup } => write!(
+                formatter,
+                "{backup} cannot be marked as kept where nothing is written twice; it is not deleted"
+            ),
+            Self::CopyFirst => formatter.write_str("a copy still needs WAL that would go"),
+            Self::FutureId { backup } => write!(formatter, "the id {backup} lies in the future"),
+            Self::Wal { first } => write!(formatter, "WAL {first} is not archived yet"),
+            Self::ClockSkew { by } => write!(formatter, "clocks disagree by {}", Span(*by)),
+            Self::ForeignSystem { pinned, found } => {
+                write!(
+                    formatter,
+                    "the prefix belongs to system {pinned}, found {found}"
+                )
+            }
+            Self::ForeignAttempt { backup, since } => {
+                write!(formatter, "{backup} was started elsewhere {since}")
+            }
+            Self::NoSuchBackup { backup } => write!(formatter, "no backup `{backup}`"),
+            Self::AmbiguousName { name } => write!(formatter, "several backups named `{name}`"),
+            Self::Lease { held } => write!(formatter, "{held}"),
+            Self::NoExclusion { why } => write!(formatter, "no deletes: {why}"),
+            Self::Turn { since } => write!(formatter, "a backup waits for its turn since {since}"),
+            Self::Refused { why } => write!(formatter, "refused: {why}"),
+            Self::Locked { backup, what, lock } => match what {
+                Locked::Objects => write!(formatter, "{backup}  {lock}"),
+                Locked::Wal => write!(formatter, "{backup}  its WAL: {lock}"),
+            },
+            Self::LockedWal {
+                first,
+                segments,
+                lock,
+            } => write!(formatter, "WAL of {segments} from {first}  {lock}"),
+            Self::Source { destination } => write!(formatter, "its source `{destination}`"),
+        }
+    }
+}
+
+fn write_grace(
+    formatter: &mut fmt::Formatter<'_>,
+    backups: &[BackupId],
+    first: Timestamp,
+    segments: u64,
+) -> fmt::Result {
+    write!(formatter, "{}: marked", Several(backups))?;
+    match segments {
+        0 => {}
+        1 => formatter.write_str(", with 1 WAL segment")?,
+        _ => write!(formatter, ", with {segments} WAL segments")?,
+    }
+    write!(formatter, "; goes after {first}")
+}
+
+/// The first of several things, and how many more there are.
+struct Several<'a, T>(&'a [T]);
+
+impl<T: fmt::Display> fmt::Display for Several<'_, T> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            [] => Ok(()),
+            [only] => write!(formatter, "{only}"),
+            [first, more @ ..] => write!(formatter, "{first} and {} more", more.len()),
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! What the record of the past says against deletes: clocks that disagree, a budget that is used up, marks that are missing or young.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use super::{Asked, Inspection, Violation};
+use crate::model::{
+    backup::{Backup, BackupId},
+    catalog::Catalog,
+    observed::{Knowledge, Stored},
+    record::Tombstone,
+    time::Timestamp,
+};
+
+/// How far the store's clock and ours may lie apart.
+const SKEW_MAX: Duration = Duration::from_mins(5);
+
+/// The budget counts what was deleted within such a time.
+const DAY: Duration = Duration::from_hours(24);
+
+impl Inspection<'_> {
+    pub(super) fn on_past(&self, stored: &Stored, catalog: &Catalog) -> Vec<Violation> {
+        if !self.asked.is_policy() {
+            return Vec::new();
+        }
+        let now = self.earlier_clock(stored);
+        let mut violations = Vec::new();
+        violations.extend(skew(stored));
+        violations.extend(self.on_budget(stored, catalog, now));
+        let unmarked = self.deleted().into_iter().filter_map(|id| {
+            let backup = catalog.backup(id)?;
+            (!self.may_go_unmarked(stored, catalog, backup)
+                && !self.is_marked(stored, catalog, id, now))
+            .then(|| Violation::Unmarked(id.clone()))
+        });
+        violations.extend(unmarked);
+        violations
+    }
+
+    /// What may expire by the store's clock and by ours.
+    fn earlier_clock(&self, stored: &Stored) -> Timestamp {
+        let store = stored.store_time.known().copied();
+        store.map_or(self.now, |store| store.min(self.now))
+    }
+
+    /// Every backup that went within a day counts, and every one that would go now.
+    fn on_budget(&self, stored: &Stored, catalog: &Catalog, now: Timestamp) -> Option<Violation> {
+        if self.asked != Asked::ByPolicy {
+            return None;
+        }
+        let recent = |tombstone: &&Tombstone| tombstone.at + DAY > now;
+        let tombstones = stored.tombstones.known().into_iter().flatten();
+        let gone: BTreeSet<&BackupId> = tombstones
+            .filter(recent)
+            .map(|tombstone| &tombstone.backup)
+            .collect();
+        let present = catalog.backups.iter().map(|backup| &backup.id);
+        let of = gone.iter().copied().chain(present).collect::<BTreeSet<_>>();
+        let percent = usize::try_from(self.budget.percent_max).unwrap_or(usize::MAX);
+        let share = of.len().saturating_mul(percent) / 100;
+        let allowed = share.max(1).min(self.budget.backups_max);
+        let going = self.deleted();
+        let is_new = going.iter().any(|id| !gone.contains(id));
+        let all = gone.union(&going).count();
+        (is_new && all > allowed).then_some(Violation::Budget { all, allowed })
+    }
+
+    /// Nothing needs a mark where no grace is configured, nor does what somebody has begun to delete.
+    fn may_go_unmarked(&self, stored: &Stored, catalog: &Catalog, backup: &Backup) -> bool {
+        let version = catalog.versions.get(&backup.id);
+        let announced = |tombstone: &Tombstone| {
+            tombstone.backup == backup.id && Some(&tombstone.epitaph.version) == version
+        };
+        let tombstones = stored.tombstones.known();
+        let begun = tombstones.is_some_and(|all| all.iter().any(announced));
+        self.grace.is_zero() || (begun && backup.missing_archive().is_some())
+    }
+
+    fn is_marked(&self, stored: &Stored, catalog: &Catalog, id: &BackupId, now: Timestamp) -> bool {
+        let Knowledge::Known(marks) = &stored.marks else {
+            return false;
+        };
+        let version = catalog.versions.get(id);
+        marks.get(id).is_some_and(|mark| {
+            Some(&mark.epitaph.version) == version && mark.at + self.grace <= now
+        })
+    }
+}
+
+/// Whether the store's clock and ours disagree, in either direction.
+fn skew(stored: &Stored) -> Option<Violation> {
+    let (ours, store) = (stored.read_at, stored.store_time.known().copied()?);
+    let agree = store <= ours + SKEW_MAX && ours <= store + SKEW_MAX;
+    (!agree).then_some(Violation::Clocks { ours, store })
+}
