@@ -92,7 +92,7 @@ impl Servers for Postgres {
             observed,
             clock: ports.clock,
             cancel: &ports.cancel,
-            progress: ports.progress.clone(),
+            progress: ports.progress_of(&server.name),
         };
         let span = info_span!("attempt", destination = %step.destination);
         // Much is held across its awaits; on the heap it costs nothing.
@@ -129,7 +129,7 @@ async fn verify(ports: &Ports, server: &Server, step: &Step, observed: &Observed
         catalog,
         zone: &entry.zone,
         clock: ports.clock,
-        progress: ports.progress.clone(),
+        progress: ports.progress_of(&server.name),
         cancel: &ports.cancel,
     };
     let span = info_span!("verify", destination = %step.destination);

@@ -48,7 +48,7 @@ enum Samples {
 const LINE: &str = "`server`, `destination`";
 
 /// Everything that is measured.
-pub const METRICS: [Metric; 27] = [
+pub const METRICS: [Metric; 28] = [
     Metric {
         name: "barkeep_build_info",
         labels: "`version`",
@@ -136,6 +136,15 @@ pub const METRICS: [Metric; 27] = [
         labels: LINE,
         help: "How many steps are to be done; of the last look, also if it was in vain",
         samples: Samples::Line(|line| Some(count(line.pending))),
+    },
+    Metric {
+        name: "barkeep_attempt_read_bytes",
+        labels: LINE,
+        help: "How much the backup, copy or verification has read that runs there, in bytes; no sample while none runs in this process",
+        samples: Samples::Line(|line| {
+            let attempt = line.watched.as_ref()?.attempt.as_ref()?;
+            Some(wide(attempt.reached.bytes))
+        }),
     },
     Metric {
         name: "barkeep_failures_in_a_row",
