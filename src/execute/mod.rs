@@ -42,6 +42,7 @@ pub mod attempt;
 pub mod base_backup;
 
 pub mod copy;
+pub mod receive_wal;
 pub mod verify;
 
 mod delete;

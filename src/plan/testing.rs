@@ -613,6 +613,7 @@ fn server() -> Server {
         pgdata: None,
         entries: vec![entry],
         keeps: Vec::new(),
+        receive: None,
     }
 }
 
@@ -632,6 +633,7 @@ fn observed(mut catalog: Catalog) -> Observed {
         data_directory: PathBuf::from("pgdata"),
         position: Lsn(0),
         summarized_from: None,
+        slot: None,
         archiver: Archiver {
             mode: ArchiveMode::On,
             last_archived: Some(SegmentNumber(1010).name(TimelineId::FIRST, SegmentSize::DEFAULT)),

@@ -292,6 +292,7 @@ fn server(connection: &Connection) -> Result<Server, Error> {
         pgdata: None,
         entries: Vec::new(),
         keeps: Vec::new(),
+        receive: None,
     })
 }
 
