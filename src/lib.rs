@@ -18,7 +18,7 @@
 //! |---|---|
 //! | values and laws | [`model`], [`failure`] |
 //! | pure texts and decisions | [`format`](mod@format), [`config`], [`plan`] |
-//! | ports and bytes | [`store`], [`postgres`], [`pipeline`], [`spool`], [`actor`], [`clock`], [`secret`] |
+//! | ports and bytes | [`store`], [`snapshot`], [`postgres`], [`pipeline`], [`spool`], [`cloud`], [`actor`], [`clock`], [`secret`] |
 //! | facts and effects | [`observe`], [`execute`], [`recover`] |
 //! | the loop | [`reconcile`] |
 //! | how things stand | [`status`], [`serve`] |
@@ -34,6 +34,7 @@ extern crate self as barkeep;
 pub mod actor;
 pub mod cli;
 pub mod clock;
+pub mod cloud;
 pub mod config;
 pub mod execute;
 pub mod failure;
@@ -47,6 +48,7 @@ pub mod reconcile;
 pub mod recover;
 pub mod secret;
 pub mod serve;
+pub mod snapshot;
 pub mod spool;
 pub mod status;
 pub mod store;

@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | 0 | `model`, `failure` | each other |
 //! | 1 | `format`, `config`, `plan` | layer 0; not each other |
-//! | 2 | `clock`, `actor`, `secret`, `spool`, `pipeline`, `store`, `postgres` | layer 0, `format`, `clock`, `secret`; not each other |
+//! | 2 | `clock`, `actor`, `secret`, `cloud`, `spool`, `pipeline`, `store`, `snapshot`, `postgres` | layer 0, `format`, `clock`, `secret`, `cloud`; not each other |
 //! | 3 | `observe`, `execute`, `recover` | layers 0 and 2, `format`; not each other; `execute` also `plan`, for only a guarded plan is executed |
 //! | 4 | `reconcile` | all of these but `config` |
 //! | 4 | `status`, then `serve` | `reconcile`, `plan`, layer 0; `serve` also `status`, `clock` |
@@ -20,7 +20,7 @@ use std::{
 };
 
 /// What each module may name, itself apart.
-const MAY_NAME: [(&str, &str); 18] = [
+const MAY_NAME: [(&str, &str); 20] = [
     ("failure", "model"),
     ("model", "failure"),
     ("format", "model failure"),
@@ -31,23 +31,25 @@ const MAY_NAME: [(&str, &str); 18] = [
     ("secret", "model failure"),
     ("spool", "model failure format clock"),
     ("pipeline", "model failure format clock"),
-    ("store", "model failure format clock secret"),
+    ("cloud", "model failure clock secret"),
+    ("store", "model failure format clock secret cloud"),
+    ("snapshot", "model failure format clock secret cloud"),
     ("postgres", "model failure format clock secret"),
     (
         "observe",
-        "model failure format clock actor secret spool pipeline store postgres",
+        "model failure format clock actor secret cloud spool pipeline store snapshot postgres",
     ),
     (
         "execute",
-        "model failure format clock actor secret spool pipeline store postgres plan",
+        "model failure format clock actor secret cloud spool pipeline store snapshot postgres plan",
     ),
     (
         "recover",
-        "model failure format clock actor secret spool pipeline store postgres",
+        "model failure format clock actor secret cloud spool pipeline store snapshot postgres",
     ),
     (
         "reconcile",
-        "model failure format clock actor secret spool pipeline store postgres plan observe execute recover",
+        "model failure format clock actor secret cloud spool pipeline store snapshot postgres plan observe execute recover",
     ),
     ("status", "model failure plan reconcile"),
     ("serve", "clock model reconcile status"),

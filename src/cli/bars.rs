@@ -67,6 +67,13 @@ impl Progress for Bars {
                 self.begin(bytes.map_or(COUNTED, |_| MEASURED), title);
             }
             Event::Advanced { bytes } => self.bar.set_position(bytes),
+            Event::Snapshots { percent } => {
+                let title = self.title().clone();
+                self.begin(
+                    WAITING,
+                    format!("{title}  snapshots: {percent} % are stored"),
+                );
+            }
             Event::Stopped => self.bar.set_message("storing"),
             Event::Waiting(segment) => {
                 let title = self.title().clone();

@@ -18,6 +18,7 @@ mod chain;
 mod copy;
 mod describe;
 mod dimensions;
+mod disks;
 mod error;
 mod exclude;
 mod files;
@@ -42,6 +43,7 @@ use tracing::Instrument as _;
 pub use self::{
     arrival::WalArrival,
     dimensions::Memory,
+    disks::{Coverage, Disks},
     error::Error,
     findings::Warning,
     leftover::{Finished, abandon_attempt, abandon_foreign, finish_backup},
@@ -71,6 +73,7 @@ use crate::{
         record::{Actor, ArchiveEvidence, ArchiveRecord, DamagedPages, PageEvidence, Stopped},
         schedule::Zone,
         semantics::Records,
+        snapshot::SnapshotSet,
         time::Timestamp,
         wal::{SegmentName, SystemId},
     },
@@ -141,6 +144,8 @@ pub struct Ports {
     pub postgres: Box<dyn Postgres>,
     /// Who knows which WAL has arrived: the catalog itself, usually.
     pub wal: Arc<dyn WalArrival>,
+    /// The disks, where these are snapshotted.
+    pub disks: Option<Disks>,
     /// The limit on bandwidth.
     pub throttle: Option<Throttle>,
     /// Whoever watches.
@@ -229,7 +234,11 @@ async fn prepare_and_take(request: &BackupRequest, ports: &mut Ports) -> Result<
     }
     let pgdata = match request.method {
         Method::Files => local_pgdata(request, ports, &facts)?,
-        Method::Stream => facts.data_directory.clone(),
+        Method::Stream | Method::Snapshot => facts.data_directory.clone(),
+    };
+    let warnings = match &ports.disks {
+        Some(disks) => disks.check(&facts).await?,
+        None => Vec::new(),
     };
     let catalog = ports.catalog.clone();
     let claim = claim(request);
@@ -242,13 +251,16 @@ async fn prepare_and_take(request: &BackupRequest, ports: &mut Ports) -> Result<
         pgdata,
         codec,
         times: Times::default(),
+        snapshots: None,
+        warnings,
     };
     match backup.store_files(&mut running).await {
         Ok(stored) => backup.complete(running, stored).await,
         Err(error) => {
             let error = backup.as_asked(error);
             backup.ports.postgres.close().await;
-            running.fail(&error, request.name.as_deref()).await;
+            let left = backup.snapshots.as_ref();
+            running.fail(&error, request.name.as_deref(), left).await;
             Err(error)
         }
     }
@@ -267,11 +279,6 @@ fn local_pgdata(
         path: pgdata.clone(),
         source,
     })
-}
-
-/// Every backup has this label, in Barman's words.
-fn label(id: &BackupId) -> String {
-    format!("Barman backup cloud {id}")
 }
 
 fn checkpoint(files: &FilesOptions) -> Checkpoint {
@@ -306,6 +313,10 @@ struct Backup<'a> {
     pgdata: PathBuf,
     codec: Codec,
     times: Times,
+    /// The snapshots that it consists of, or that are left of it.
+    snapshots: Option<SnapshotSet>,
+    /// What was noticed before it began.
+    warnings: Vec<Warning>,
 }
 
 /// A backup of which nothing is missing but WAL and the last word.
@@ -333,10 +344,11 @@ impl Backup<'_> {
         let CopiedFiles {
             stop,
             archives,
-            findings,
+            mut findings,
             bytes,
             memory,
         } = copied;
+        findings.warnings.append(&mut self.warnings);
         self.times.copy = began.elapsed().saturating_sub(self.times.start);
         self.ports.progress.report(Event::Checking);
         let proven = leftover::check_archives(&self.ports.catalog, running.id(), &archives).await;
@@ -344,6 +356,9 @@ impl Backup<'_> {
         self.record_damage(running.id(), &findings).await?;
         self.record_archives(running.id(), &archives).await?;
         info.set_stopped(&self.ended(&stop), self.facts.segment_size);
+        if let Some(snapshots) = &self.snapshots {
+            info.set_snapshots(snapshots);
+        }
         info.set_name(self.request.name.as_deref());
         info.set_status(BackupStatus::Done);
         let size = self.facts.segment_size;
@@ -368,6 +383,7 @@ impl Backup<'_> {
         match self.request.method {
             Method::Files => self.start(id).await.map(Begun::Files),
             Method::Stream => self.start_sending(id).await.map(Begun::Stream),
+            Method::Snapshot => self.start(id).await.map(Begun::Snapshot),
         }
     }
 
@@ -399,6 +415,7 @@ impl Backup<'_> {
         match begun {
             Begun::Files(start) => self.copy_and_stop(id, start).await,
             Begun::Stream(sending) => self.receive_and_stop(id, sending).await,
+            Begun::Snapshot(_) => self.snapshot_and_stop(id).await,
         }
     }
 
@@ -538,19 +555,20 @@ impl Backup<'_> {
 enum Begun {
     Files(BackupStart),
     Stream(Sending),
+    Snapshot(BackupStart),
 }
 
 impl Begun {
     fn start(&self) -> BackupStart {
         match self {
-            Self::Files(start) => *start,
+            Self::Files(start) | Self::Snapshot(start) => *start,
             Self::Stream(sending) => sending.stream.start,
         }
     }
 
     fn parent(&self) -> Option<&BackupId> {
         match self {
-            Self::Files(_) => None,
+            Self::Files(_) | Self::Snapshot(_) => None,
             Self::Stream(sending) => sending.parent.as_ref(),
         }
     }

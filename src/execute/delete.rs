@@ -5,6 +5,8 @@
 //! that is half deleted therefore still has its `backup.info`, is damaged to every reader, and is deleted by the next try. One record for
 //! the whole run is written before anything goes: the budget counts what was begun, not what succeeded.
 
+mod snapshots;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -12,6 +14,8 @@ use std::{
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
+use self::snapshots::Going;
+pub(super) use self::snapshots::Snapshots;
 use super::Error;
 use crate::{
     format::keys::{self, BaseObject, ObjectKey, OwnObject},
@@ -41,12 +45,16 @@ pub(super) struct Doomed {
     /// The version of its `backup.info` then, and why it goes.
     pub(super) epitaph: Epitaph,
     pub(super) scope: Scope,
+    /// Whether it consists of snapshots of disks.
+    pub(super) has_snapshots: bool,
 }
 
 /// What goes of a backup's directory, beside `backup.info`.
 pub(super) enum Scope {
     /// The archives of these roots.
     Archives(BTreeSet<ArchiveRoot>),
+    /// The label, which is all that a backup of snapshots has beside them.
+    Label,
     /// All of it.
     Directory,
 }
@@ -54,11 +62,13 @@ pub(super) enum Scope {
 impl Scope {
     fn holds(&self, object: Option<&ObjectKey>) -> bool {
         match (self, object) {
-            (Self::Directory, _) => true,
+            (Self::Directory, _) | (Self::Label, Some(ObjectKey::Base(_, BaseObject::Label))) => {
+                true
+            }
             (Self::Archives(roots), Some(ObjectKey::Base(_, BaseObject::Archive(name)))) => {
                 roots.contains(&name.root)
             }
-            (Self::Archives(_), _) => false,
+            (Self::Archives(_) | Self::Label, _) => false,
         }
     }
 }
@@ -79,6 +89,7 @@ pub(super) async fn backups(
     archive: &Archive,
     doomed: &[Doomed],
     occasion: &Occasion,
+    snapshots: Snapshots<'_>,
 ) -> Vec<Result<(), Error>> {
     let mut outcomes = Vec::new();
     let mut data = Vec::new();
@@ -93,7 +104,9 @@ pub(super) async fn backups(
     if occasion.locks == LockCheck::Heeded {
         heed_locks(archive, doomed, &data, &mut outcomes).await;
     }
+    let going = Going::check(archive, doomed, snapshots, &mut outcomes).await;
     announce(archive, doomed, occasion, &mut outcomes).await;
+    going.delete(doomed, &mut outcomes).await;
     first_wave(archive, doomed, (&data, occasion.records), &mut outcomes).await;
     second_wave(archive, doomed, &mut outcomes).await;
     outcomes

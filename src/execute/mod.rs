@@ -16,7 +16,7 @@ use crate::{
     failure::Kind,
     model::{
         action::{Action, Effect, WalSpan},
-        backup::{ArchiveRoot, BackupId},
+        backup::{ArchiveRoot, Backup, BackupId},
         catalog::Catalog,
         desired::{ObjectLock, Server},
         lease::LeaseKind,
@@ -31,6 +31,7 @@ use crate::{
         wal::{SegmentName, SegmentSize},
     },
     plan::{Step, abandon::Unfinished, guard::Guarded},
+    snapshot::Clouds,
     store::{
         Archive, ArchiveError,
         fenced::{Closed, Fence},
@@ -61,6 +62,8 @@ pub struct Workshop<'a> {
     pub observed: &'a Observed,
     /// What carrying out a step comes to.
     pub semantics: Semantics,
+    /// How the clouds are opened that have snapshots of disks.
+    pub clouds: &'a dyn Clouds,
     /// The present.
     pub clock: Clock,
     /// Stops at the next step.
@@ -112,6 +115,22 @@ pub enum Error {
         what: String,
         /// Until when, or why.
         lock: Lock,
+    },
+    /// The snapshots that a backup consists of could not be deleted.
+    #[error("the snapshots of backup {backup} stay, and so does all of it")]
+    Snapshots {
+        /// The backup.
+        backup: BackupId,
+        /// Why.
+        source: crate::snapshot::Error,
+    },
+    /// The record of what is to be deleted could not be read.
+    #[error("cannot read which snapshots backup {backup} consists of")]
+    Record {
+        /// The backup.
+        backup: BackupId,
+        /// Why.
+        source: ArchiveError,
     },
     /// WAL could not be copied.
     #[error(transparent)]
@@ -196,7 +215,10 @@ impl Error {
             | Self::Locked { .. }
             | Self::Changed(_)
             | Self::Appeared(_) => Kind::Refused,
-            Self::Keep { source, .. } | Self::Mark { source, .. } => source.kind(),
+            Self::Snapshots { source, .. } => source.kind(),
+            Self::Keep { source, .. } | Self::Mark { source, .. } | Self::Record { source, .. } => {
+                source.kind()
+            }
             Self::Copy { source } => source.kind(),
             Self::Tombstone { source } => source.kind(),
             Self::Look { source, .. } => source.kind(),
@@ -289,7 +311,12 @@ async fn carry_out(
             records: workshop.semantics.records,
             locks: locks(workshop, &step.destination),
         };
-        let outcomes = delete::backups(&archive, &doomed(group, workshop), &occasion).await;
+        let snapshots = delete::Snapshots {
+            clouds: workshop.clouds,
+            rule: workshop.semantics.locks,
+        };
+        let doomed = doomed(group, workshop);
+        let outcomes = delete::backups(&archive, &doomed, &occasion, snapshots).await;
         let gone = group.iter().zip(&outcomes).filter(|(_, gone)| gone.is_ok());
         let gone = gone.map(|(step, _)| *step);
         if workshop.semantics.records == Records::Written {
@@ -338,6 +365,8 @@ fn doomed(group: &[&Step], workshop: &Workshop<'_>) -> Vec<delete::Doomed> {
                 reason: first_reason(step),
             },
             scope: scope(backup, &step.destination, workshop),
+            has_snapshots: observed(backup, &step.destination, workshop)
+                .is_some_and(|backup| !backup.snapshots.is_empty()),
         }),
         _ => None,
     });
@@ -349,12 +378,23 @@ fn scope(id: &BackupId, destination: &DestinationName, workshop: &Workshop<'_>) 
     if workshop.semantics.goes == Goes::Directory {
         return delete::Scope::Directory;
     }
-    let stored = workshop.observed.destinations.get(destination);
-    let catalog = stored.and_then(|stored| stored.catalog.known());
-    let backup = catalog.and_then(|catalog| catalog.backup(id));
+    let backup = observed(id, destination, workshop);
+    if backup.is_some_and(|backup| !backup.snapshots.is_empty()) {
+        return delete::Scope::Label;
+    }
     let spaces = backup.into_iter().flat_map(|backup| &backup.tablespaces);
     let roots = spaces.map(|space| ArchiveRoot::Tablespace(space.oid));
     delete::Scope::Archives(roots.chain([ArchiveRoot::Data]).collect())
+}
+
+/// A backup as it was observed.
+fn observed<'a>(
+    id: &BackupId,
+    destination: &DestinationName,
+    workshop: &'a Workshop<'_>,
+) -> Option<&'a Backup> {
+    let stored = workshop.observed.destinations.get(destination)?;
+    stored.catalog.known()?.backup(id)
 }
 
 fn first_reason(step: &Step) -> String {

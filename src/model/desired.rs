@@ -470,6 +470,8 @@ pub enum Method {
     Files,
     /// The server sends them, over the replication protocol.
     Stream,
+    /// They stay where they are, in snapshots of their disks.
+    Snapshot,
 }
 
 impl fmt::Display for Method {
@@ -477,6 +479,7 @@ impl fmt::Display for Method {
         formatter.pad(match self {
             Self::Files => "files",
             Self::Stream => "stream",
+            Self::Snapshot => "snapshot",
         })
     }
 }

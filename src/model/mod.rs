@@ -29,6 +29,7 @@ pub(crate) mod scene;
 pub mod schedule;
 pub mod semantics;
 pub mod slot;
+pub mod snapshot;
 pub mod time;
 pub mod timeline;
 pub mod wal;

@@ -19,6 +19,11 @@ pub enum Event {
     },
     /// Everything is read and PostgreSQL has left backup mode; what was built is being stored to its end.
     Stopped,
+    /// So many hundredths of all snapshots are stored, as far as the cloud tells.
+    Snapshots {
+        /// The hundredths.
+        percent: u8,
+    },
     /// WAL that the backup needs is not stored yet; this is the first segment missing.
     Waiting(SegmentName),
     /// Everything was written and is being made durable, or read back.

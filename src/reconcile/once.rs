@@ -22,6 +22,7 @@ use crate::{
         reason::Waiting,
         record::Identity,
         semantics::SAFE,
+        snapshot::Access,
         time::Timestamp,
     },
     plan::{
@@ -261,6 +262,7 @@ pub async fn apply(
         fences,
         observed,
         semantics: SAFE,
+        clouds: &Access::default(),
         clock: ports.clock,
         cancel: &ports.cancel,
     };

@@ -4,4 +4,5 @@
 //! absent: half a cluster cannot be started, and a recovery never ends early because a destination did not answer.
 
 pub mod base;
+pub mod disks;
 pub mod wal;

@@ -156,10 +156,6 @@ impl Command for Backup {
             let finished = hook.backup(self.name.as_deref())?;
             return self.relay(finished, archive, session).await;
         }
-        if self.snapshot.is_wanted() {
-            let why = "backups of disk snapshots are not supported yet";
-            return Err(Error::General(why.to_owned()));
-        }
         self.take(archive, session).await
     }
 }
@@ -176,6 +172,13 @@ impl Backup {
         let refused = |why: &str| Err(Error::General(why.to_owned()));
         if self.snapshot.is_wanted() && self.compression != Compression::None {
             return refused("Compression options cannot be used with snapshot backups");
+        }
+        let lock_mode = self.snapshot.aws_lock_mode.as_deref();
+        if lock_mode == Some("governance") && self.snapshot.aws_lock_cool_off.is_some() {
+            return refused(
+                "'aws_snapshot_lock_mode' = 'governance' cannot be used with \
+                 'aws_snapshot_lock_cool_off_period'",
+            );
         }
         if self.upload.tags.len() > TAGS_MAX {
             return refused(
@@ -206,13 +209,21 @@ impl Backup {
         let connector = connector.map_err(|error| {
             Error::General(format!("Cannot connect to postgres: {}", chain(&error)))
         })?;
+        let disks = if self.snapshot.is_wanted() {
+            Some(self.disks().await?)
+        } else {
+            None
+        };
         let request = BackupRequest {
             destination: self.connection.destination(),
             above: None,
             due: None,
             name: self.name.clone(),
             zone: zone(),
-            method: Method::Files,
+            method: match disks {
+                Some(_) => Method::Snapshot,
+                None => Method::Files,
+            },
             server_compression: Compression::None,
             parent: None,
             files: self.files(),
@@ -227,6 +238,7 @@ impl Backup {
             wal: Arc::new(archive.clone()),
             catalog: archive,
             postgres: Box::new(Server::new(connector, None)),
+            disks,
             throttle: self.throttle(),
             progress: Arc::new(Unwatched),
             clock: Clock::System,
@@ -317,6 +329,9 @@ fn tell(warnings: &[Warning]) {
 /// Barman connects before anything else, and gives what goes wrong there another text; a server that is too old is an exception.
 fn untaken(error: &base_backup::Error) -> Error {
     use postgres::Error as Server;
+    if let base_backup::Error::Disks(source) = error {
+        return Error::general(source);
+    }
     if let base_backup::Error::Server { source, .. } = error {
         match source {
             Server::Version(_) => return Error::general(error),

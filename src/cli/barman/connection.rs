@@ -12,8 +12,8 @@ use crate::{
     failure::chain,
     model::{
         desired::{
-            AzureCredential, AzureOptions, Checksums, Destination, GcsOptions, ObjectLock,
-            ProviderOptions, S3Encryption, S3Options,
+            AzureOptions, Checksums, Destination, GcsOptions, ObjectLock, ProviderOptions,
+            S3Encryption, S3Options,
         },
         location::Location,
         names::{DestinationName, ServerName},
@@ -153,12 +153,7 @@ impl Connection {
             .max_concurrency
             .and_then(|count| usize::try_from(count).ok());
         AzureOptions {
-            credential: match self.azure_credential.as_deref() {
-                Some("azure-cli") => Some(AzureCredential::AzureCli),
-                Some("managed-identity") => Some(AzureCredential::ManagedIdentity),
-                Some(_) => Some(AzureCredential::Default),
-                None => None,
-            },
+            credential: self.azure_credential(),
             connection_string: None,
             encryption_scope: upload.encryption_scope.clone(),
             read_timeout: None,

@@ -39,6 +39,7 @@ mod options;
 mod record;
 mod restore;
 mod show;
+mod snapshots;
 mod wal_archive;
 mod wal_restore;
 

@@ -4,6 +4,8 @@
 //! Nothing is written but what the archives hold and what makes it a cluster: no recovery settings, no signal file. An id is believed
 //! whatever its status; `auto` chooses among complete backups.
 
+mod snapshots;
+
 use std::{path::PathBuf, sync::Arc};
 
 use super::{
@@ -94,9 +96,7 @@ impl Command for Restore {
             Error::Operation(format!("Backup {id} for server {server} does not exists"))
         })?;
         if !backup.snapshots.is_empty() {
-            let why =
-                format!("the backup {id} is one of disk snapshots, which cannot be restored yet");
-            return Err(Error::General(why));
+            return self.attach_snapshots(&archive, &id).await;
         }
         let request = RestoreRequest {
             destination: self.connection.destination(),

@@ -10,7 +10,7 @@ use std::time::Duration;
 use chrono::{NaiveDateTime, TimeDelta};
 use tokio_util::sync::CancellationToken;
 
-use super::Error;
+use super::{Error, leftover};
 use crate::{
     clock::Clock,
     failure::chain,
@@ -25,6 +25,7 @@ use crate::{
         record::{Actor, Attempt, Stopped},
         schedule::Zone,
         semantics::Records,
+        snapshot::SnapshotSet,
         time::Timestamp,
     },
     store::{Archive, ListRequest, Meaning, ObjectVersion, PutMode},
@@ -212,11 +213,20 @@ impl<'a> Running<'a> {
         Ok(())
     }
 
-    /// Records that the backup failed and forgets the attempt. What cannot be written now is left for whoever finds the record.
-    pub(super) async fn fail(mut self, error: &Error, name: Option<&str>) {
+    /// Records that the backup failed, with snapshots that are left of it, and forgets the attempt. What cannot be written now is left for
+    /// whoever finds the record.
+    pub(super) async fn fail(
+        mut self,
+        error: &Error,
+        name: Option<&str>,
+        left: Option<&SnapshotSet>,
+    ) {
         if let Some((info, _)) = &self.info {
             let mut info = info.clone();
             info.set_name(name);
+            if let Some(left) = left {
+                info.set_snapshots(left);
+            }
             info.set_failed(&format!("failure uploading data ({})", chain(error)));
             if let Err(error) = self.rewrite(info).await {
                 let error = chain(&error);
@@ -224,10 +234,19 @@ impl<'a> Running<'a> {
                 return;
             }
         }
-        if let Err(error) = self.remove_record().await {
+        if let Err(error) = self.free().await {
             let error = chain(&error);
             tracing::warn!(backup = %self.id(), error, "cannot forget the attempt");
         }
+    }
+
+    /// Frees the uploads that could not be given up when they failed, and forgets the attempt: without its record nobody would know whose
+    /// they are.
+    async fn free(&self) -> Result<(), Error> {
+        if self.records == Records::Written {
+            leftover::abort_uploads(self.catalog, self.id()).await?;
+        }
+        self.remove_record().await
     }
 
     /// Forgets the attempt.

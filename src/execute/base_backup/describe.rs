@@ -8,6 +8,7 @@ use crate::{
         backup_info::{self, Settings},
         python::Value,
     },
+    model::{backup::BackupId, desired::Method},
     postgres::{BackupStart, BackupStop},
 };
 
@@ -16,7 +17,7 @@ impl Backup<'_> {
         let on = |is_on: bool| if is_on { "on" } else { "off" }.to_owned();
         let facts = &self.facts;
         backup_info::Started {
-            server_name: None,
+            server_name: self.title(),
             version: facts.version,
             system_id: Some(facts.system_id),
             segment_size: facts.segment_size,
@@ -47,9 +48,29 @@ impl Backup<'_> {
         }
     }
 
+    /// What Barman calls the server of such a backup, if not `cloud`.
+    pub(super) fn title(&self) -> Option<String> {
+        let server = || self.ports.catalog.server().to_owned();
+        (self.request.method == Method::Snapshot).then(server)
+    }
+
+    /// Every backup has this label, in Barman's words.
+    pub(super) fn label(&self, id: &BackupId) -> String {
+        let server = self.title().unwrap_or_else(|| "cloud".to_owned());
+        format!("Barman backup {server} {id}")
+    }
+
     /// The keys that Barman writes. Archives are built side by side, so each took as long as all.
     fn copy_stats(&self) -> Value {
         let text = |text: &str| Value::Str(text.to_owned());
+        if self.request.method == Method::Snapshot {
+            let time = Value::Float((self.times.copy.as_secs_f64() * 1e6).round() / 1e6);
+            let pairs = [
+                (text("copy_time"), time.clone()),
+                (text("total_time"), time),
+            ];
+            return Value::Dict(pairs.into());
+        }
         let seconds = |span: Duration| {
             let micros = (span.as_secs_f64() * 1e6).round() / 1e6;
             Value::Float(micros)

@@ -8,7 +8,7 @@ use crate::{model::compression::Codec, pipeline::compress::parallel::memory_boun
 const BLOCKS_BYTES: usize = 24 << 20;
 
 /// The memory that a copy holds at most, in bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Memory {
     /// Parts of archives, being filled and being sent.
     pub parts: u64,

@@ -14,6 +14,7 @@ use crate::{
     },
     pipeline::{manifest, untar},
     postgres::{self, control_file, locality},
+    snapshot,
     store::{self, ArchiveError},
 };
 
@@ -108,6 +109,12 @@ pub enum Error {
     /// What came is not what the server says that it sent.
     #[error("the backup is not what the server sent")]
     Manifest(#[source] manifest::Error),
+    /// The disks are not found, or not where they should be.
+    #[error(transparent)]
+    Disks(snapshot::Error),
+    /// The snapshots cannot be taken.
+    #[error(transparent)]
+    Snapshots(snapshot::Error),
     /// The session in which the backup ran is gone, and with it the backup.
     #[error("the connection to PostgreSQL was lost, and with it the backup")]
     SessionLost,
@@ -151,6 +158,7 @@ impl Error {
             Self::Compression(_) | Self::NotRestorable(_) => Kind::Usage,
             Self::Server { source, .. } => source.kind(),
             Self::NotLocal(source) => source.kind(),
+            Self::Disks(source) | Self::Snapshots(source) => source.kind(),
             Self::Catalog { source, .. } => source.kind(),
             Self::Upload { source, .. } => source.kind(),
             Self::ForeignSystem { .. } | Self::Future { .. } | Self::NotOurs(_) => Kind::Refused,

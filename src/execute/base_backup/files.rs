@@ -18,7 +18,7 @@ use crate::{
 impl Backup<'_> {
     pub(super) async fn start(&mut self, id: &BackupId) -> Result<BackupStart, Error> {
         let request = postgres::BackupRequest {
-            label: super::label(id),
+            label: self.label(id),
             checkpoint: super::checkpoint(&self.request.files),
         };
         tokio::select! {
@@ -129,7 +129,7 @@ impl Backup<'_> {
         last::before_stop(&self.pgdata, &self.facts)
     }
 
-    async fn stop(&mut self) -> Result<BackupStop, Error> {
+    pub(super) async fn stop(&mut self) -> Result<BackupStop, Error> {
         let wait = match self.request.wal {
             WalProof::Destination(_) => ArchiverWait::No,
             WalProof::Archiver => ArchiverWait::Yes,

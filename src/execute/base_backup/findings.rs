@@ -26,6 +26,8 @@ pub enum Warning {
         /// What the server said.
         why: String,
     },
+    /// A file of the server is on a disk of which no snapshot is taken.
+    Uncovered(String),
     /// A file that supplies settings lies outside PGDATA and is not in the backup.
     IncludedFile(PathBuf),
 }
@@ -54,6 +56,7 @@ impl fmt::Display for Warning {
                     "a full backup instead of an incremental one: {why}"
                 )
             }
+            Self::Uncovered(what) => formatter.write_str(what),
             Self::IncludedFile(path) => write!(
                 formatter,
                 "the configuration file `{}` lies outside PGDATA and is not in the backup",

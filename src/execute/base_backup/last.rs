@@ -21,7 +21,7 @@ const CONTROL_ATTEMPTS: usize = 10;
 const LABEL_MODE: u32 = 0o600;
 
 /// The configuration files that lie outside PGDATA, as the server names them.
-fn outside_files(facts: &ServerFacts) -> Vec<&Path> {
+pub(super) fn outside_files(facts: &ServerFacts) -> Vec<&Path> {
     let files = [&facts.config_file, &facts.hba_file, &facts.ident_file];
     files
         .into_iter()

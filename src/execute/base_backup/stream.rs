@@ -96,7 +96,7 @@ impl Backup<'_> {
         parent: Option<ManifestText>,
     ) -> Result<StreamStart, Error> {
         let request = StreamRequest {
-            label: super::label(id),
+            label: self.label(id),
             checkpoint: super::checkpoint(&self.request.files),
             variant: match parent {
                 Some(_) => Variant::Incremental,

@@ -6,6 +6,8 @@ use crate::{
         catalog::Run,
         lock::{Lock, LockMode},
         scene,
+        semantics::LockRule,
+        snapshot::Access,
         wal::SegmentNumber,
     },
     store::{
@@ -25,7 +27,12 @@ async fn doomed(bed: &Bed, labels: &[&str]) -> Vec<Doomed> {
             reason: "old".to_owned(),
         };
         let scope = Scope::Directory;
-        doomed.push(Doomed { id, epitaph, scope });
+        doomed.push(Doomed {
+            id,
+            epitaph,
+            scope,
+            has_snapshots: false,
+        });
     }
     doomed
 }
@@ -39,12 +46,23 @@ fn occasion() -> Occasion {
     }
 }
 
+/// No cloud: nothing here has snapshots.
+fn snapshots() -> Snapshots<'static> {
+    Snapshots {
+        clouds: &Access {
+            aws_profile: None,
+            azure_credential: None,
+        },
+        rule: LockRule::Asked,
+    }
+}
+
 async fn delete(bed: &Bed, doomed: &[Doomed]) -> Vec<String> {
     delete_in(&bed.archive, doomed).await
 }
 
 async fn delete_in(archive: &Archive, doomed: &[Doomed]) -> Vec<String> {
-    let outcomes = backups(archive, doomed, &occasion()).await;
+    let outcomes = backups(archive, doomed, &occasion(), snapshots()).await;
     let told =
         |outcome: Result<(), Error>| outcome.map_or_else(|e| e.to_string(), |()| String::new());
     outcomes.into_iter().map(told).collect()
@@ -82,7 +100,7 @@ async fn of_a_backup_may_go_only_what_it_is_made_of() {
         records: Records::None,
         ..occasion()
     };
-    let outcomes = backups(&bed.archive, &gone, &occasion).await;
+    let outcomes = backups(&bed.archive, &gone, &occasion, snapshots()).await;
     assert!(outcomes.iter().all(Result::is_ok), "{outcomes:?}");
     let left: Vec<_> = base(&bed)
         .await
@@ -160,7 +178,7 @@ async fn one_listing_looks_at_all_that_is_to_go() {
     let counts = Counts::default();
     let store = Meter::new(Arc::new(bed.memory.clone()), counts.clone());
     let archive = Archive::new(Arc::new(store), &"orders".parse().expect("a name"));
-    for outcome in backups(&archive, &gone, &occasion()).await {
+    for outcome in backups(&archive, &gone, &occasion(), snapshots()).await {
         outcome.expect("nothing has changed");
     }
     assert_eq!(counts.snapshot()[&Operation::List].requests, 1);
@@ -195,7 +213,7 @@ async fn nothing_goes_that_could_not_be_written_down() {
     let faulty = Faulty::new(Arc::new(bed.memory.clone()), faults);
     let archive = Archive::new(Arc::new(faulty), &"orders".parse().expect("a name"));
     let before = base(&bed).await;
-    for outcome in backups(&archive, &gone, &occasion()).await {
+    for outcome in backups(&archive, &gone, &occasion(), snapshots()).await {
         let error = outcome.expect_err("nothing was written down");
         assert!(error.to_string().contains("cannot record"));
     }

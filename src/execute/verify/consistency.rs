@@ -13,6 +13,10 @@ pub(super) fn check(backup: &Backup, contents: &Contents, faults: &mut Faults) {
     for what in of_info(backup) {
         faults.add(&info, what);
     }
+    // The files of a snapshot are on its disks, not here.
+    if !backup.snapshots.is_empty() {
+        return;
+    }
     let [version, control, label] = &contents.small;
     let archive = format!("base/{}/data.tar", backup.id);
     let found = [

@@ -2,11 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{BackupInfo, FIELDS, time};
+use super::{BackupInfo, FIELDS, snapshots, time};
 use crate::{
     format::python::Value,
     model::{
         backup::{BackupId, BackupStatus, Tablespace},
+        snapshot::SnapshotSet,
         time::Timestamp,
         timeline::TimelineId,
         wal::{Lsn, SegmentSize, SystemId},
@@ -156,6 +157,11 @@ impl BackupInfo {
         let line = message.lines().next().unwrap_or_default();
         self.set("error", Some(line.to_owned()));
         self.set_status(BackupStatus::Failed);
+    }
+
+    /// Records the snapshots that the backup consists of.
+    pub fn set_snapshots(&mut self, set: &SnapshotSet) {
+        self.set("snapshots_info", Some(snapshots::render(set).to_string()));
     }
 
     /// Records the name that people gave the backup. Barman writes it with the final record only.

@@ -9,6 +9,7 @@
 //! Reading is as strict as Barman's or stricter: whatever Barman cannot read is an error here too.
 
 mod build;
+mod snapshots;
 mod time;
 
 use std::{collections::BTreeMap, fmt, str::FromStr};
@@ -24,6 +25,7 @@ use crate::{
     model::{
         backup::{Backup, BackupId, BackupStatus, KeepTarget, StoredArchive, Tablespace},
         schedule::Zone,
+        snapshot::SnapshotSet,
         time::Timestamp,
         timeline::TimelineId,
         wal::SegmentSize,
@@ -230,24 +232,13 @@ impl BackupInfo {
         tablespaces.ok_or_else(error)
     }
 
-    /// What the cloud calls the disk snapshots that hold the backup's files.
-    pub fn snapshots(&self) -> Result<Vec<String>, Error> {
-        let error = || self.field_error("snapshots_info", "snapshots of aws, azure or gcp");
+    /// The disk snapshots that hold the backup's files, if it consists of some.
+    pub fn snapshots(&self) -> Result<Option<SnapshotSet>, Error> {
         let Some(info) = self.literal("snapshots_info")? else {
-            return Ok(Vec::new());
+            return Ok(None);
         };
-        let identifier = match info.get("provider").and_then(Value::as_str) {
-            Some("aws") => "snapshot_id",
-            Some("azure" | "gcp") => "snapshot_name",
-            _ => return Err(error()),
-        };
-        let snapshots = info.get("snapshots").and_then(Value::items);
-        let name = |snapshot: &Value| {
-            let name = snapshot.get("provider")?.get(identifier)?.as_str()?;
-            Some(name.to_owned())
-        };
-        let names: Option<Vec<_>> = snapshots.ok_or_else(error)?.iter().map(name).collect();
-        names.ok_or_else(error)
+        let error = || self.field_error("snapshots_info", "snapshots of aws, azure or gcp");
+        snapshots::parse(&info).map(Some).ok_or_else(error)
     }
 
     /// What judgements need to know.
@@ -283,12 +274,18 @@ impl BackupInfo {
             tablespaces: self.tablespaces()?,
             parent: text("parent_backup_id").map(BackupId::new),
             children: self.children(),
-            snapshots: self.snapshots()?,
+            snapshots: self.snapshot_ids()?,
             keep,
             archives,
             error: text("error"),
             unknown_fields: self.unknown_fields().map(str::to_owned).collect(),
         })
+    }
+
+    fn snapshot_ids(&self) -> Result<Vec<String>, Error> {
+        let set = self.snapshots()?;
+        let ids = set.iter().flat_map(SnapshotSet::ids);
+        Ok(ids.map(str::to_owned).collect())
     }
 
     /// The incrementals that build on the backup.

@@ -55,6 +55,25 @@ fn start() -> Started {
     }
 }
 
+/// As Barman 3.19.1 writes them for the other two clouds.
+const OF_AZURE: &str = "{'provider': 'azure', 'provider_info': {'subscription_id': 's-1', 'resource_group': 'group'}, \
+    'snapshots': [{'mount': {'mount_options': 'rw,noatime', 'mount_point': '/mnt/pgdata'}, 'provider': \
+    {'location': 'uksouth', 'lun': 10, 'snapshot_name': 'pgdata-20261120t235109'}}]}";
+const OF_GOOGLE: &str = "{'provider': 'gcp', 'provider_info': {'project': 'p'}, 'snapshots': [{'mount': \
+    {'mount_options': 'rw,noatime', 'mount_point': '/mnt/pgdata'}, 'provider': {'device_name': 'dev0', \
+    'snapshot_name': 'pgdata-20261120t235109', 'snapshot_project': 'p'}}]}";
+
+#[test]
+fn snapshots_are_written_as_barman_writes_them_for_each_cloud() {
+    for text in [SNAPSHOTS, OF_AZURE, OF_GOOGLE] {
+        let read = info(&format!("snapshots_info={text}\n")).snapshots();
+        let set = read.expect("a record").expect("snapshots");
+        let mut written = BackupInfo::default();
+        written.set_snapshots(&set);
+        assert_eq!(written.get("snapshots_info"), Some(text));
+    }
+}
+
 #[test]
 fn a_record_of_barmans_is_written_again_byte_for_byte() {
     let snapshot = DONE.replace("status=", &format!("snapshots_info={SNAPSHOTS}\nstatus="));

@@ -26,8 +26,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 use zeroize::Zeroizing;
 
-use super::chain::Chain;
-use crate::{clock::Clock, secret::Secret};
+use crate::{clock::Clock, cloud::azure::Chain, secret::Secret};
 
 /// The headers that are signed by their place, in order.
 const SIGNED_HEADERS: [&str; 11] = [

@@ -11,8 +11,8 @@ use azure_core::{
     Error,
     error::ErrorKind,
     http::{
-        AsyncRawResponse, ClientMethodOptions, ClientOptions, Context, ExponentialRetryOptions,
-        Method, Pipeline, RawResponse, Request, RetryOptions, Transport, Url,
+        AsyncRawResponse, ClientMethodOptions, ClientOptions, Context, Method, Pipeline,
+        RawResponse, Request, Url,
         policies::{Policy, PolicyResult},
     },
 };
@@ -25,17 +25,16 @@ use tokio::time::timeout;
 
 use super::{
     authorization::Authorization,
-    identity::{Asker, Environment, Identity, Problem, identify},
+    identity::{Asker, Identity, Problem, identify},
 };
-use crate::model::desired::AzureOptions;
+use crate::{
+    cloud::azure::{Environment, RETRIES, Tls, options as connections},
+    model::desired::AzureOptions,
+};
 
 /// The version of the service's interface that the requests here are written for; the SDK sends the same.
 const VERSION: &str = "2026-04-06";
-/// Who does not answer a connection in this time is not there.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const READ_TIMEOUT: Duration = Duration::from_mins(1);
-/// How often after the first try.
-const RETRIES: u32 = 4;
 
 /// A client and what it was made with.
 pub(super) struct Connection {
@@ -84,7 +83,11 @@ pub(super) fn connect(
         Arc::new(Patience(read_timeout)),
         Arc::new(authorization.clone()),
     ];
-    let client_options = client_options(transport(tls)?, policies);
+    let client_options = ClientOptions {
+        per_call_policies: vec![Arc::new(Fingerprint)],
+        per_try_policies: policies,
+        ..connections(tls)?
+    };
     let pipeline = Pipeline::new(
         option_env!("CARGO_PKG_NAME"),
         option_env!("CARGO_PKG_VERSION"),
@@ -172,45 +175,6 @@ impl Connection {
     pub(super) fn read_timeout(&self) -> Duration {
         self.read_timeout
     }
-}
-
-/// The same without a container: for those who are asked for tokens.
-pub(super) fn token_options() -> azure_core::Result<ClientOptions> {
-    let transport = transport(Tls::Needed);
-    let transport = transport.map_err(|error| Error::new(ErrorKind::Credential, error))?;
-    Ok(client_options(transport, Vec::new()))
-}
-
-fn client_options(transport: Transport, per_try_policies: Vec<Arc<dyn Policy>>) -> ClientOptions {
-    ClientOptions {
-        per_call_policies: vec![Arc::new(Fingerprint)],
-        per_try_policies,
-        retry: RetryOptions::exponential(ExponentialRetryOptions {
-            max_retries: RETRIES,
-            max_delay: azure_core::time::Duration::seconds(5),
-            ..ExponentialRetryOptions::default()
-        }),
-        transport: Some(transport),
-        ..ClientOptions::default()
-    }
-}
-
-#[derive(Clone, Copy)]
-enum Tls {
-    Needed,
-    Absent,
-}
-
-/// Connections. Where there is no TLS, the machine's certificates are not read.
-fn transport(tls: Tls) -> Result<Transport, reqwest::Error> {
-    let builder = reqwest::Client::builder()
-        .connect_timeout(CONNECT_TIMEOUT)
-        .redirect(reqwest::redirect::Policy::none());
-    let builder = match tls {
-        Tls::Needed => builder,
-        Tls::Absent => builder.tls_certs_only([]),
-    };
-    Ok(Transport::new(Arc::new(builder.build()?)))
 }
 
 /// The slowest line that is still a line takes 64 KiB a second.

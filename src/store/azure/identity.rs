@@ -8,38 +8,20 @@ use std::sync::Arc;
 use azure_core::http::Url;
 
 use super::{
-    super::permission::{Cloud, Principal},
     authorization::{AccountKey, Authorization},
-    chain::{Chain, DEFAULT, Source},
     connection_string::{self, ConnectionString, Opens},
 };
 use crate::{
-    model::desired::{AzureCredential, AzureOptions},
+    cloud::{
+        Cloud, Principal,
+        azure::{Chain, Environment, sources},
+    },
+    model::desired::AzureOptions,
     secret::{self, Secret},
 };
 
-/// Where variables are read.
-#[derive(Clone)]
-pub(super) struct Environment(Arc<Lookup>);
-
-type Lookup = dyn Fn(&str) -> Option<String> + Send + Sync;
-
-impl Environment {
-    /// The variables of this process, where they are not empty.
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "the variables that Azure's own programs read"
-    )]
-    pub(super) fn process() -> Self {
-        Self(Arc::new(|name| {
-            std::env::var(name).ok().filter(|value| !value.is_empty())
-        }))
-    }
-
-    pub(super) fn get(&self, name: &str) -> Option<String> {
-        (self.0)(name)
-    }
-}
+/// What a token is for.
+const SCOPE: &str = "https://storage.azure.com/.default";
 
 /// Why nobody can ask.
 #[derive(Debug, thiserror::Error)]
@@ -143,12 +125,8 @@ pub(super) fn identify(
             return keyed(url(account_url)?, &account, &Secret::new(key), origin);
         }
     }
-    let sources: &[Source] = match options.credential {
-        Some(AzureCredential::AzureCli) => &[Source::AzureCli],
-        Some(AzureCredential::ManagedIdentity) => &[Source::ManagedIdentity],
-        Some(AzureCredential::Default) | None => &DEFAULT,
-    };
-    let chain = Arc::new(Chain::new(sources, environment.clone()));
+    let sources = sources(options.credential);
+    let chain = Arc::new(Chain::new(sources, SCOPE, environment.clone()));
     Ok(Identity {
         endpoint: url(account_url)?,
         authorization: Authorization::Token(chain.clone()),
@@ -219,6 +197,7 @@ fn account(account_url: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::desired::AzureCredential;
 
     const URL: &str = "https://acc.blob.core.windows.net";
     const STRING: &str = "AccountName=acc;AccountKey=a2V5";

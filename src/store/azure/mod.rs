@@ -26,7 +26,6 @@ use crate::model::{
 mod answer;
 mod authorization;
 mod batch;
-mod chain;
 mod client;
 mod connection_string;
 mod container;

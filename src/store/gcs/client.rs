@@ -20,11 +20,14 @@ use reqwest::{Body, Response};
 
 use super::{
     super::{Error, Key, Meaning, Operation, Result},
-    credentials::Credentials,
     endpoint::{Caller, Endpoint, Url},
     failure::{Answered, Asked, refused},
 };
-use crate::{failure::chain, model::time::Timestamp};
+use crate::{
+    cloud::google::Credentials,
+    failure::{Disposition, chain},
+    model::time::Timestamp,
+};
 
 /// Who does not answer a connection in this time is not there.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -208,7 +211,9 @@ impl Client {
         let proof = self.credentials.headers().await;
         // The library has tried as often as is good.
         let proof = proof.map_err(|failed| Failed {
-            error: self.error(request, failed.meaning).because(failed.why),
+            error: self
+                .error(request, meaning(failed.disposition))
+                .because(failed.why),
             again: Again::No,
         })?;
         let sent = self
@@ -268,6 +273,14 @@ impl Client {
     fn late(&self, request: &Request) -> Failed {
         let seconds = request.time(self.read_timeout).as_secs();
         self.unanswered(request, &format!("no answer within {seconds} seconds"))
+    }
+}
+
+/// What it means that there is no token.
+fn meaning(disposition: Disposition) -> Meaning {
+    match disposition {
+        Disposition::Transient => Meaning::Unreachable,
+        Disposition::Permanent | Disposition::Unknown => Meaning::PermissionDenied,
     }
 }
 

@@ -4,7 +4,7 @@
 
 use std::fmt::Write;
 
-use super::environment::Environment;
+use crate::cloud::google::Environment;
 
 /// A service, and a bucket of it.
 #[derive(Debug)]

@@ -13,12 +13,10 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 
-pub use self::environment::Environment;
 use self::{
     bucket::{Bucket, Lacks, first},
     client::{Client, date},
     components::Components,
-    credentials::Credentials,
     endpoint::{Caller, Endpoint},
     multipart::Multipart,
 };
@@ -26,25 +24,30 @@ use super::{
     Deleted, Error, GetOptions, GetResult, Head, Key, Limits, ListPage, ListRequest, Meaning,
     Operation, PendingUpload, PutMode, PutOptions, Result, Store, Stored, Upload, UploadOptions,
 };
-use crate::model::{
-    desired::GcsOptions,
-    lock::{BucketRetention, Lock},
-    time::Timestamp,
+pub use crate::cloud::google::Environment;
+use crate::{
+    cloud::google::Credentials,
+    model::{
+        desired::GcsOptions,
+        lock::{BucketRetention, Lock},
+        time::Timestamp,
+    },
 };
 
 mod bucket;
 mod client;
 mod components;
-mod credentials;
 mod delete;
 mod endpoint;
-mod environment;
 mod failure;
 mod lock;
 mod multipart;
 mod read;
 mod resource;
 mod whole;
+
+/// What a token allows, within what its owner may.
+const SCOPE: &str = "https://www.googleapis.com/auth/devstorage.full_control";
 
 const PART_BYTES_MIN: u64 = 5 << 20;
 const PART_BYTES_MAX: u64 = 5 << 30;
@@ -88,7 +91,7 @@ impl Gcs {
         let credentials = if is_emulated {
             Credentials::anonymous()
         } else {
-            Credentials::find(options.credentials.as_ref(), around).map_err(failed)?
+            Credentials::find(options.credentials.as_ref(), around, SCOPE).map_err(failed)?
         };
         let universe = around.universe.as_deref();
         let universe = universe.or_else(|| credentials.told("universe_domain"));

@@ -7,36 +7,16 @@
 //! Sources: the *Actions defined by* page of Amazon S3 in the AWS service authorization reference, *Permissions for blob service operations* in
 //! Azure's REST reference, *IAM permissions for JSON methods* of Google Cloud Storage.
 
-use std::{error::Error, fmt, sync::Arc};
+use std::{error::Error, sync::Arc};
 
 use super::Operation;
+pub use crate::cloud::{Cloud, Principal, abbreviated};
 
 mod document;
 mod role;
 
 pub use document::{Document, document};
 pub use role::{Grant, Part, Role};
-
-/// Whose permissions.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Cloud {
-    /// Amazon Web Services, and stores that speak S3.
-    Aws,
-    /// Microsoft Azure.
-    Azure,
-    /// Google Cloud.
-    Google,
-}
-
-impl fmt::Display for Cloud {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.pad(match self {
-            Self::Aws => "AWS",
-            Self::Azure => "Azure",
-            Self::Google => "Google Cloud",
-        })
-    }
-}
 
 /// What a destination is configured with that some of its calls need more permissions for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -157,40 +137,6 @@ fn google(operation: Operation) -> &'static [&'static str] {
     }
 }
 
-/// Whom a cloud has refused, as far as it can be told without asking it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Principal {
-    /// Whose credentials they are.
-    pub cloud: Cloud,
-    /// What they are: an abbreviated key, an account, an address. Never a secret.
-    pub name: String,
-    /// Where they were found.
-    pub origin: String,
-}
-
-impl fmt::Display for Principal {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            cloud,
-            name,
-            origin,
-        } = self;
-        write!(formatter, "{cloud} {name} from {origin}")
-    }
-}
-
-/// The name of a key, short enough for a message and long enough to be found again.
-pub fn abbreviated(key: &str) -> String {
-    const ENDS: usize = 4;
-    let characters = key.chars().count();
-    if characters <= 2 * ENDS {
-        return key.to_owned();
-    }
-    let head: String = key.chars().take(ENDS).collect();
-    let tail: String = key.chars().skip(characters - ENDS).collect();
-    format!("{head}…{tail}")
-}
-
 /// What a refused principal lacks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Lack {
@@ -259,16 +205,5 @@ mod tests {
             refused(Meaning::Locked, Lack::Permission),
             "cannot delete `srv/x` in `s3://b/p`: it is locked: the store's own words"
         );
-    }
-
-    #[test]
-    fn a_key_is_told_by_its_ends() {
-        let cases = [
-            ("AKIAIOSFODNN7EXAMPLE", "AKIA…MPLE"),
-            ("testkey", "testkey"),
-        ];
-        for (key, expected) in cases {
-            assert_eq!(abbreviated(key), expected);
-        }
     }
 }

@@ -23,6 +23,7 @@ use crate::{
         recovery,
         retention::RetentionPolicy,
         semantics::BARMAN,
+        snapshot::Access,
         wal_expiry::{Going, WantedBy, wal_expiry},
     },
     observe::{self, Context, Depth},
@@ -40,6 +41,7 @@ pub(super) struct Desk {
     server: Server,
     destination: DestinationName,
     observed: Observed,
+    access: Access,
 }
 
 impl Desk {
@@ -71,6 +73,7 @@ impl Desk {
         Ok(Self {
             observed: observed(connection, &destination, stored)?,
             server: server(connection)?,
+            access: connection.access(),
             archive,
             catalog,
             destination,
@@ -155,15 +158,6 @@ impl Desk {
         if going.backups.is_empty() {
             return Ok(());
         }
-        let snapshots = |id: &&BackupId| {
-            let backup = self.catalog.backup(id);
-            backup.is_some_and(|backup| !backup.snapshots.is_empty())
-        };
-        if let Some(id) = going.backups.iter().find(snapshots) {
-            return Err(Error::General(format!(
-                "backup {id} consists of snapshots of disks, which cannot be deleted yet"
-            )));
-        }
         let guarded = self.guarded(verdicts, going)?;
         let archives = [(self.destination.clone(), self.archive.clone())].into();
         let workshop = Workshop {
@@ -172,6 +166,7 @@ impl Desk {
             fences: &std::collections::BTreeMap::new(),
             observed: &self.observed,
             semantics: BARMAN,
+            clouds: &self.access,
             clock: Clock::System,
             cancel,
         };

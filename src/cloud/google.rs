@@ -15,40 +15,42 @@ use http::{Extensions, HeaderMap};
 use serde_json::Value;
 use tokio::sync::OnceCell;
 
-use super::{
-    super::{
-        Meaning,
-        permission::{Cloud, Principal},
-    },
-    environment::Environment,
+pub use self::environment::Environment;
+use super::{Cloud, Principal};
+use crate::{
+    failure::{Disposition, chain},
+    model::desired::SecretRef,
+    secret,
 };
-use crate::{failure::chain, model::desired::SecretRef, secret};
 
-/// What a token allows, within what its owner may.
-const SCOPE: &str = "https://www.googleapis.com/auth/devstorage.full_control";
+mod environment;
+
 /// How long a token may take, with all tries to get one.
 const TOKEN_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Somebody's credentials.
-pub(super) struct Credentials {
+pub(crate) struct Credentials {
     /// The file; without one, the metadata server.
     file: Option<Value>,
     metadata_host: Option<String>,
     quota_project: Option<String>,
     principal: Principal,
+    /// What a token allows, within what its owner may.
+    scope: &'static str,
     library: OnceCell<Library>,
 }
 
 /// Why there is no token.
 #[derive(Debug)]
-pub(super) struct NoToken {
-    pub(super) meaning: Meaning,
-    pub(super) why: String,
+pub(crate) struct NoToken {
+    /// Whether another try may help.
+    pub(crate) disposition: Disposition,
+    pub(crate) why: String,
 }
 
 impl Credentials {
     /// Those of nobody, for an emulator.
-    pub(super) fn anonymous() -> Self {
+    pub(crate) fn anonymous() -> Self {
         let library = google_cloud_auth::credentials::anonymous::Builder::new().build();
         Self {
             file: None,
@@ -59,14 +61,16 @@ impl Credentials {
                 name: "anonymous caller".to_owned(),
                 origin: "`STORAGE_EMULATOR_HOST`".to_owned(),
             },
+            scope: "",
             library: OnceCell::new_with(Some(library)),
         }
     }
 
     /// Looks where they may be. Says why what is there cannot be used.
-    pub(super) fn find(
+    pub(crate) fn find(
         configured: Option<&SecretRef>,
         around: &Environment,
+        scope: &'static str,
     ) -> Result<Self, String> {
         let (file, origin) = match (configured, &around.credentials) {
             (Some(reference), _) => {
@@ -93,41 +97,43 @@ impl Credentials {
                 name,
                 origin,
             },
+            scope,
             library: OnceCell::new(),
         })
     }
 
-    pub(super) fn principal(&self) -> &Principal {
+    pub(crate) fn principal(&self) -> &Principal {
         &self.principal
     }
 
     /// A text of the file: its universe, its project.
-    pub(super) fn told(&self, field: &str) -> Option<&str> {
+    pub(crate) fn told(&self, field: &str) -> Option<&str> {
         self.file.as_ref()?.get(field)?.as_str()
     }
 
     /// The headers that prove who asks.
-    pub(super) async fn headers(&self) -> Result<HeaderMap, NoToken> {
+    pub(crate) async fn headers(&self) -> Result<HeaderMap, NoToken> {
         let library = self.library.get_or_try_init(async || self.build()).await;
         let library = library.map_err(|why| NoToken {
-            meaning: Meaning::PermissionDenied,
+            disposition: Disposition::Permanent,
             why: format!("{}: {why}", self.principal),
         })?;
         let headers = library.headers(Extensions::new());
-        let failed = |meaning, why: &str| NoToken {
-            meaning,
+        let failed = |disposition, why: &str| NoToken {
+            disposition,
             why: format!("no token for {}: {why}", self.principal),
         };
         match tokio::time::timeout(TOKEN_TIMEOUT, headers).await {
             Ok(Ok(CacheableResource::New { data, .. })) => Ok(data),
-            Ok(Ok(CacheableResource::NotModified)) => {
-                Err(failed(Meaning::Other, "the library keeps the old one"))
-            }
+            Ok(Ok(CacheableResource::NotModified)) => Err(failed(
+                Disposition::Permanent,
+                "the library keeps the old one",
+            )),
             Ok(Err(error)) if error.is_transient() => {
-                Err(failed(Meaning::Unreachable, &chain(&error)))
+                Err(failed(Disposition::Transient, &chain(&error)))
             }
-            Ok(Err(error)) => Err(failed(Meaning::PermissionDenied, &chain(&error))),
-            Err(_) => Err(failed(Meaning::Unreachable, "it took too long")),
+            Ok(Err(error)) => Err(failed(Disposition::Permanent, &chain(&error))),
+            Err(_) => Err(failed(Disposition::Transient, "it took too long")),
         }
     }
 
@@ -145,7 +151,7 @@ impl Credentials {
             }};
         }
         let Some(file) = self.file.clone() else {
-            let builder = mds::Builder::default().with_scopes([SCOPE]);
+            let builder = mds::Builder::default().with_scopes([self.scope]);
             return built!(match &self.metadata_host {
                 Some(host) => builder.with_endpoint(format!("http://{host}")),
                 None => builder,
@@ -153,14 +159,14 @@ impl Credentials {
         };
         match self.told("type").unwrap_or_default() {
             "service_account" => {
-                let scope = service_account::AccessSpecifier::from_scopes([SCOPE]);
+                let scope = service_account::AccessSpecifier::from_scopes([self.scope]);
                 built!(service_account::Builder::new(file).with_access_specifier(scope))
             }
             "external_account" => {
-                built!(external_account::Builder::new(file).with_scopes([SCOPE]))
+                built!(external_account::Builder::new(file).with_scopes([self.scope]))
             }
             "impersonated_service_account" => {
-                built!(impersonated::Builder::new(file).with_scopes([SCOPE]))
+                built!(impersonated::Builder::new(file).with_scopes([self.scope]))
             }
             // A login has the scopes that it was made with.
             "authorized_user" => built!(user_account::Builder::new(file)),
@@ -273,7 +279,7 @@ mod tests {
             ..Environment::default()
         };
         let found = |around: &Environment| {
-            let found = Credentials::find(None, around).expect("credentials");
+            let found = Credentials::find(None, around, "scope").expect("credentials");
             found.principal().to_string()
         };
         let own = "Google Cloud service account `own` from `GOOGLE_APPLICATION_CREDENTIALS`";
@@ -285,7 +291,7 @@ mod tests {
                        as no others were found";
         assert_eq!(found(&around), machine);
         around.credentials = Some(path("nowhere.json"));
-        let missing = Credentials::find(None, &around).expect_err("no such file");
+        let missing = Credentials::find(None, &around, "scope").expect_err("no such file");
         assert!(missing.contains("nowhere.json"), "{missing}");
     }
 }

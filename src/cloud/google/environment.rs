@@ -7,6 +7,8 @@ use std::path::PathBuf;
 pub struct Environment {
     /// `STORAGE_EMULATOR_HOST`: the service of tests, which is asked without credentials.
     pub emulator: Option<String>,
+    /// `CLOUDSDK_API_ENDPOINT_OVERRIDES_COMPUTE`: the URL of Compute Engine, if not the usual one.
+    pub compute: Option<String>,
     /// `GOOGLE_CLOUD_UNIVERSE_DOMAIN`: the cloud, if not Google's own.
     pub universe: Option<String>,
     /// `GOOGLE_CLOUD_PROJECT`: where a missing bucket is created.
@@ -27,6 +29,7 @@ impl Environment {
         let gcloud = || Some(PathBuf::from(variable("HOME")?).join(".config/gcloud"));
         Self {
             emulator: variable("STORAGE_EMULATOR_HOST"),
+            compute: variable("CLOUDSDK_API_ENDPOINT_OVERRIDES_COMPUTE"),
             universe: variable("GOOGLE_CLOUD_UNIVERSE_DOMAIN"),
             project: variable("GOOGLE_CLOUD_PROJECT"),
             credentials: variable("GOOGLE_APPLICATION_CREDENTIALS").map(PathBuf::from),

@@ -11,7 +11,7 @@ use azure_core::{
     credentials::{AccessToken, Secret as SdkSecret, TokenCredential},
     error::ErrorKind,
     http::{
-        Context, Request, Url,
+        ClientOptions, Context, ExponentialRetryOptions, Request, RetryOptions, Transport, Url,
         policies::{Policy, PolicyResult},
     },
     time::OffsetDateTime,
@@ -23,14 +23,8 @@ use azure_identity::{
 };
 use tokio::{net::TcpStream, sync::Mutex, time::timeout};
 
-use super::{
-    super::permission::{Cloud, Principal},
-    client::token_options,
-    identity::Environment,
-};
-use crate::{clock::Clock, secret::Secret};
-
-const SCOPE: &str = "https://storage.azure.com/.default";
+use super::{Cloud, Principal};
+use crate::{clock::Clock, model::desired::AzureCredential, secret::Secret};
 
 /// Where a virtual machine asks for its tokens.
 const METADATA: &str = "http://169.254.169.254";
@@ -44,9 +38,65 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// A token that ends so soon is asked for anew.
 const MARGIN: i64 = 300;
 
+/// Who does not answer a connection in this time is not there.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How often after the first try.
+pub(crate) const RETRIES: u32 = 4;
+
+/// Where variables are read.
+#[derive(Clone)]
+pub(crate) struct Environment(pub(crate) Arc<Lookup>);
+
+pub(crate) type Lookup = dyn Fn(&str) -> Option<String> + Send + Sync;
+
+impl Environment {
+    /// The variables of this process, where they are not empty.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the variables that Azure's own programs read"
+    )]
+    pub(crate) fn process() -> Self {
+        Self(Arc::new(|name| {
+            std::env::var(name).ok().filter(|value| !value.is_empty())
+        }))
+    }
+
+    pub(crate) fn get(&self, name: &str) -> Option<String> {
+        (self.0)(name)
+    }
+}
+
+/// Whether certificates are needed.
+#[derive(Clone, Copy)]
+pub(crate) enum Tls {
+    Needed,
+    Absent,
+}
+
+/// Connections with few tries. Where there is no TLS, the machine's certificates are not read.
+pub(crate) fn options(tls: Tls) -> std::result::Result<ClientOptions, reqwest::Error> {
+    let builder = reqwest::Client::builder()
+        .connect_timeout(CONNECT_TIMEOUT)
+        .redirect(reqwest::redirect::Policy::none());
+    let builder = match tls {
+        Tls::Needed => builder,
+        Tls::Absent => builder.tls_certs_only([]),
+    };
+    Ok(ClientOptions {
+        retry: RetryOptions::exponential(ExponentialRetryOptions {
+            max_retries: RETRIES,
+            max_delay: azure_core::time::Duration::seconds(5),
+            ..ExponentialRetryOptions::default()
+        }),
+        transport: Some(Transport::new(Arc::new(builder.build()?))),
+        ..ClientOptions::default()
+    })
+}
+
 /// Where a token comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Source {
+pub(crate) enum Source {
     /// `AZURE_TENANT_ID`, `AZURE_CLIENT_ID`, `AZURE_CLIENT_SECRET`.
     ClientSecret,
     /// `AZURE_FEDERATED_TOKEN_FILE`, as Kubernetes gives it to a pod.
@@ -58,16 +108,26 @@ pub(super) enum Source {
 }
 
 /// All of them, in the order in which they are tried.
-pub(super) const DEFAULT: [Source; 4] = [
+const DEFAULT: [Source; 4] = [
     Source::ClientSecret,
     Source::WorkloadIdentity,
     Source::ManagedIdentity,
     Source::AzureCli,
 ];
 
+/// What is tried for a credential that is asked for by name, or for none.
+pub(crate) fn sources(credential: Option<AzureCredential>) -> &'static [Source] {
+    match credential {
+        Some(AzureCredential::AzureCli) => &[Source::AzureCli],
+        Some(AzureCredential::ManagedIdentity) => &[Source::ManagedIdentity],
+        Some(AzureCredential::Default) | None => &DEFAULT,
+    }
+}
+
 /// Identities, of which the first that answers is taken for good.
-pub(super) struct Chain {
+pub(crate) struct Chain {
     sources: Vec<Source>,
+    scope: &'static str,
     environment: Environment,
     state: Mutex<State>,
     chosen: std::sync::OnceLock<Source>,
@@ -86,9 +146,10 @@ impl fmt::Debug for Chain {
 }
 
 impl Chain {
-    pub(super) fn new(sources: &[Source], environment: Environment) -> Self {
+    pub(crate) fn new(sources: &[Source], scope: &'static str, environment: Environment) -> Self {
         Self {
             sources: sources.to_vec(),
+            scope,
             environment,
             state: Mutex::default(),
             chosen: std::sync::OnceLock::new(),
@@ -96,7 +157,7 @@ impl Chain {
     }
 
     /// A token that is good for some minutes.
-    pub(super) async fn token(&self) -> Result<Secret> {
+    pub(crate) async fn token(&self) -> Result<Secret> {
         let mut state = self.state.lock().await;
         let now = Clock::System.now().unix_seconds();
         let fresh = state.token.as_ref().filter(|token| lasts(token, now));
@@ -104,7 +165,7 @@ impl Chain {
             return Ok(Secret::new(token.token.secret().to_owned()));
         }
         let token = match &state.credential {
-            Some(credential) => ask(credential.as_ref()).await?,
+            Some(credential) => self.ask(credential.as_ref()).await?,
             None => {
                 let (credential, token) = self.find().await?;
                 state.credential = Some(credential);
@@ -117,12 +178,12 @@ impl Chain {
     }
 
     /// Asks for a new token next time: the service has refused this one.
-    pub(super) async fn forget(&self) {
+    pub(crate) async fn forget(&self) {
         self.state.lock().await.token = None;
     }
 
     /// Whose tokens these are, for messages.
-    pub(super) fn principal(&self) -> Principal {
+    pub(crate) fn principal(&self) -> Principal {
         let only = self.sources.first().filter(|_| self.sources.len() == 1);
         match self.chosen.get().or(only) {
             Some(source) => self.describe(*source),
@@ -171,7 +232,8 @@ impl Chain {
                 continue;
             }
             let found = match self.make(*source) {
-                Ok(credential) => ask(credential.as_ref())
+                Ok(credential) => self
+                    .ask(credential.as_ref())
                     .await
                     .map(|token| (credential, token)),
                 Err(error) => Err(error),
@@ -227,10 +289,19 @@ impl Chain {
         Ok(Url::parse(host.as_deref().unwrap_or(METADATA))?)
     }
 
+    async fn ask(&self, credential: &dyn TokenCredential) -> Result<AccessToken> {
+        match timeout(PATIENCE, credential.get_token(&[self.scope], None)).await {
+            Ok(token) => token,
+            Err(_) => Err(refused(format!("no token within {} s", PATIENCE.as_secs()))),
+        }
+    }
+
     fn make(&self, source: Source) -> Result<Arc<dyn TokenCredential>> {
         let client = self.environment.get("AZURE_CLIENT_ID");
         let value = |name: &str| self.environment.get(name).unwrap_or_default();
-        let mut client_options = token_options()?;
+        let options = options(Tls::Needed);
+        let mut client_options =
+            options.map_err(|error| Error::new(ErrorKind::Credential, error))?;
         Ok(match source {
             Source::ClientSecret => ClientSecretCredential::new(
                 &value("AZURE_TENANT_ID"),
@@ -312,13 +383,6 @@ impl Policy for Elsewhere {
             }
         }
         next[0].send(context, request, &next[1..]).await
-    }
-}
-
-async fn ask(credential: &dyn TokenCredential) -> Result<AccessToken> {
-    match timeout(PATIENCE, credential.get_token(&[SCOPE], None)).await {
-        Ok(token) => token,
-        Err(_) => Err(refused(format!("no token within {} s", PATIENCE.as_secs()))),
     }
 }
 

@@ -1,0 +1,200 @@
+//! Snapshots of disks: what a backup that consists of them records, and how they are locked.
+//!
+//! Whatever a reader may miss is optional here: older records lack some of it, and only what names a snapshot is needed to find it again.
+
+use std::{fmt, num::NonZeroU32};
+
+use serde::{Deserialize, Serialize};
+
+use super::{desired::AzureCredential, lock::LockMode, time::Timestamp};
+
+/// The snapshots that hold a backup's files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SnapshotSet {
+    /// Where they are.
+    pub account: Account,
+    /// One of each disk.
+    pub disks: Vec<DiskSnapshot>,
+}
+
+impl SnapshotSet {
+    /// What the cloud knows each snapshot by.
+    pub fn ids(&self) -> impl Iterator<Item = &str> {
+        self.disks.iter().map(|disk| disk.recorded.id())
+    }
+}
+
+/// Where snapshots are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Account {
+    /// In an account and a region of AWS.
+    Aws {
+        /// The owner's number.
+        account_id: Option<String>,
+        /// The region.
+        region: Option<String>,
+    },
+    /// In a subscription of Azure.
+    Azure {
+        /// Its identifier.
+        subscription: Option<String>,
+        /// The group of resources in it.
+        resource_group: Option<String>,
+    },
+    /// In a project of Google Cloud.
+    Gcp {
+        /// Its name.
+        project: Option<String>,
+    },
+}
+
+/// A snapshot of one disk, and where that was mounted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DiskSnapshot {
+    /// The mount; none if nobody recorded it.
+    pub mount: Option<Mount>,
+    /// The snapshot.
+    pub recorded: Recorded,
+}
+
+/// A mounted file system, in the words of `findmnt`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mount {
+    /// Where it is.
+    pub point: String,
+    /// The options of mount and file system, joined by commas.
+    pub options: String,
+}
+
+impl fmt::Display for Mount {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{} ({})", self.point, self.options)
+    }
+}
+
+/// A snapshot as its cloud describes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Recorded {
+    /// Of an EBS volume.
+    Aws {
+        /// The name under which the volume is attached.
+        device: Option<String>,
+        /// `snap-…`
+        id: String,
+        /// The value of its tag `Name`.
+        name: Option<String>,
+        /// How it was locked.
+        lock: Option<String>,
+    },
+    /// Of a managed disk.
+    Azure {
+        /// The region.
+        location: Option<String>,
+        /// The number under which the disk is attached.
+        lun: Option<u32>,
+        /// Its name.
+        name: String,
+    },
+    /// Of a persistent disk.
+    Gcp {
+        /// The name under which the disk is attached.
+        device: Option<String>,
+        /// Its name.
+        name: String,
+        /// Its project.
+        project: Option<String>,
+    },
+}
+
+impl Recorded {
+    /// What the cloud knows the snapshot by.
+    pub fn id(&self) -> &str {
+        match self {
+            Self::Aws { id, .. } => id,
+            Self::Azure { name, .. } | Self::Gcp { name, .. } => name,
+        }
+    }
+}
+
+/// How a snapshot is locked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct SnapshotLock {
+    /// Who may shorten it.
+    pub mode: LockMode,
+    /// How long it lasts. The cloud refuses a lock without an end, which Barman's options allow.
+    pub end: Option<LockEnd>,
+    /// For how many hours a lock in compliance mode can still be changed.
+    pub cool_off_hours: Option<NonZeroU32>,
+}
+
+/// When a lock ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LockEnd {
+    /// So many days after the snapshot is complete.
+    Days(NonZeroU32),
+    /// At an instant.
+    At(Timestamp),
+}
+
+/// Where snapshots are asked for, and in whose name. What is unset comes from where the cloud's own programs look.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Place {
+    /// Of AWS.
+    Aws {
+        /// The named profile of the shared configuration files.
+        profile: Option<String>,
+        /// The region; it beats that of the profile.
+        region: Option<String>,
+    },
+    /// Of Azure.
+    Azure {
+        /// The subscription. There is no other place to look for it.
+        subscription: Option<String>,
+        /// The group of resources. Nor for this one.
+        resource_group: Option<String>,
+        /// Whose identity is used.
+        credential: Option<AzureCredential>,
+    },
+    /// Of Google Cloud.
+    Gcp {
+        /// The project. Nor for this one.
+        project: Option<String>,
+        /// The zone; only instances need one.
+        zone: Option<String>,
+    },
+}
+
+/// In whose name snapshots are asked for whose place a record tells.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Access {
+    /// The named profile for AWS.
+    pub aws_profile: Option<String>,
+    /// The identity for Azure.
+    pub azure_credential: Option<AzureCredential>,
+}
+
+impl Account {
+    /// Where to ask for the snapshots that it has.
+    pub fn place(&self, access: &Access) -> Place {
+        match self.clone() {
+            Self::Aws { region, .. } => Place::Aws {
+                profile: access.aws_profile.clone(),
+                region,
+            },
+            Self::Azure {
+                subscription,
+                resource_group,
+            } => Place::Azure {
+                subscription,
+                resource_group,
+                credential: access.azure_credential,
+            },
+            Self::Gcp { project } => Place::Gcp {
+                project,
+                zone: None,
+            },
+        }
+    }
+}

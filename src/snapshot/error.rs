@@ -1,0 +1,180 @@
+//! Why a snapshot cannot be taken, looked at or deleted.
+
+use crate::{failure::Kind, model::lock::Lock};
+
+/// Why not.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// This build knows nothing of the cloud.
+    #[error("this build has no snapshots of {0}")]
+    Unsupported(&'static str),
+    /// Something that the cloud needs to know was not said.
+    #[error("snapshots of {cloud} need {what}")]
+    Missing {
+        /// The cloud.
+        cloud: &'static str,
+        /// What was not said.
+        what: &'static str,
+    },
+    /// A client for the cloud cannot be made.
+    #[error("cannot speak to {cloud}: {why}")]
+    Client {
+        /// The cloud.
+        cloud: &'static str,
+        /// Why not.
+        why: String,
+    },
+    /// There is no such instance.
+    #[error("Cannot find compute instance {0}")]
+    NoInstance(String),
+    /// A name means several things.
+    #[error("`{name}` is no unique name of a {what}: it means {}", .candidates.join(", "))]
+    Ambiguous {
+        /// Of what.
+        what: &'static str,
+        /// The name.
+        name: String,
+        /// All that it means.
+        candidates: Vec<String>,
+    },
+    /// Disks are not attached to the instance.
+    #[error("Cannot find disks attached to compute instance {instance}: {} (attached are: {})", .disks.join(", "), .attached.join(", "))]
+    NotAttached {
+        /// The instance.
+        instance: String,
+        /// The disks that are not.
+        disks: Vec<String>,
+        /// Those that are.
+        attached: Vec<String>,
+    },
+    /// Disks are not mounted.
+    #[error("Cannot find disks mounted on compute instance {instance}: {}", .disks.join(", "))]
+    NotMounted {
+        /// The instance.
+        instance: String,
+        /// The disks, each with the reason.
+        disks: Vec<String>,
+    },
+    /// No snapshot is taken of such a disk.
+    #[error("the disk `{disk}` {why}")]
+    Refused {
+        /// The disk.
+        disk: String,
+        /// Why not.
+        why: &'static str,
+    },
+    /// Files of the server are on a disk of which no snapshot would be taken.
+    #[error("`{path}` is on `{mount}`, of which no snapshot would be taken")]
+    Uncovered {
+        /// What is there.
+        path: String,
+        /// The mounted file system.
+        mount: String,
+    },
+    /// Where things are mounted cannot be found out.
+    #[error("cannot find out what is mounted where")]
+    Mounts(#[source] std::io::Error),
+    /// The cloud does not answer.
+    #[error("cannot {doing}: the cloud does not answer: {why}")]
+    Unreachable {
+        /// What it was asked.
+        doing: String,
+        /// Why not.
+        why: String,
+    },
+    /// The cloud refuses.
+    #[error("cannot {doing}: {code}: {message}")]
+    Cloud {
+        /// What it was asked.
+        doing: String,
+        /// Its name for the failure.
+        code: String,
+        /// What it says.
+        message: String,
+    },
+    /// The cloud answers something else than it should.
+    #[error("cannot {doing}: the answer is not understood: {why}")]
+    Answer {
+        /// What it was asked.
+        doing: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// A snapshot failed after it was accepted.
+    #[error("Snapshot '{name}' failed: {why}")]
+    Failed {
+        /// The snapshot.
+        name: String,
+        /// What the cloud says.
+        why: String,
+    },
+    /// A snapshot took too long.
+    #[error("the snapshots {} are not complete after {seconds} seconds", .names.join(", "))]
+    Late {
+        /// Those that are not.
+        names: Vec<String>,
+        /// How long they were waited for.
+        seconds: u64,
+    },
+    /// A snapshot is locked.
+    #[error(
+        "Locked snapshot: {id}.\nBefore deleting a snapshot, please ensure that it is not locked or that the lock has \
+         expired."
+    )]
+    Locked {
+        /// The snapshot.
+        id: String,
+        /// How.
+        lock: Lock,
+    },
+    /// What is there under a snapshot's name is another one.
+    #[error("the snapshot `{id}` is not the one that was recorded: {why}")]
+    Another {
+        /// The snapshot.
+        id: String,
+        /// How that shows.
+        why: String,
+    },
+    /// The operator stopped it.
+    #[error("interrupted")]
+    Interrupted,
+}
+
+impl Error {
+    /// The class of the failure.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Unsupported(_) | Self::Missing { .. } => Kind::Usage,
+            Self::NoInstance(_) => Kind::NotFound,
+            Self::Ambiguous { .. }
+            | Self::NotAttached { .. }
+            | Self::NotMounted { .. }
+            | Self::Refused { .. }
+            | Self::Uncovered { .. }
+            | Self::Locked { .. }
+            | Self::Another { .. } => Kind::Refused,
+            Self::Unreachable { .. } => Kind::Unreachable,
+            Self::Interrupted => Kind::Interrupted,
+            Self::Client { .. }
+            | Self::Mounts(_)
+            | Self::Cloud { .. }
+            | Self::Answer { .. }
+            | Self::Failed { .. }
+            | Self::Late { .. } => Kind::Failed,
+        }
+    }
+
+    /// Whether the cloud has said so, by this name.
+    #[cfg(any(feature = "azure", feature = "gcp", feature = "aws-ebs"))]
+    pub(super) fn is_called(&self, name: &str) -> bool {
+        matches!(self, Self::Cloud { code, .. } if code == name)
+    }
+
+    #[cfg(any(feature = "azure", feature = "gcp"))]
+    pub(super) fn unreachable(doing: &str, error: &(dyn std::error::Error + 'static)) -> Self {
+        Self::Unreachable {
+            doing: doing.to_owned(),
+            why: crate::failure::chain(error),
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! From a place to the cloud that is asked there: the one place that knows every provider. Opening contacts nobody.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use super::{Error, Provider, Result};
+use crate::model::snapshot::{Access, Account, Place};
+
+/// Whoever opens the clouds that records speak of.
+#[async_trait]
+pub trait Clouds: Send + Sync {
+    /// Opens the cloud that has these snapshots.
+    async fn open(&self, account: &Account) -> Result<Arc<dyn Provider>>;
+}
+
+#[async_trait]
+impl Clouds for Access {
+    async fn open(&self, account: &Account) -> Result<Arc<dyn Provider>> {
+        open(&account.place(self)).await
+    }
+}
+
+/// Opens a place.
+pub async fn open(place: &Place) -> Result<Arc<dyn Provider>> {
+    match place {
+        Place::Aws { profile, region } => aws(profile.as_deref(), region.as_deref()).await,
+        Place::Azure {
+            subscription,
+            resource_group,
+            credential,
+        } => {
+            let cloud = "Azure";
+            let what = "a subscription";
+            let missing = Error::Missing { cloud, what };
+            let subscription = subscription.as_deref().ok_or(missing)?;
+            let what = "a resource group";
+            let missing = Error::Missing { cloud, what };
+            let group = resource_group.as_deref().ok_or(missing)?;
+            azure(subscription, group, *credential)
+        }
+        Place::Gcp { project, zone } => {
+            let (cloud, what) = ("Google Cloud", "a project");
+            let project = project.as_deref();
+            let project = project.ok_or(Error::Missing { cloud, what })?;
+            google(project, zone.as_deref())
+        }
+    }
+}
+
+#[cfg(feature = "aws-ebs")]
+async fn aws(profile: Option<&str>, region: Option<&str>) -> Result<Arc<dyn Provider>> {
+    Ok(Arc::new(super::ec2::Ec2::open(profile, region).await?))
+}
+
+#[cfg(not(feature = "aws-ebs"))]
+#[expect(clippy::unused_async, reason = "it is one function with the other")]
+async fn aws(_profile: Option<&str>, _region: Option<&str>) -> Result<Arc<dyn Provider>> {
+    Err(Error::Unsupported("AWS"))
+}
+
+#[cfg(feature = "azure")]
+fn azure(
+    subscription: &str,
+    resource_group: &str,
+    credential: Option<crate::model::desired::AzureCredential>,
+) -> Result<Arc<dyn Provider>> {
+    use super::{azure, rest::Rest};
+    use crate::cloud::azure::{Chain, Environment, sources};
+
+    let environment = Environment::process();
+    // The variable is ours: Azure's own programs have none.
+    let base = environment.get("AZURE_RESOURCE_MANAGER_ENDPOINT");
+    let base = base.as_deref().unwrap_or("https://management.azure.com");
+    let chain = Chain::new(sources(credential), azure::SCOPE, environment.clone());
+    let tokens = Box::new(azure::Bearer(Arc::new(chain)));
+    Ok(Arc::new(azure::Azure {
+        rest: Rest::new("Azure", base, tokens)?,
+        subscription: subscription.to_owned(),
+        resource_group: resource_group.to_owned(),
+    }))
+}
+
+#[cfg(not(feature = "azure"))]
+fn azure(
+    _subscription: &str,
+    _resource_group: &str,
+    _credential: Option<crate::model::desired::AzureCredential>,
+) -> Result<Arc<dyn Provider>> {
+    Err(Error::Unsupported("Azure"))
+}
+
+#[cfg(feature = "gcp")]
+fn google(project: &str, zone: Option<&str>) -> Result<Arc<dyn Provider>> {
+    use super::{gce, rest::Rest};
+    use crate::cloud::google::{Credentials, Environment};
+
+    let cloud = "Google Cloud";
+    let around = Environment::of_process();
+    let credentials = Credentials::find(None, &around, gce::SCOPE);
+    let credentials = credentials.map_err(|why| Error::Client { cloud, why })?;
+    let universe = around.universe.as_deref();
+    let universe = universe.or_else(|| credentials.told("universe_domain"));
+    let universe = universe.unwrap_or("googleapis.com");
+    let usual = format!("https://compute.{universe}/compute/v1");
+    let base = around.compute.as_deref().unwrap_or(&usual);
+    Ok(Arc::new(gce::Gce {
+        rest: Rest::new(cloud, base, Box::new(credentials))?,
+        project: project.to_owned(),
+        zone: zone.map(str::to_owned),
+    }))
+}
+
+#[cfg(not(feature = "gcp"))]
+fn google(_project: &str, _zone: Option<&str>) -> Result<Arc<dyn Provider>> {
+    Err(Error::Unsupported("Google Cloud"))
+}

@@ -1,0 +1,147 @@
+//! Finding the disks that are to be snapshotted: on their instance, and where they are mounted.
+
+use std::path::{Path, PathBuf};
+
+use super::{
+    Disk, Error, Provider, Result, Role,
+    mounts::{Host, Mounts},
+};
+use crate::model::snapshot::Mount;
+
+/// What is to be snapshotted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Order {
+    /// The instance: a name or an identifier.
+    pub instance: String,
+    /// Its disks: names or identifiers.
+    pub disks: Vec<String>,
+}
+
+/// A disk that was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// What it was called in the order.
+    pub asked: String,
+    /// The disk.
+    pub disk: Disk,
+    /// Where it is mounted.
+    pub mounts: Mounts,
+}
+
+impl Found {
+    /// The mount that is recorded: the first one of the disk.
+    pub fn mount(&self) -> &Mount {
+        self.mounts
+            .mounts
+            .first()
+            .expect("a disk that was found is mounted")
+    }
+}
+
+/// Finds every disk of an order, attached and mounted. Each name must mean exactly one disk.
+pub async fn survey(provider: &dyn Provider, order: &Order, host: &Host) -> Result<Vec<Found>> {
+    let attached = provider.attached(&order.instance).await?;
+    let mut found = Vec::new();
+    let mut missing = Vec::new();
+    for name in &order.disks {
+        match called(&attached, name)? {
+            Some(disk) => found.push((name.clone(), provider.detailed(disk.clone()).await?)),
+            None => missing.push(name.clone()),
+        }
+    }
+    if !missing.is_empty() {
+        return Err(Error::NotAttached {
+            instance: order.instance.clone(),
+            disks: missing,
+            attached: attached.iter().map(title).collect(),
+        });
+    }
+    let host = host.clone();
+    let mounted = tokio::task::spawn_blocking(move || {
+        let each = found.into_iter();
+        let each = each.map(|(asked, disk)| (host.of(&disk.device), asked, disk));
+        each.collect::<Vec<_>>()
+    });
+    let mounted = mounted.await.expect("looking at mounts does not panic");
+    let mut found = Vec::new();
+    let mut unmounted = Vec::new();
+    for (mounts, asked, disk) in mounted {
+        match mounts {
+            Ok(mounts) => found.push(Found {
+                asked,
+                disk,
+                mounts,
+            }),
+            Err(why) => unmounted.push(format!("{asked} ({why})")),
+        }
+    }
+    if unmounted.is_empty() {
+        return Ok(found);
+    }
+    Err(Error::NotMounted {
+        instance: order.instance.clone(),
+        disks: unmounted,
+    })
+}
+
+/// The one disk that a name means; an identifier means more than a name.
+fn called<'a>(attached: &'a [Disk], name: &str) -> Result<Option<&'a Disk>> {
+    let by_id = attached.iter().find(|disk| disk.id == name);
+    let mut by_name = attached.iter().filter(|disk| disk.is_called(name));
+    let Some(disk) = by_id.or_else(|| by_name.next()) else {
+        return Ok(None);
+    };
+    let others: Vec<_> = by_name.filter(|other| other.id != disk.id).collect();
+    if by_id.is_none() && !others.is_empty() {
+        let candidates = std::iter::once(disk).chain(others);
+        return Err(Error::Ambiguous {
+            what: "disk",
+            name: name.to_owned(),
+            candidates: candidates.map(title).collect(),
+        });
+    }
+    match disk.role {
+        Role::Data => Ok(Some(disk)),
+        Role::Refused(why) => Err(Error::Refused {
+            disk: name.to_owned(),
+            why,
+        }),
+    }
+}
+
+fn title(disk: &Disk) -> String {
+    match &disk.name {
+        Some(name) => format!("{name} ({})", disk.id),
+        None => disk.id.clone(),
+    }
+}
+
+/// What of a server's files would be missing: each path that is on a file system of which not all disks are in the set.
+pub fn uncovered(host: &Host, found: &[Found], paths: &[PathBuf]) -> Vec<Error> {
+    let gap = |path: &PathBuf| gap(host, found, path).transpose();
+    paths
+        .iter()
+        .filter_map(gap)
+        .map(|gap| gap.unwrap_or_else(Error::Mounts))
+        .collect()
+}
+
+fn gap(host: &Host, found: &[Found], path: &Path) -> std::io::Result<Option<Error>> {
+    let (mount, disks) = host.holding(path)?;
+    let is_covered = |disk: &String| {
+        let mut all = found.iter();
+        all.any(|found| found.mounts.blocks.contains(disk))
+    };
+    if !disks.is_empty() && disks.iter().all(is_covered) {
+        return Ok(None);
+    }
+    // A disk that only `findmnt` knows has no name in the kernel's tables.
+    let mut known = found.iter();
+    if known.any(|found| found.mounts.blocks.is_empty() && found.mount().point == mount.point) {
+        return Ok(None);
+    }
+    Ok(Some(Error::Uncovered {
+        path: path.display().to_string(),
+        mount: mount.point,
+    }))
+}

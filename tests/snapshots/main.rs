@@ -1,0 +1,33 @@
+//! Snapshots of disks in three clouds, asked for by Barman's commands and by ours, against stand-ins of these clouds.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+#[cfg(all(
+    feature = "aws-ebs",
+    feature = "aws",
+    feature = "azure",
+    feature = "gcp"
+))]
+mod backup;
+#[cfg(all(
+    feature = "aws-ebs",
+    feature = "aws",
+    feature = "azure",
+    feature = "gcp"
+))]
+mod failures;
+#[cfg(all(
+    feature = "aws-ebs",
+    feature = "aws",
+    feature = "azure",
+    feature = "gcp"
+))]
+mod fake;
+#[cfg(all(
+    feature = "aws-ebs",
+    feature = "aws",
+    feature = "azure",
+    feature = "gcp"
+))]
+mod place;
