@@ -2,7 +2,7 @@
 //!
 //! Every good backup that stays is, once per `verify.every`: first those that never were, the newest of them first, then the one whose
 //! last reading is the oldest. One at a time, and only when nothing else is to be done that takes long or deletes: what is read must not
-//! go meanwhile, and reading can wait.
+//! go meanwhile, and reading can wait. Nor is it begun when it would hold up the next backup: it takes about as long as the backup did.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -54,6 +54,9 @@ fn due(scene: &Scene<'_>, verdicts: &BTreeMap<BackupId, Verdict>) -> Option<Step
     let (backup, since) = overdue
         .map(|backup| (backup, read(backup)))
         .min_by_key(|(backup, since)| (*since, std::cmp::Reverse(backup.end_time)))?;
+    if holds_up_the_next(scene, backup) {
+        return None;
+    }
     Some(Step {
         destination: scene.entry.destination.clone(),
         action: Action::VerifyBackup {
@@ -65,6 +68,20 @@ fn due(scene: &Scene<'_>, verdicts: &BTreeMap<BackupId, Verdict>) -> Option<Step
             segments: 0,
         },
     })
+}
+
+/// Whether the next backup comes before a reading would have ended. Where backups follow one another that closely, there is never room.
+fn holds_up_the_next(scene: &Scene<'_>, backup: &Backup) -> bool {
+    let next = scene.entry.schedule.as_ref().and_then(|schedule| {
+        let next = schedule.next_due(scene.now)?;
+        Some((next.since(scene.now), schedule.period()))
+    });
+    let took = backup.end_time.zip(backup.begin_time);
+    let (Some((left, period)), Some((end, begin))) = (next, took) else {
+        return false;
+    };
+    let took = end.since(begin);
+    left < took && took < period
 }
 
 /// What a reading would tell anything new about: complete backups, unless a listing shows already what is missing.
@@ -132,6 +149,14 @@ mod tests {
             waits("verify=7d mode=observe | done 1d"),
             "mode is observe: would verify 1d"
         );
+    }
+
+    #[test]
+    fn a_reading_does_not_hold_up_the_next_backup() {
+        // A backup in a scene took an hour; the next one is due in half of one, or in two.
+        let text = |schedule| format!("verify=7d schedule={schedule} | done 20h");
+        assert_eq!(steps(&text("30_12_*_*_*")), "");
+        assert_eq!(steps(&text("0_14_*_*_*")), "verify 20h: never read back");
     }
 
     #[test]

@@ -60,7 +60,7 @@ impl Reached {
     /// Takes note of an event.
     pub fn note(&mut self, event: Event) {
         match event {
-            Event::Claimed(id) => self.backup = Some(id),
+            Event::Claimed(id) | Event::Verifying(id) => self.backup = Some(id),
             Event::Begun { bytes } => {
                 self.phase = Phase::Reading;
                 self.of = bytes;

@@ -181,6 +181,7 @@ async fn read_all(
         return Err(Error::NotDone(backup.status));
     }
     let sent = sent(verifier.archive, id, faults).await?;
+    verifier.progress.report(Event::Verifying(id.clone()));
     verifier.progress.report(Event::Begun {
         bytes: Some(backup.stored_bytes()),
     });
