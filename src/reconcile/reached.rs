@@ -66,7 +66,8 @@ impl Reached {
                 self.of = bytes;
             }
             Event::Advanced { bytes } => self.bytes = bytes,
-            Event::Stopped => self.phase = Phase::Storing,
+            // What the cloud copies is no byte of ours.
+            Event::Stopped | Event::Snapshots { .. } => self.phase = Phase::Storing,
             Event::Waiting(segment) => {
                 self.phase = Phase::Waiting;
                 self.missing = Some(segment);
