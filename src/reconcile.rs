@@ -20,7 +20,7 @@ use crate::{
     model::{
         desired::{Connection, Desired, Destination, Server},
         lock::Questions,
-        names::DestinationName,
+        names::{DestinationName, ServerName},
         observed::Observed,
         progress::{Progress, Unwatched},
         record::Actor,
@@ -45,6 +45,7 @@ pub mod approval;
 pub mod board;
 pub mod exclusion;
 pub mod once;
+pub mod reached;
 pub mod servers;
 pub mod watch;
 
@@ -55,8 +56,10 @@ mod queue;
 mod receivers;
 
 use self::{
+    board::Board,
     exclusion::Exclusion,
     outage::Outages,
+    reached::OnBoard,
     servers::{Postgres, Servers},
 };
 
@@ -85,6 +88,7 @@ pub struct Ports {
     environment: Environment,
     destinations: BTreeMap<DestinationName, Place>,
     outages: Outages,
+    board: Option<Board>,
 }
 
 /// A destination that was opened, with all that its servers share.
@@ -183,6 +187,7 @@ impl Ports {
             environment: Environment::read(),
             destinations,
             outages: Outages::new(outage::Memory::None),
+            board: None,
         }
     }
 
@@ -191,6 +196,21 @@ impl Ports {
     pub fn sharing_outages(mut self) -> Self {
         self.outages = Outages::new(outage::Memory::Shared);
         self
+    }
+
+    /// Shows on a board how far attempts are.
+    #[must_use]
+    fn shown_on(self, board: &Board) -> Self {
+        let board = Some(board.clone());
+        Self { board, ..self }
+    }
+
+    /// Whoever wants to know how far a server's attempt is.
+    pub fn progress_of(&self, server: &ServerName) -> Arc<dyn Progress> {
+        match &self.board {
+            Some(board) => Arc::new(OnBoard::new(board, server)),
+            None => self.progress.clone(),
+        }
     }
 
     /// A server's catalog in each of its destinations.

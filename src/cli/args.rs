@@ -129,6 +129,13 @@ pub enum Command {
     /// for a backup that is kept or needed by another, and if fewer good ones than `minimum_redundancy` would be left. Its WAL goes with
     /// the next `reconcile`, if nothing else needs it.
     Delete(Delete),
+    /// Read all of a backup back: every byte of its archives and of its WAL
+    ///
+    /// Archives are decompressed and walked through to their end, and compared with what was noted when they were sent, with the checksums
+    /// that the store tells, and with the server's manifest where that is kept. WAL from the backup's beginning to its end must be readable and
+    /// of its cluster. What is found is written down below `SERVER/barkeep/evidence/`: a backup with faults counts for nothing until another
+    /// verification finds none. Ends with 9 if there are any. `verify = { every = "7d" }` has `reconcile` do this.
+    Verify(Verify),
     /// Take up what is there already
     ///
     /// A prefix that holds backups which no run of barkeep has seen is only observed. This shows what the policy would keep and delete of
@@ -423,6 +430,18 @@ pub struct Unlock {
     /// Also from a process that still runs on this machine
     #[arg(long)]
     pub force: bool,
+}
+
+/// `verify`
+#[derive(Debug, Args)]
+pub struct Verify {
+    /// The server
+    pub server: ServerName,
+    /// The backup: id, name, or a shortcut such as `latest`; every complete one if unset
+    pub backup: Option<String>,
+    /// Only in this destination
+    #[arg(long, value_name = "NAME")]
+    pub destination: Option<DestinationName>,
 }
 
 /// `slot`

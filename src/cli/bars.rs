@@ -61,6 +61,7 @@ impl Progress for Bars {
                 let waiting = format!("{id}  waiting for PostgreSQL's checkpoint");
                 self.begin(WAITING, waiting);
             }
+            Event::Verifying(id) => *self.title() = format!("reading {id}"),
             Event::Begun { bytes } => {
                 let title = self.title().clone();
                 self.bar.set_length(bytes.unwrap_or(0));

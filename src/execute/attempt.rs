@@ -6,7 +6,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     base_backup::{self, BackupRequest, Ports, Postgres, RestorePoint, Taken, WalProof},
-    copy,
+    copy, verify,
 };
 use crate::{
     clock::Clock,
@@ -17,7 +17,7 @@ use crate::{
         names::DestinationName,
         observed::Observed,
         progress::Progress,
-        record::Actor,
+        record::{Actor, Verification},
         semantics::Records,
     },
     pipeline::throttle::Throttle,
@@ -62,6 +62,8 @@ pub struct Ended {
 /// What an attempt did.
 #[derive(Debug)]
 pub enum Done {
+    /// A backup was read back.
+    Verified(Verification),
     /// A backup was taken.
     Taken(Taken),
     /// A backup was copied.
@@ -69,16 +71,20 @@ pub enum Done {
 }
 
 impl Done {
-    /// Whether pages were damaged when they were read.
+    /// Whether pages were damaged when they were read, or a backup was found to be.
     pub fn is_damaged(&self) -> bool {
-        matches!(self, Self::Taken(taken) if taken.is_damaged())
+        match self {
+            Self::Taken(taken) => taken.is_damaged(),
+            Self::Verified(verification) => !verification.is_sound(),
+            Self::Copied(_) => false,
+        }
     }
 
     /// What went otherwise than it should.
     pub fn warnings(&self) -> &[base_backup::Warning] {
         match self {
             Self::Taken(taken) => &taken.warnings,
-            Self::Copied(_) => &[],
+            Self::Copied(_) | Self::Verified(_) => &[],
         }
     }
 }
@@ -88,6 +94,7 @@ impl fmt::Display for Done {
         match self {
             Self::Taken(taken) => taken.fmt(formatter),
             Self::Copied(copied) => copied.fmt(formatter),
+            Self::Verified(verification) => verification.fmt(formatter),
         }
     }
 }
@@ -206,6 +213,22 @@ pub async fn copy(step: &Step, bench: CopyBench<'_>) -> Ended {
         destination: step.destination.clone(),
         result: match copied {
             Ok(copied) => Ok(Done::Copied(copied)),
+            Err(error) => Err(Failure::of(error.kind(), &error)),
+        },
+    }
+}
+
+/// Runs a verification to its end.
+pub async fn verify(step: &Step, verifier: verify::Verifier<'_>) -> Ended {
+    let Action::VerifyBackup { backup } = &step.action else {
+        let failure = Failure::new(Kind::Failed, format!("`{}` reads nothing", step.describe()));
+        return Ended::failed(step, failure);
+    };
+    let verified = verify::verify(&verifier, backup).await;
+    Ended {
+        destination: step.destination.clone(),
+        result: match verified {
+            Ok(verification) => Ok(Done::Verified(verification)),
             Err(error) => Err(Failure::of(error.kind(), &error)),
         },
     }

@@ -40,7 +40,6 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
-pub(super) use self::chain::{link, unlink};
 pub use self::{
     arrival::WalArrival,
     dimensions::Memory,
@@ -50,13 +49,16 @@ pub use self::{
     leftover::{Finished, abandon_attempt, abandon_foreign, finish_backup},
     relay::{Relay, RelayPorts, Relayed, relay_backup},
     server::{Postgres, Server, StreamEnd, StreamStart},
-    stream::ManifestError,
 };
 use self::{
     arrival::{Needed, Patience},
     attempt::{Claim, Running},
     findings::Findings,
     stream::Sending,
+};
+pub(super) use self::{
+    chain::{link, unlink},
+    stream::LEFT_OUT,
 };
 use crate::{
     clock::Clock,
@@ -68,7 +70,7 @@ use crate::{
         desired::{self, FilesOptions, Method},
         names::DestinationName,
         progress::{Event, Progress},
-        record::{Actor, ArchiveRecord, DamagedPages, PageEvidence, Stopped},
+        record::{Actor, ArchiveEvidence, ArchiveRecord, DamagedPages, PageEvidence, Stopped},
         schedule::Zone,
         semantics::Records,
         snapshot::SnapshotSet,
@@ -352,6 +354,7 @@ impl Backup<'_> {
         let proven = leftover::check_archives(&self.ports.catalog, running.id(), &archives).await;
         self.permitting(proven)?;
         self.record_damage(running.id(), &findings).await?;
+        self.record_archives(running.id(), &archives).await?;
         info.set_stopped(&self.ended(&stop), self.facts.segment_size);
         if let Some(snapshots) = &self.snapshots {
             info.set_snapshots(snapshots);
@@ -439,6 +442,28 @@ impl Backup<'_> {
             .write_record(object, &evidence, PutMode::Overwrite)
             .await;
         let doing = "record the damaged pages";
+        written.map(|_| ()).map_err(Error::catalog(doing))
+    }
+
+    /// Notes what was sent, so that reading it back later can be compared with it.
+    async fn record_archives(
+        &self,
+        id: &BackupId,
+        archives: &[ArchiveRecord],
+    ) -> Result<(), Error> {
+        if self.request.records == Records::None {
+            return Ok(());
+        }
+        let evidence = ArchiveEvidence {
+            backup: id.clone(),
+            archives: archives.to_vec(),
+        };
+        let object = OwnObject::Evidence(format!("{id}/archives"));
+        let catalog = &self.ports.catalog;
+        let written = catalog
+            .write_record(object, &evidence, PutMode::Overwrite)
+            .await;
+        let doing = "record the archives";
         written.map(|_| ()).map_err(Error::catalog(doing))
     }
 

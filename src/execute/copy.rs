@@ -342,6 +342,7 @@ async fn notes(copying: &Copying<'_>, id: &BackupId) -> Result<Vec<ObjectMeta>, 
     let notes = [
         OwnObject::Keep(id.clone()),
         OwnObject::Evidence(format!("{id}/pages")),
+        OwnObject::Evidence(format!("{id}/archives")),
         OwnObject::Manifest(id.clone()),
     ];
     let heads = stream::iter(notes).then(|note| async move {

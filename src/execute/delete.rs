@@ -290,12 +290,15 @@ async fn first_wave(
 }
 
 /// What barkeep notes about a backup, and nobody needs once it is gone.
-fn notes(id: &BackupId) -> [OwnObject; 4] {
+fn notes(id: &BackupId) -> [OwnObject; 7] {
     [
         OwnObject::Keep(id.clone()),
         OwnObject::Mark(id.clone()),
         OwnObject::Manifest(id.clone()),
         OwnObject::Evidence(format!("{id}/pages")),
+        OwnObject::Evidence(format!("{id}/archives")),
+        OwnObject::Evidence(format!("{id}/verified")),
+        OwnObject::Evidence(format!("{id}/faults")),
     ]
 }
 

@@ -45,6 +45,7 @@ pub mod base_backup;
 
 pub mod copy;
 pub mod receive_wal;
+pub mod verify;
 
 mod delete;
 mod keep;
@@ -463,9 +464,10 @@ async fn one(step: &Step, archive: &Archive, workshop: &Workshop<'_>) -> Result<
             histories,
         } => copy_wal(step, from, (spans, histories), workshop).await,
         // They are taken out of the steps before: they run in groups, and beside the loop.
-        Action::TakeBackup { .. } | Action::CopyBackup { .. } | Action::DeleteBackup { .. } => {
-            Ok(())
-        }
+        Action::TakeBackup { .. }
+        | Action::CopyBackup { .. }
+        | Action::VerifyBackup { .. }
+        | Action::DeleteBackup { .. } => Ok(()),
     }
 }
 

@@ -9,7 +9,10 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{
     failure::Kind,
-    model::record::{Attempt, Baseline, Deletion, Identity, KeepRecord, Mark, PageEvidence},
+    model::record::{
+        ArchiveEvidence, Attempt, Baseline, Deletion, Identity, KeepRecord, Mark, PageEvidence,
+        Verification,
+    },
 };
 
 /// The version of every layout that this program writes.
@@ -67,6 +70,8 @@ records! {
     Mark: "mark",
     Baseline: "baseline",
     PageEvidence: "evidence",
+    ArchiveEvidence: "evidence",
+    Verification: "verification",
 }
 
 #[derive(Serialize, Deserialize)]

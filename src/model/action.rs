@@ -50,6 +50,11 @@ pub enum Action {
         /// The histories of these timelines.
         histories: Vec<TimelineId>,
     },
+    /// Read all of a backup back, and write down what was found.
+    VerifyBackup {
+        /// The backup.
+        backup: BackupId,
+    },
     /// Write the final `backup.info` of an attempt of ours that stored everything and died, or waited for WAL.
     FinishBackup {
         /// The backup.
@@ -136,6 +141,7 @@ impl Action {
             Self::TakeBackup { .. }
             | Self::CopyBackup { .. }
             | Self::CopyWal { .. }
+            | Self::VerifyBackup { .. }
             | Self::FinishBackup { .. }
             | Self::AbandonAttempt { .. }
             | Self::SetKeep { .. }
@@ -151,8 +157,9 @@ impl Action {
     /// The lease that whoever carries it out must hold; setting and releasing keeps, and settling what is ours, needs none.
     pub fn lease(&self) -> Option<LeaseKind> {
         match self {
+            // Two that read a backup do no harm, and neither holds up a new one.
+            Self::VerifyBackup { .. } | Self::ReleaseKeep { .. } => None,
             _ if self.is_attempt() => Some(LeaseKind::Attempt),
-            Self::ReleaseKeep { .. } => None,
             _ if self.effect() == Effect::Destructive => Some(LeaseKind::Retention),
             _ => None,
         }
@@ -160,7 +167,10 @@ impl Action {
 
     /// Whether the action is an attempt of its own beside the loop.
     pub fn is_attempt(&self) -> bool {
-        matches!(self, Self::TakeBackup { .. } | Self::CopyBackup { .. })
+        matches!(
+            self,
+            Self::TakeBackup { .. } | Self::CopyBackup { .. } | Self::VerifyBackup { .. }
+        )
     }
 
     /// The backup that the action is about; none for a new one and for WAL.
@@ -168,6 +178,7 @@ impl Action {
         match self {
             Self::TakeBackup { .. } | Self::CopyWal { .. } | Self::DeleteWal { .. } => None,
             Self::CopyBackup { backup, .. }
+            | Self::VerifyBackup { backup }
             | Self::FinishBackup { backup }
             | Self::AbandonAttempt { backup, .. }
             | Self::SetKeep { backup, .. }
@@ -185,6 +196,7 @@ impl Action {
             Self::TakeBackup { .. } => "backup",
             Self::CopyBackup { .. } => "copy",
             Self::CopyWal { .. } => "copy WAL",
+            Self::VerifyBackup { .. } => "verify",
             Self::FinishBackup { .. } => "finish",
             Self::AbandonAttempt { .. } => "abandon",
             Self::SetKeep { .. } => "keep",

@@ -30,6 +30,9 @@ pub struct Catalog {
     /// The backups whose manifests are kept, which incremental ones build on.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub manifests: BTreeSet<BackupId>,
+    /// What reading all of a backup came to, for those that were ever read back.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub verified: BTreeMap<BackupId, Verified>,
     /// The directories under `base/` without a `backup.info`.
     pub orphans: Vec<Orphan>,
     /// The WAL archive.
@@ -61,6 +64,25 @@ impl Catalog {
             .last()
             .map_or(SegmentSize::DEFAULT, |backup| backup.segment_size)
     }
+}
+
+/// What reading all of a backup came to, the last time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Verified {
+    /// When, by the store's clock.
+    pub at: Timestamp,
+    /// What was found.
+    pub finding: Finding,
+}
+
+/// What was found when all of a backup was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Finding {
+    /// Nothing is wrong with it.
+    Sound,
+    /// It is not what was stored, or cannot be restored.
+    Faulty,
 }
 
 /// Objects below `base/` that belong to no readable backup.

@@ -419,6 +419,10 @@ pub struct Entry {
     pub orphans_after: Option<Duration>,
     /// How much may be deleted.
     pub deletes: DeleteBudget,
+    /// How old the last reading of all of a backup may become; `None` reads none back.
+    pub verify_every: Option<Duration>,
+    /// How long a cluster without a new backup keeps the protection of its newest good one, if another one has newer backups.
+    pub retire_after: Duration,
     /// How long a backup stays marked before it is deleted; zero deletes at once.
     pub grace: Duration,
     /// What is done about locks there, as its destination says.

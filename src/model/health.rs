@@ -2,12 +2,12 @@
 //!
 //! A good backup is one that a restore would succeed from, as far as a listing tells: every archive
 //! is there and not empty, and so is the WAL from its beginning to its end, on the timelines that
-//! recovery would read it from. Whether disk snapshots exist, and whether bytes are intact, are
-//! other questions, asked elsewhere.
+//! recovery would read it from; and whoever read all of it found nothing wrong. Whether disk
+//! snapshots exist is another question, asked elsewhere.
 
 use super::{
     backup::{Backup, BackupStatus},
-    catalog::{Catalog, WalArchive},
+    catalog::{Catalog, Finding, WalArchive},
     reason::Damage,
     timeline::TimelineHistory,
     wal::{SegmentName, SegmentNumber, SegmentSize},
@@ -58,6 +58,10 @@ impl Catalog {
             .first_missing(&history, begin, last, backup.segment_size)
         {
             return Some(Damage::Wal(missing));
+        }
+        let verified = self.verified.get(&backup.id);
+        if verified.is_some_and(|verified| verified.finding == Finding::Faulty) {
+            return Some(Damage::Faulty);
         }
         let parent = backup.parent.as_ref()?;
         let whole = self.backup(parent).is_some_and(|parent| {

@@ -117,7 +117,7 @@ pub struct Archiver {
     pub last_failed: Option<String>,
     /// When.
     pub last_failed_at: Option<Timestamp>,
-    /// Segments that wait in `pg_wal/archive_status`, where the files are local: the oldest.
+    /// Segments that wait in `pg_wal/archive_status`, where the role may know or the files are local: the oldest.
     pub oldest_ready: Option<SegmentName>,
     /// Since when the oldest waits.
     pub oldest_ready_at: Option<Timestamp>,

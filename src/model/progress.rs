@@ -2,11 +2,13 @@
 
 use super::{backup::BackupId, wal::SegmentName};
 
-/// Something happened to a backup or a restore.
+/// Something happened to a backup, a restore or a verification.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
     /// A new backup has its id; PostgreSQL is asked to start it.
     Claimed(BackupId),
+    /// A stored backup is about to be read back.
+    Verifying(BackupId),
     /// Files are about to be read or written: about so many bytes, if anybody knows.
     Begun {
         /// The estimate.

@@ -234,6 +234,12 @@ pub enum Reason {
         /// Where it is.
         from: DestinationName,
     },
+    /// It has not been read back for as long as the configuration says, or never.
+    NotReadBack {
+        /// When it was.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        since: Option<Timestamp>,
+    },
     /// It was marked, and its grace has passed.
     Marked {
         /// When it was.
@@ -261,6 +267,8 @@ pub enum Damage {
     Unspecified,
     /// The backup that it builds on is missing or damaged.
     Parent(BackupId),
+    /// Whoever read all of it found that it is not what was stored.
+    Faulty,
 }
 
 impl fmt::Display for Reason {
@@ -313,6 +321,7 @@ impl fmt::Display for Reason {
                 write!(formatter, "first of the {period}, kept {kept_for}")
             }
             Self::KeepEnded { until } => write!(formatter, "kept until {until}"),
+            Self::NotReadBack { since } => not_read_back(formatter, *since),
             Self::DeadAttempt { since } => write!(formatter, "its attempt died after {since}"),
             Self::WalArrived { last } => write!(formatter, "WAL up to {last} has arrived"),
             Self::FailedLongAgo { since } => write!(formatter, "failed, begun {since}"),
@@ -365,6 +374,13 @@ impl fmt::Display for WhyFull {
     }
 }
 
+fn not_read_back(formatter: &mut fmt::Formatter<'_>, since: Option<Timestamp>) -> fmt::Result {
+    match since {
+        None => formatter.write_str("never read back"),
+        Some(since) => write!(formatter, "last read back {since}"),
+    }
+}
+
 impl fmt::Display for Damage {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -372,6 +388,7 @@ impl fmt::Display for Damage {
             Self::Wal(segment) => write!(formatter, "WAL {segment} is missing"),
             Self::Unspecified => formatter.write_str("backup.info names no WAL"),
             Self::Parent(id) => write!(formatter, "{id}, which it builds on, is no good"),
+            Self::Faulty => formatter.write_str("reading it back found faults"),
         }
     }
 }

@@ -106,6 +106,59 @@ pub struct ArchiveRecord {
     /// Its checksum as the store returned it, in the store's own words; none if it returns none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub checksum: Option<String>,
+    /// The CRC-32C of its bytes as stored, computed while they were sent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub crc32c: Option<u32>,
+}
+
+/// `barkeep/evidence/<id>/archives`: what was sent of a backup. Reading it back is compared with that.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ArchiveEvidence {
+    /// The backup.
+    pub backup: BackupId,
+    /// Every archive as uploaded.
+    pub archives: Vec<ArchiveRecord>,
+}
+
+/// `barkeep/evidence/<id>/verified` or `…/faults`: what reading all of a backup came to, the last time. When, the store's clock tells.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Verification {
+    /// The backup.
+    pub backup: BackupId,
+    /// When it was read, by our clock.
+    pub at: Timestamp,
+    /// How many archives were read.
+    pub archives: u64,
+    /// How many files are in them.
+    pub files: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// How many segments of WAL were read.
+    pub segments: u64,
+    /// What is wrong with it; the first of many.
+    pub faults: Vec<Fault>,
+}
+
+impl Verification {
+    /// Whether nothing is wrong with it.
+    pub fn is_sound(&self) -> bool {
+        self.faults.is_empty()
+    }
+}
+
+/// Something of a backup that is not what was stored, or cannot be restored.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fault {
+    /// The object, by its key below the server's directory.
+    pub object: String,
+    /// What is wrong with it.
+    pub what: String,
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "`{}`: {}", self.object, self.what)
+    }
 }
 
 /// `barkeep/evidence/<id>/pages`: what the verification of data pages found while a backup was taken. Written only if it found

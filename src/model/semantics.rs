@@ -95,6 +95,21 @@ pub enum Records {
     Written,
 }
 
+impl Semantics {
+    /// The same, but for how long a lineage without a new backup keeps its newest good one. Whoever has no lineages has nothing to retire.
+    #[must_use]
+    pub fn retiring_after(self, retire_after: Duration) -> Self {
+        let order = match self.order {
+            Order::ByText => Order::ByText,
+            Order::ByLineage { .. } => Order::ByLineage { retire_after },
+        };
+        Self { order, ..self }
+    }
+}
+
+/// How long a lineage keeps its newest good backup unless the configuration says otherwise.
+pub const RETIRE_AFTER: Duration = Duration::from_hours(90 * 24);
+
 /// Barman 3.19's judgement, for its catalog and its command lines.
 pub const BARMAN: Semantics = Semantics {
     order: Order::ByText,
@@ -109,7 +124,7 @@ pub const BARMAN: Semantics = Semantics {
 /// barkeep's judgement.
 pub const SAFE: Semantics = Semantics {
     order: Order::ByLineage {
-        retire_after: Duration::from_hours(90 * 24),
+        retire_after: RETIRE_AFTER,
     },
     counts: Counts::Good,
     chains: Chains::Together,

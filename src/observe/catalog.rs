@@ -24,7 +24,7 @@ use crate::{
     },
     model::{
         backup::{Backup, BackupId, BackupStatus, KeepTarget, StoredArchive},
-        catalog::{Catalog, Orphan},
+        catalog::{Catalog, Finding, Orphan, Verified},
         desired::{ObjectLock, Overwriting},
         lock::Locks,
         observed::{Knowledge, PendingUpload, Stored},
@@ -82,6 +82,7 @@ pub async fn observe(archive: &Archive, context: &Context<'_>) -> Stored {
     if let Knowledge::Known(catalog) = &mut catalog {
         catalog.page_damage = own.page_damage();
         catalog.manifests = own.manifests();
+        catalog.verified = own.verified();
     }
     let baseline = own.record::<Baseline>(archive, OwnObject::Baseline).await;
     // What has vanished since the last run may have been deleted by somebody who wrote it down.
@@ -396,6 +397,26 @@ impl Own {
             _ => None,
         };
         self.keys.iter().filter_map(of).collect()
+    }
+
+    /// What reading backups back came to: `evidence/<id>/verified` or `…/faults`, whichever is younger.
+    fn verified(&self) -> BTreeMap<BackupId, Verified> {
+        let of = |(key, at): &(OwnObject, Timestamp)| {
+            let OwnObject::Evidence(path) = key else {
+                return None;
+            };
+            let (id, finding) = match path.rsplit_once('/')? {
+                (id, "verified") => (id, Finding::Sound),
+                (id, "faults") => (id, Finding::Faulty),
+                _ => return None,
+            };
+            let verified = Verified { at: *at, finding };
+            Some((BackupId::new(id), verified))
+        };
+        let mut all: Vec<_> = self.keys.iter().filter_map(of).collect();
+        // Of two of one instant the worse counts.
+        all.sort_by_key(|(_, one)| (one.at, one.finding == Finding::Faulty));
+        all.into_iter().collect()
     }
 
     /// The backups with a manifest.

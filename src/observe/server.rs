@@ -55,10 +55,11 @@ async fn ask_session(
             why: crate::failure::chain(&error),
         },
     };
-    let ready = match locality {
+    // A role that may not ask can still read what is on this host.
+    let ready = facts.archiving.oldest_ready.or_else(|| match locality {
         Locality::Local => oldest_ready(&pgdata),
         Locality::NotLocal { .. } => None,
-    };
+    });
     let slot = match &server.receive {
         Some(receive) => session.slot(&receive.slot).await?,
         None => None,

@@ -6,7 +6,7 @@
 
 use std::{
     fmt::{self, Write as _},
-    io::{self, Read, Write},
+    io::{self, BufRead, Read, Write},
 };
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
@@ -181,6 +181,29 @@ impl<R: Read> Read for Metered<R> {
         let length = self.inner.read(buffer)?;
         self.see(&buffer[..length]);
         Ok(length)
+    }
+}
+
+impl<R: BufRead> BufRead for Metered<R> {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        self.inner.fill_buf()
+    }
+
+    fn consume(&mut self, amount: usize) {
+        let Self {
+            inner,
+            count,
+            hashers,
+        } = self;
+        // What is consumed has been filled in before, so this neither reads nor fails.
+        if let Ok(filled) = inner.fill_buf() {
+            let bytes = &filled[..amount.min(filled.len())];
+            *count += bytes.len() as u64;
+            for hasher in hashers {
+                hasher.update(bytes);
+            }
+        }
+        inner.consume(amount);
     }
 }
 

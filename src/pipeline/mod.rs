@@ -18,6 +18,7 @@
 pub mod checksum;
 pub mod compress;
 pub mod feed;
+pub mod manifest;
 pub mod page;
 pub mod tar;
 pub mod throttle;

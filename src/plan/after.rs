@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::model::{
     action::{Action, WalSpan},
     backup::{Backup, BackupId, BackupStatus},
-    catalog::{Catalog, Run, WalArchive},
+    catalog::{Catalog, Finding, Run, Verified, WalArchive},
     names::DestinationName,
     observed::{Knowledge, Observed, Stored},
     record::{Epitaph, KeepRecord, Mark, SetBy, Tombstone},
@@ -68,6 +68,7 @@ fn apply(
         }
         // What is copied comes from elsewhere, and is done by `after` itself.
         Action::CopyBackup { .. } | Action::CopyWal { .. } => {}
+        Action::VerifyBackup { backup } => verify(catalog, backup, now),
         Action::FinishBackup { backup } => {
             with(catalog, backup, |found| found.status = BackupStatus::Done);
             forget(&mut stored.attempts, backup);
@@ -130,6 +131,15 @@ fn apply(
         }
         Action::DeleteWal { spans } => remove(&mut catalog.wal, spans),
     }
+}
+
+/// What is read back is found to be sound.
+fn verify(catalog: &mut Catalog, backup: &BackupId, now: Timestamp) {
+    let verified = Verified {
+        at: now,
+        finding: Finding::Sound,
+    };
+    catalog.verified.insert(backup.clone(), verified);
 }
 
 /// What is copied is there afterwards as it is where it comes from.

@@ -48,7 +48,8 @@ pub(super) fn judge(scene: &Scene<'_>, protected: BTreeMap<BackupId, Reason>) ->
         protected,
         ..Facts::at(at).in_zone(&scene.entry.zone)
     };
-    judge::judge(catalog, &rule, &facts, SAFE)
+    let semantics = SAFE.retiring_after(scene.entry.retire_after);
+    judge::judge(catalog, &rule, &facts, semantics)
 }
 
 /// How many backups may be deleted in 24 hours, and how many were, or were begun.
@@ -289,6 +290,29 @@ mod tests {
         assert_eq!(
             steps("retention=2x | done 1d | done 8d | wal 1:920-1010"),
             ""
+        );
+    }
+
+    #[test]
+    fn a_cluster_that_was_replaced_keeps_its_newest_only_for_so_long() {
+        let replaced = "| done 1d | done 40d v:17 | wal 1:600-1010";
+        for (settings, step) in [
+            ("retention=1x", ""),
+            ("retention=1x retire=50d", ""),
+            (
+                "retention=1x retire=30d",
+                "delete 40d: outside REDUNDANCY 1; 0 newer are good",
+            ),
+            ("retention=1x retire=30d min=2", ""),
+        ] {
+            let told = steps(&format!("{settings} {replaced}"));
+            assert_eq!(told.lines().next().unwrap_or_default(), step, "{settings}");
+        }
+        let alone = "retention=1x retire=30d state=retired | done 40d | done 50d | wal 1:500-1010";
+        assert_eq!(
+            steps(alone).lines().next(),
+            Some("delete 50d: outside REDUNDANCY 1; 1 newer is good"),
+            "without another one it keeps its newest whatever its state"
         );
     }
 

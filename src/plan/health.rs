@@ -4,7 +4,7 @@
 //! archived has been acknowledged; if the listing does not show it, it is gone. PostgreSQL archives in order but for what a crash left
 //! unmarked; such a segment still waits, and waiting is no gap.
 
-use super::{Decision, Scene, slot, trust};
+use super::{Decision, Scene, slot, trust, verify};
 use crate::model::{
     backup::{Backup, BackupStatus},
     catalog::Catalog,
@@ -64,6 +64,7 @@ fn of_catalog(scene: &Scene<'_>, catalog: &Catalog) -> Vec<Condition> {
     let future =
         ends_in_future.map(|backup| stalled(format!("backup {} ends in the future", backup.id)));
     let mut conditions: Vec<_> = damaged.chain(unreadable).chain(future).collect();
+    conditions.extend(verify::lateness(scene, catalog));
     if let Some(by) = trust::skew(scene) {
         conditions.push(stalled(format!(
             "clocks disagree by {}; no deletes",
@@ -107,7 +108,7 @@ fn of_wal(scene: &Scene<'_>, catalog: &Catalog, facts: &ServerFacts) -> Vec<Cond
 
 /// The age of the oldest complete segment that is not readable in the destination, where it is above the objective.
 ///
-/// Which segments wait is known where the server's files are here; elsewhere only that the archiver fails, and since when.
+/// Which segments wait is known where the role may ask or the server's files are here; else only that the archiver fails, and since when.
 fn lag(scene: &Scene<'_>, facts: &ServerFacts) -> Option<String> {
     let max = scene.entry.wal.max_lag?;
     let archiver = &facts.archiver;

@@ -55,6 +55,7 @@ pub mod requested;
 pub mod saved;
 pub mod wake;
 
+mod verify;
 mod withhold;
 
 use lock::Unseen;
@@ -281,6 +282,7 @@ pub fn plan(
         baseline::hold(&one.scene, &mut one.decision);
     }
     one_attempt_or_deletes(&mut decided);
+    verify::at_last(&mut decided);
     let mut plan = Plan {
         server: server.name.clone(),
         mode: server.mode,

@@ -178,7 +178,9 @@ fn object(action: &Action, weight: Weight, target: Option<&Target>) -> String {
             )
         }
         Action::DeleteBackup { backup, .. } if weight.bytes == 0 => backup.to_string(),
-        Action::DeleteBackup { backup, .. } | Action::CopyBackup { backup, .. } => {
+        Action::DeleteBackup { backup, .. }
+        | Action::CopyBackup { backup, .. }
+        | Action::VerifyBackup { backup } => {
             format!("{backup}  {}", Bytes(weight.bytes))
         }
         Action::MarkDelete { backup, .. } => {
@@ -360,7 +362,7 @@ impl fmt::Display for Summary<'_> {
 }
 
 impl Summary<'_> {
-    fn counts(&self) -> [(u64, String); 12] {
+    fn counts(&self) -> [(u64, String); 13] {
         let left_over = |action: &Action| {
             matches!(
                 action,
@@ -382,6 +384,10 @@ impl Summary<'_> {
             (
                 self.count(|a| matches!(a, Action::CopyBackup { .. } | Action::CopyWal { .. })),
                 "to copy".to_owned(),
+            ),
+            (
+                self.count(|a| matches!(a, Action::VerifyBackup { .. })),
+                "to verify".to_owned(),
             ),
             (self.count(left_over), "left by dead attempts".to_owned()),
             (

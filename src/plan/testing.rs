@@ -11,7 +11,7 @@ use barkeep::{
     model::{
         action::WalSpan,
         backup::{Backup, BackupId, BackupStatus, KeepTarget},
-        catalog::{Catalog, Orphan, Run},
+        catalog::{Catalog, Finding, Orphan, Run, Verified},
         desired::{
             CalendarSpan, CatchUp, DeclaredKeep, DeleteBudget, Entry, Incremental, KeepRule,
             Method, Mode, Period, Server, ServerState, WalCheck,
@@ -193,6 +193,8 @@ impl World {
             "catchup" => self.entry().catch_up = CatchUp::Skip,
             "retention" => self.entry().retention = Some(retention(value)),
             "min" => self.entry().minimum_redundancy = number(value),
+            "verify" => self.entry().verify_every = Some(span(value)),
+            "retire" => self.entry().retire_after = span(value),
             "grace" => self.entry().grace = span(value),
             "failed" => self.entry().failed_after = Some(span(value)),
             "orphans" => self.entry().orphans_after = Some(span(value)),
@@ -226,6 +228,7 @@ impl World {
             "declare" => self.declare(&words),
             "orphan" => self.orphan(&words),
             "upload" => self.upload(&words),
+            "verified" => self.verified(&words),
             "manifest" => {
                 let id = self.id(words[0]);
                 self.catalog().manifests.insert(id);
@@ -372,6 +375,20 @@ impl World {
         }
     }
 
+    /// `8d at:3d`, `8d at:3d faulty`
+    fn verified(&mut self, words: &[&str]) {
+        let id = self.id(words[0]);
+        let verified = Verified {
+            at: instant(after(words, "at").expect("at:3d")),
+            finding: if words.contains(&"faulty") {
+                Finding::Faulty
+            } else {
+                Finding::Sound
+            },
+        };
+        self.catalog().verified.insert(id, verified);
+    }
+
     /// `8d until:-3d`, `8d held`, `8d unknown`, `wal:1:900-910 held`: all else is free.
     fn locked(&mut self, words: &[&str]) {
         let lock = match after(words, "until") {
@@ -488,6 +505,7 @@ fn stopped_as(backup: &Backup) -> Option<Stopped> {
         compression: archive.compression,
         bytes: archive.bytes,
         checksum: None,
+        crc32c: None,
     });
     Some(Stopped {
         final_info: String::new(),
@@ -499,7 +517,8 @@ fn stopped_as(backup: &Backup) -> Option<Stopped> {
 }
 
 /// The first words of what is no backup.
-const WORDS: [&str; 16] = [
+const WORDS: [&str; 17] = [
+    "verified",
     "locked",
     "unlooked",
     "attempt",

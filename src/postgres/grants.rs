@@ -48,13 +48,14 @@ struct Function {
     majors: std::ops::RangeInclusive<u32>,
 }
 
-const FUNCTIONS: [Function; 6] = [
+const FUNCTIONS: [Function; 7] = [
     function("pg_start_backup(text, boolean, boolean)", 13, 14),
     function("pg_stop_backup(boolean, boolean)", 13, 14),
     function("pg_backup_start(text, boolean)", 15, u32::MAX),
     function("pg_backup_stop(boolean)", 15, u32::MAX),
     function("pg_switch_wal()", 13, u32::MAX),
     function("pg_create_restore_point(text)", 13, u32::MAX),
+    function("pg_ls_archive_statusdir()", 13, u32::MAX),
 ];
 
 const fn function(signature: &'static str, first: u32, last: u32) -> Function {

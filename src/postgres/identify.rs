@@ -18,7 +18,7 @@ use crate::model::{
     backup::Tablespace,
     time::Timestamp,
     timeline::TimelineId,
-    wal::{Lsn, SegmentSize, SystemId, WalFile},
+    wal::{Lsn, SegmentName, SegmentSize, SystemId, WalFile},
 };
 
 /// Whether a server takes writes.
@@ -94,6 +94,8 @@ pub struct Archiving {
     pub library: Option<String>,
     /// What `pg_stat_archiver` counts.
     pub archiver: Archiver,
+    /// The first whole segment that waits to be archived, and since when, if one does and the role may know.
+    pub oldest_ready: Option<(SegmentName, Timestamp)>,
 }
 
 /// What `pg_stat_archiver` counts since its last reset.
@@ -155,6 +157,11 @@ const ARCHIVING: &str = "\
         archived_count, last_archived_wal, last_archived_time, \
         failed_count, last_failed_wal, last_failed_time \
     FROM pg_stat_archiver";
+
+/// What marks a segment that waits is PostgreSQL's: `archive_status/<segment>.ready`, made when it was complete.
+const OLDEST_READY: &str = "\
+    SELECT left(name, 24), modification FROM pg_ls_archive_statusdir() \
+    WHERE name ~ '^[0-9A-F]{24}[.]ready$' ORDER BY name COLLATE \"C\" LIMIT 1";
 
 impl Session {
     /// Asks the server everything about itself that a backup or a check wants to know.
@@ -222,7 +229,23 @@ impl Session {
                 last_failed: answer.file(7)?,
                 last_failed_at: answer.maybe_instant(8)?,
             },
+            oldest_ready: self.oldest_ready().await?,
         })
+    }
+
+    async fn oldest_ready(&self) -> Result<Option<(SegmentName, Timestamp)>, Error> {
+        const DOING: &str = "tell which WAL waits to be archived";
+        let rows = match self.rows(DOING, OLDEST_READY).await {
+            Ok(rows) => rows,
+            Err(error) if error.is_insufficient_privilege() => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let Some(row) = rows.first() else {
+            return Ok(None);
+        };
+        let answer = Answer { row, doing: DOING };
+        let since = answer.maybe_instant(1)?;
+        Ok(answer.file(0)?.and_then(WalFile::segment).zip(since))
     }
 
     async fn summarized_from(&self, timeline: TimelineId) -> Result<Option<Lsn>, Error> {

@@ -11,7 +11,7 @@ use std::{
 use serde::Serialize;
 use tokio::time::Instant;
 
-use super::{Activation, once::Report};
+use super::{Activation, once::Report, reached::Reached};
 use crate::{
     execute::{Outcome, attempt::Ended},
     model::{
@@ -105,6 +105,8 @@ pub struct Attempt {
     pub action: &'static str,
     /// Since when.
     pub since: Timestamp,
+    /// How far it has come.
+    pub reached: Reached,
 }
 
 /// A kind of thing that was done, and how it ended.

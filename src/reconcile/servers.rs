@@ -10,6 +10,7 @@ use crate::{
     execute::{
         attempt::{self, Ended},
         base_backup,
+        verify::Verifier,
     },
     failure::Failure,
     model::{
@@ -67,6 +68,9 @@ impl Servers for Postgres {
         if let Action::CopyBackup { from, .. } = &step.action {
             return copy(ports, server, step, from).await;
         }
+        if let Action::VerifyBackup { .. } = &step.action {
+            return verify(ports, server, step, observed).await;
+        }
         match reached(ports, server) {
             Some(Ok(postgres)) => take(ports, server, step, observed, Box::new(postgres)).await,
             Some(Err(failure)) => Ended::failed(step, failure),
@@ -117,11 +121,37 @@ pub async fn take(
         observed,
         clock: ports.clock,
         cancel: &ports.cancel,
-        progress: ports.progress.clone(),
+        progress: ports.progress_of(&server.name),
     };
     let span = info_span!("attempt", destination = %step.destination);
     // Much is held across its awaits; on the heap it costs nothing.
     Box::pin(attempt::run(step, bench)).instrument(span).await
+}
+
+/// Reads a backup back.
+pub async fn verify(ports: &Ports, server: &Server, step: &Step, observed: &Observed) -> Ended {
+    let archive = match ports.archives(server).remove(&step.destination) {
+        Some(Ok(archive)) => archive,
+        Some(Err(failure)) => return Ended::failed(step, failure),
+        None => return Ended::not_open(step),
+    };
+    let stored = observed.destinations.get(&step.destination);
+    let catalog = stored.and_then(|stored| stored.catalog.known());
+    let (Some(catalog), Some(entry)) = (catalog, server.entry(&step.destination)) else {
+        return Ended::not_open(step);
+    };
+    let verifier = Verifier {
+        archive: &archive,
+        catalog,
+        zone: &entry.zone,
+        clock: ports.clock,
+        progress: ports.progress_of(&server.name),
+        cancel: &ports.cancel,
+    };
+    let span = info_span!("verify", destination = %step.destination);
+    Box::pin(attempt::verify(step, verifier))
+        .instrument(span)
+        .await
 }
 
 /// Runs a copy to its end.

@@ -316,6 +316,11 @@ async fn where_nothing_is_written_twice_what_a_dead_attempt_left_goes_as_an_orph
     ports.destinations.insert(name, place);
     let archive = ports.archives(bed.server()).remove(&destination);
     let archive = archive.expect("it is there").expect("it is open");
+    let Knowledge::Known(baseline) = &bed.world.stored().baseline else {
+        panic!("a run has been here");
+    };
+    let written = archive.write_record(OwnObject::Baseline, baseline, PutMode::Create);
+    written.await.expect("memory");
     let id = crate::model::backup::BackupId::new("20261120T115900");
     scene::put(&archive, &format!("base/{id}/data.tar"), "x").await;
     let own = OwnObject::Attempt(id.clone());

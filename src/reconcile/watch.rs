@@ -24,6 +24,7 @@ use super::{
     board::{Attempt, Board, Busy, Row},
     once::{self, Report, Tried},
     queue::{Lane, Queue},
+    reached::Reached,
     receivers::{self, Receivers},
 };
 use crate::{
@@ -72,7 +73,7 @@ pub async fn watch(
     chosen: impl Fn(&Server) -> Choice,
 ) {
     let mut watch = Watch {
-        ports: Rc::new(ports.sharing_outages()),
+        ports: Rc::new(ports.sharing_outages().shown_on(board)),
         queue: Queue::new(LANE_MAX),
         activations: FuturesUnordered::new(),
         attempts: FuturesUnordered::new(),
@@ -159,7 +160,8 @@ impl Watch<'_> {
         match order {
             Order::Look => self.queue.wake_all(self.now()),
             Order::Configure(desired) => {
-                self.ports = Rc::new(self.ports.reopened(*desired).await.sharing_outages());
+                let ports = self.ports.reopened(*desired).await;
+                self.ports = Rc::new(ports.sharing_outages().shown_on(self.board));
                 info!("another configuration holds");
                 self.take_up(chosen);
             }
@@ -254,6 +256,7 @@ impl Watch<'_> {
             destination: step.destination.clone(),
             action: step.action.verb(),
             since: self.now(),
+            reached: Reached::default(),
         };
         self.attempting.insert(server.clone(), attempt.clone());
         self.board.change(server, |row| row.attempt = Some(attempt));

@@ -7,7 +7,6 @@
 //! builds on.
 
 mod chain;
-mod download;
 mod error;
 mod extract;
 mod finish;

@@ -58,7 +58,7 @@ const LINE: &str = "`server`, `destination`";
 const SERVER: &str = "`server`";
 
 /// Everything that is measured.
-pub const METRICS: [Metric; 33] = [
+pub const METRICS: [Metric; 37] = [
     Metric {
         name: "barkeep_build_info",
         labels: "`version`",
@@ -148,6 +148,15 @@ pub const METRICS: [Metric; 33] = [
         samples: Samples::Line(|line| Some(count(line.pending))),
     },
     Metric {
+        name: "barkeep_attempt_read_bytes",
+        labels: LINE,
+        help: "How much the backup, copy or verification has read that runs there, in bytes; no sample while none runs in this process",
+        samples: Samples::Line(|line| {
+            let attempt = line.watched.as_ref()?.attempt.as_ref()?;
+            Some(wide(attempt.reached.bytes))
+        }),
+    },
+    Metric {
         name: "barkeep_failures_in_a_row",
         labels: LINE,
         help: "How often in a row something failed there; the pause between tries doubles with each",
@@ -181,6 +190,24 @@ pub const METRICS: [Metric; 33] = [
         samples: Samples::Line(|line| Some(count(line.stored?.other))),
     },
     Metric {
+        name: "barkeep_backups_unverified",
+        labels: LINE,
+        help: "How many complete backups were never read back",
+        samples: Samples::Line(|line| Some(count(line.stored?.unverified))),
+    },
+    Metric {
+        name: "barkeep_backups_faulty",
+        labels: LINE,
+        help: "How many complete backups had faults when they were last read back",
+        samples: Samples::Line(|line| Some(count(line.stored?.faulty))),
+    },
+    Metric {
+        name: "barkeep_oldest_verification_timestamp_seconds",
+        labels: LINE,
+        help: "When the complete backup was read back whose last reading is the oldest, in seconds since 1970; no sample if none ever was",
+        samples: Samples::Line(|line| Some(seconds(line.stored?.oldest_verified?))),
+    },
+    Metric {
         name: "barkeep_last_good_backup_timestamp_seconds",
         labels: LINE,
         help: "When the newest good backup ended, in seconds since 1970; no sample if there is none",
@@ -207,7 +234,7 @@ pub const METRICS: [Metric; 33] = [
     Metric {
         name: "barkeep_wal_waiting_since_timestamp_seconds",
         labels: LINE,
-        help: "When the oldest complete WAL segment was finished that PostgreSQL has not archived yet, in seconds since 1970; no sample if none waits, or if the server is on another machine",
+        help: "When the oldest complete WAL segment was finished that PostgreSQL has not archived yet, in seconds since 1970; no sample if none waits, or if the role may not know",
         samples: Samples::Line(|line| line.wal_waits_since.map(seconds)),
     },
     Metric {

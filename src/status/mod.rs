@@ -9,7 +9,8 @@ use serde::Serialize;
 
 use crate::{
     model::{
-        backup::BackupId,
+        backup::{BackupId, BackupStatus},
+        catalog::Finding,
         condition::{Condition, Standing},
         names::{DestinationName, ServerName},
         observed::{Observed, Stored},
@@ -125,6 +126,12 @@ pub struct Amount {
     pub wal_segments: u64,
     /// Their bytes.
     pub wal_bytes: u64,
+    /// How many complete backups were never read back.
+    pub unverified: usize,
+    /// How many had faults when they were.
+    pub faulty: usize,
+    /// When the one was read back whose reading is the oldest.
+    pub oldest_verified: Option<Timestamp>,
 }
 
 /// What the watch mode knows of a line beside what was read.
@@ -297,6 +304,14 @@ fn amount(stored: &Stored) -> Amount {
         .filter(|backup| catalog.is_good(backup));
     let good = good.count();
     let archives = catalog.backups.iter().flat_map(|backup| &backup.archives);
+    let complete = catalog.backups.iter();
+    let complete = complete.filter(|backup| backup.status == BackupStatus::Done);
+    let complete: Vec<_> = complete.collect();
+    let read = complete
+        .iter()
+        .filter_map(|backup| catalog.verified.get(&backup.id));
+    let read: Vec<_> = read.collect();
+    let faulty = read.iter().filter(|read| read.finding == Finding::Faulty);
     let segments = catalog.wal.runs.values().flatten();
     Amount {
         good,
@@ -304,5 +319,8 @@ fn amount(stored: &Stored) -> Amount {
         backup_bytes: archives.map(|archive| archive.bytes).sum(),
         wal_segments: segments.map(crate::model::catalog::Run::segments).sum(),
         wal_bytes: catalog.wal.bytes,
+        unverified: complete.len() - read.len(),
+        faulty: faulty.count(),
+        oldest_verified: read.iter().map(|read| read.at).min(),
     }
 }

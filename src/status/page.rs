@@ -16,6 +16,7 @@ use crate::{
         time::{Span, Timestamp},
     },
     plan::render::{Bytes, Until},
+    reconcile::board::Attempt,
 };
 
 /// What the page may load: nothing.
@@ -194,6 +195,10 @@ impl Page {
                 Until { window, reached }
             ));
         }
+        let watched = line.watched.as_ref();
+        if let Some(attempt) = watched.and_then(|watched| watched.attempt.as_ref()) {
+            parts.push(self.attempt(attempt));
+        }
         if let (Some(due), Some(now)) = (line.next_due, self.now) {
             parts.push(format!("next backup in {}", Span(due.since(now))));
         }
@@ -211,6 +216,26 @@ impl Page {
             parts.push(format!("read {} ago", Span(age.since(line.read_at))));
         }
         parts.join(" · ")
+    }
+
+    /// What runs, for how long, and how far it is.
+    fn attempt(&self, attempt: &Attempt) -> String {
+        let Attempt {
+            action, reached, ..
+        } = attempt;
+        let mut text = format!("{action} {}", reached.phase);
+        if let Some(missing) = reached.missing {
+            let _ = write!(text, " {missing}");
+        } else if reached.bytes > 0 {
+            let _ = write!(text, " {}", Bytes(reached.bytes));
+            if let Some(of) = reached.of {
+                let _ = write!(text, " of {}", Bytes(of));
+            }
+        }
+        if let Some(now) = self.now {
+            let _ = write!(text, " for {}", Span(now.since(attempt.since)));
+        }
+        text
     }
 
     fn strip(&mut self, line: &Line) -> fmt::Result {

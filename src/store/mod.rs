@@ -32,6 +32,7 @@ pub mod checksum;
 pub mod conformance;
 pub mod control;
 pub mod directory;
+pub mod download;
 mod error;
 mod ext;
 pub mod fault;

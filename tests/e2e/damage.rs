@@ -88,3 +88,70 @@ async fn a_backup_that_lost_an_archive_or_wal_counts_for_nothing() {
     // The older one is what a restore can still use.
     scene.restore(&[], &ids[0]).await;
 }
+
+#[tokio::test]
+async fn what_was_stored_is_read_back_and_a_flipped_bit_is_found() {
+    for (method, compression) in [("files", "none"), ("files", "lz4"), ("stream", "gzip")] {
+        let settings = format!(
+            "method = \"{method}\"\ncompression = \"{compression}\"\nschedule = \"none\"\n\
+             retention = \"none\"\nverify = {{ every = \"7d\" }}"
+        );
+        let Some(scene) = Scene::new(17, Kind::Directory, &settings) else {
+            return;
+        };
+        scene.cluster.sql("ALTER ROLE barkeep REPLICATION");
+        crate::support::backup::fill_tablespace(&scene.cluster);
+        scene.run(&["backup", "main"]).exits(0);
+        scene
+            .run(&["verify", "main", "latest"])
+            .exits(0)
+            .says("verified");
+        scene.run(&["reconcile", "--once"]).exits(0);
+        let id = scene.place.ids("main", "DONE").remove(0);
+        let archives = scene.place.keys(&format!("main/base/{id}/data.tar"));
+        let path = scene.place.file(&archives[0]);
+        let mut content = std::fs::read(&path).expect("the archive");
+        let middle = content.len() / 2;
+        content[middle] ^= 1;
+        std::fs::write(&path, content).expect("written");
+        scene
+            .run(&["verify", "main"])
+            .exits(VERIFICATION)
+            .says("is not sound");
+        scene
+            .run(&["status"])
+            .exits(OBJECTIVE_MISSED)
+            .says("reading it back found faults");
+    }
+}
+
+#[tokio::test]
+async fn reconcile_reads_back_what_is_due_and_says_what_it_found() {
+    let settings = "schedule = \"none\"\nretention = \"none\"\nverify = { every = \"7d\" }";
+    let Some(scene) = Scene::new(17, Kind::Directory, settings) else {
+        return;
+    };
+    scene.run(&["backup", "main"]).exits(0);
+    scene.run(&["plan"]).exits(0).says("never read back");
+    scene.run(&["reconcile", "--once"]).exits(0);
+    let id = scene.place.ids("main", "DONE").remove(0);
+    let evidence = |name: &str| {
+        scene
+            .place
+            .file(&format!("main/barkeep/evidence/{id}/{name}"))
+    };
+    assert!(evidence("verified").exists());
+    scene.run(&["plan", "--detailed-exitcode"]).exits(0);
+    // Read long ago, and damaged since.
+    let archives = scene.place.keys(&format!("main/base/{id}/data.tar"));
+    let archive = scene.place.file(&archives[0]);
+    File::options()
+        .append(true)
+        .open(&archive)
+        .expect("it")
+        .write_all(b"x")
+        .expect("written");
+    std::fs::remove_file(evidence("verified")).expect("it is there");
+    scene.run(&["reconcile", "--once"]).exits(VERIFICATION);
+    assert!(evidence("faults").exists() && !evidence("verified").exists());
+}

@@ -298,13 +298,25 @@ async fn a_missing_grant_is_named_in_the_hint(major: u32) {
     })
     .await;
     let mut documented = grants::statements(major, ROLE);
-    // The one that is only nice to have, for the size of the cluster.
-    documented.retain(|statement| !statement.contains("pg_read_all_stats"));
+    // Those that are only nice to have: for the size of the cluster, and for the WAL that waits.
+    let nice = ["pg_read_all_stats", "pg_ls_archive_statusdir"];
+    documented.retain(|statement| !nice.iter().any(|word| statement.contains(word)));
     documented.sort();
     granted.sort();
     assert_eq!(granted, documented);
     let facts = connect(&cluster).await.facts().await.expect("facts");
     assert_eq!(facts.cluster_size, None);
+    assert_eq!(facts.archiving.oldest_ready, None);
+    cluster.sql(&format!(
+        "GRANT EXECUTE ON FUNCTION pg_ls_archive_statusdir() TO {ROLE}"
+    ));
+    let name = "00000001000000000000000A";
+    let status = cluster.pgdata().join("pg_wal/archive_status");
+    std::fs::write(status.join(format!("{name}.ready")), "").expect("marked");
+    let facts = connect(&cluster).await.facts().await.expect("facts");
+    let (first, since) = facts.archiving.oldest_ready.expect("one waits");
+    assert!(first.to_string().as_str() <= name, "{first}");
+    assert!(facts.now.since(since).as_secs() < 3600, "{since}");
 }
 
 async fn whole_backup(cluster: &Cluster) -> Result<(), Error> {

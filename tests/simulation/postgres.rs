@@ -188,6 +188,7 @@ impl Postgres for Session {
                 command: None,
                 library: None,
                 archiver: barkeep::postgres::Archiver::default(),
+                oldest_ready: None,
             },
             started_at: self.world.clock.now(),
             now: self.world.clock.now(),

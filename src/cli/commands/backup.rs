@@ -53,7 +53,7 @@ pub(in crate::cli) async fn run(arguments: args::Backup, session: &Session) -> R
     let ended = ended.ok_or_else(|| failed(refused(&guarded)))?;
     match ended.result.map_err(failed)? {
         Done::Taken(taken) => tell(&taken, server, entry, session),
-        Done::Copied(_) => Err(failed(Failure::new(Kind::Failed, "it is a copy"))),
+        other => Err(failed(Failure::new(Kind::Failed, other.to_string()))),
     }
 }
 

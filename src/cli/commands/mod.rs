@@ -20,5 +20,6 @@ pub(super) mod slot;
 pub(super) mod status;
 pub(super) mod undelete;
 pub(super) mod unlock;
+pub(super) mod verify;
 pub(super) mod wal;
 pub(super) mod watch;

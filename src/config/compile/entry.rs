@@ -24,6 +24,7 @@ use crate::{
         names::{DestinationName, PolicyName},
         retention::RetentionPolicy,
         schedule::{Schedule, Zone},
+        semantics::RETIRE_AFTER,
     },
 };
 
@@ -86,6 +87,11 @@ pub(super) fn settings(
         failed_after: expiry(table.failed_backups.as_ref()),
         orphans_after: orphans(table, context),
         deletes: deletes(table, context),
+        verify_every: verify_every(table, context),
+        retire_after: table
+            .retire_after
+            .as_ref()
+            .map_or(RETIRE_AFTER, |after| after.get().0),
         grace: grace(table),
         object_lock: ObjectLock::default(),
         copy_of: copy_of.and_then(|name| DestinationName::parse(name.get()).ok()),
@@ -495,6 +501,27 @@ fn orphans(table: &EntryTable, context: &mut Context<'_>) -> Option<Duration> {
         );
     }
     Some(after)
+}
+
+/// Reading everything back takes as long as restoring it.
+const VERIFY_LEAST: Duration = Duration::from_hours(1);
+
+fn verify_every(table: &EntryTable, context: &mut Context<'_>) -> Option<Duration> {
+    let written = table.verify.as_ref()?;
+    let Some(every) = &written.get().every else {
+        context.report(
+            Diagnostic::error("`verify` does not say how often")
+                .label(&written.span(), "should have a key `every`")
+                .help("such as `{ every = \"7d\" }`"),
+        );
+        return None;
+    };
+    let Text(every_so_often) = every.get();
+    if *every_so_often < VERIFY_LEAST {
+        let error = Diagnostic::error("backups cannot be read back all the time");
+        context.report(error.label(&every.span(), "should be `1h` or more"));
+    }
+    Some(*every_so_often)
 }
 
 fn deletes(table: &EntryTable, context: &mut Context<'_>) -> DeleteBudget {

@@ -139,7 +139,8 @@ macro_rules! with_settings {
             pub keep: Option<Vec<Written<KeepTable>>>,
             /// `exact`: keeps that the configuration no longer declares are released.
             pub manage_keeps: Option<Written<ManageKeeps>>,
-            /// How long the newest good backup of a cluster that no longer exists stays protected.
+            /// How long the newest good backup of a cluster stays protected that has no new ones, once another cluster in the same
+            /// catalog has newer ones: after an upgrade to another major version, or a new `initdb`. 90d if unset.
             pub retire_after: Option<Written<Text<std::time::Duration>>>,
             /// How base backups are compressed: `none`, `gzip`, `bzip2`, `snappy` or `lz4`, or `{
             /// codec = "gzip", level = 6 }`. xz and zstd are for WAL only: Barman 3.19 cannot read

@@ -3,10 +3,7 @@
 use std::path::PathBuf;
 
 use super::{
-    archive::ArchiveError as TarError,
-    copy::CopyError,
-    stream::{ManifestError, UnpackError},
-    walk::WalkError,
+    archive::ArchiveError as TarError, copy::CopyError, stream::UnpackError, walk::WalkError,
 };
 use crate::{
     failure::Kind,
@@ -15,7 +12,7 @@ use crate::{
         compression,
         wal::{SegmentName, SystemId},
     },
-    pipeline::untar,
+    pipeline::{manifest, untar},
     postgres::{self, control_file, locality},
     snapshot,
     store::{self, ArchiveError},
@@ -111,7 +108,7 @@ pub enum Error {
     NoLabel,
     /// What came is not what the server says that it sent.
     #[error("the backup is not what the server sent")]
-    Manifest(#[source] ManifestError),
+    Manifest(#[source] manifest::Error),
     /// The disks are not found, or not where they should be.
     #[error(transparent)]
     Disks(snapshot::Error),

@@ -246,6 +246,7 @@ fn record(archive: InHand, codec: Codec, arrived: Arrived) -> ArchiveRecord {
         compression: codec.compression(),
         bytes: arrived.bytes,
         checksum: arrived.stored.checksum.map(|checksum| checksum.value),
+        crc32c: Some(arrived.crc32c),
     }
 }
 

@@ -62,6 +62,8 @@ impl Parts {
 pub(super) struct Arrived {
     /// Its length in bytes.
     pub(super) bytes: u64,
+    /// The CRC-32C of all of them.
+    pub(super) crc32c: u32,
     /// What the store said of it.
     pub(super) stored: Stored,
 }
@@ -73,7 +75,8 @@ struct Part {
 
 enum Message {
     Part(Part),
-    End,
+    /// With the CRC-32C of all that was handed over.
+    End(u32),
 }
 
 /// What a builder writes an archive to.
@@ -85,6 +88,7 @@ pub(super) struct Sink {
     filling: Vec<u8>,
     room: Option<OwnedSemaphorePermit>,
     written: u64,
+    crc32c: u32,
 }
 
 /// The other end of a [`Sink`]: run it as a task.
@@ -117,6 +121,7 @@ pub(super) fn sink(runtime: Handle, parts: &Parts, part_bytes: u64) -> (Sink, Se
         filling: Vec::new(),
         room: None,
         written: 0,
+        crc32c: 0,
     };
     let sending = Sending {
         receiver,
@@ -141,7 +146,8 @@ impl Sink {
         if !self.filling.is_empty() {
             self.hand_over()?;
         }
-        self.sender.blocking_send(Message::End).map_err(gone)
+        let end = Message::End(self.crc32c);
+        self.sender.blocking_send(end).map_err(gone)
     }
 
     /// Waits for room for one more part.
@@ -186,6 +192,7 @@ impl Write for Sink {
         }
         let taken = bytes.len().min(self.part_bytes - self.filling.len());
         self.filling.extend_from_slice(&bytes[..taken]);
+        self.crc32c = crc32c::crc32c_append(self.crc32c, &bytes[..taken]);
         self.written += taken as u64;
         Ok(taken)
     }
@@ -204,10 +211,10 @@ impl Sending {
     pub(super) async fn run(mut self, target: Target) -> store::Result<Arrived> {
         let first = match self.next(&target).await? {
             Message::Part(part) => part,
-            Message::End => unreachable!("a tar archive is never empty"),
+            Message::End(_) => unreachable!("a tar archive is never empty"),
         };
         match self.next(&target).await? {
-            Message::End => put(&target, first).await,
+            Message::End(crc32c) => put(&target, first, crc32c).await,
             Message::Part(second) => self.in_parts(&target, first, second).await,
         }
     }
@@ -256,7 +263,7 @@ impl Sending {
         let mut waiting = VecDeque::from(first);
         let mut sending = FuturesUnordered::new();
         let (mut arrived, mut number, mut bytes) = (Vec::new(), 0, 0);
-        let mut ended = false;
+        let mut crc32c = None;
         loop {
             while sending.len() < PARALLEL
                 && let Some(part) = waiting.pop_front()
@@ -265,24 +272,27 @@ impl Sending {
                 bytes += part.content.len() as u64;
                 sending.push(send_part(target, upload, number, part));
             }
-            if ended && sending.is_empty() {
-                break;
+            if let Some(crc32c) = crc32c.filter(|_| sending.is_empty()) {
+                arrived.sort_by_key(|part: &store::Part| part.number);
+                let stored = upload.complete(arrived).await?;
+                return Ok(Arrived {
+                    bytes,
+                    crc32c,
+                    stored,
+                });
             }
             tokio::select! {
                 biased;
                 () = target.cancel.cancelled() => return Err(interrupted(target)),
                 Some(part) = sending.next() => arrived.push(part?),
-                message = self.receiver.recv(), if !ended && sending.len() < PARALLEL => {
+                message = self.receiver.recv(), if crc32c.is_none() && sending.len() < PARALLEL => {
                     match message.ok_or_else(|| interrupted(target))? {
                         Message::Part(part) => waiting.push_back(part),
-                        Message::End => ended = true,
+                        Message::End(crc) => crc32c = Some(crc),
                     }
                 }
             }
         }
-        arrived.sort_by_key(|part| part.number);
-        let stored = upload.complete(arrived).await?;
-        Ok(Arrived { bytes, stored })
     }
 }
 
@@ -298,14 +308,18 @@ async fn send_part(
     upload.put_part(number, part.content).await
 }
 
-async fn put(target: &Target, part: Part) -> store::Result<Arrived> {
+async fn put(target: &Target, part: Part, crc32c: u32) -> store::Result<Arrived> {
     let bytes = part.content.len() as u64;
     if let Some(throttle) = &target.throttle {
         throttle.pace(bytes).await;
     }
     let options = PutOptions::mode(PutMode::Overwrite);
     let stored = target.store.put(&target.key, part.content, options).await?;
-    Ok(Arrived { bytes, stored })
+    Ok(Arrived {
+        bytes,
+        crc32c,
+        stored,
+    })
 }
 
 fn interrupted(target: &Target) -> store::Error {

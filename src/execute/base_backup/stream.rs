@@ -5,12 +5,11 @@
 //! files uses. Every file's checksum is computed as its bytes pass and compared with the server's manifest, which is stored below
 //! `barkeep/manifest/`. Memory: what [`super::dimensions`] says, two MiB between task and thread, and 24 bytes per file.
 
-mod manifest;
 mod pieces;
 mod received;
 mod unpack;
 
-pub use self::manifest::Error as ManifestError;
+pub(in crate::execute) use self::unpack::LEFT_OUT;
 pub(super) use self::unpack::UnpackError;
 use self::{
     pieces::pieces,

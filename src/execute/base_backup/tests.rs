@@ -41,6 +41,7 @@ use crate::{
 mod as_barman;
 mod fake;
 mod stream;
+mod verified;
 
 const CONTROL: &str = include_str!("../../postgres/control_file_18.hex");
 const ID: &str = "20261120T030000";
@@ -248,6 +249,7 @@ async fn a_backup_is_what_barman_expects() {
     assert_eq!(
         bed.keys(),
         [
+            "barkeep/evidence/20261120T030000/archives",
             "base/20261120T030000/16399.tar",
             "base/20261120T030000/backup.info",
             "base/20261120T030000/data.tar",
@@ -477,7 +479,7 @@ async fn without_its_wal_a_backup_waits_and_is_finished_later() {
     assert_eq!(bed.status().await, "DONE");
     let left = bed.memory.list_uploads("").await.expect("memory");
     assert_eq!(left, []);
-    assert!(!bed.keys().iter().any(|key| key.starts_with("barkeep/")));
+    assert!(!bed.keys().iter().any(|key| key.contains("/attempts/")));
 }
 
 async fn begin_upload(bed: &Bed, object: &ObjectKey) {
@@ -498,7 +500,12 @@ async fn where_nothing_is_written_twice_the_record_is_written_once_at_the_end() 
     assert_eq!(bed.status().await, "DONE");
     assert!(!bed.keys().iter().any(|key| key.starts_with("barkeep/")));
     let control = bed.control.as_ref().expect("a control store");
-    assert_eq!(control.contents().len(), 0, "the attempt is forgotten");
+    let left: Vec<_> = control.contents().into_keys().collect();
+    let is_evidence = |key: &store::Key| key.as_str().ends_with("/archives");
+    assert!(
+        left.len() == 1 && is_evidence(&left[0]),
+        "the attempt is forgotten: {left:?}"
+    );
 
     let bed = Bed::into_write_once();
     bed.take_waiting_for(Arrives::Never)

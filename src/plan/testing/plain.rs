@@ -13,6 +13,7 @@ use barkeep::model::{
     observed::{ArchiveMode, Archiver, Knowledge, Locality, Observed, Role, ServerFacts, Stored},
     record::Identity,
     schedule::Zone,
+    semantics::RETIRE_AFTER,
     timeline::TimelineId,
     wal::{Lsn, SegmentNumber, SegmentSize, SystemId},
 };
@@ -58,6 +59,8 @@ pub(super) fn server() -> Server {
             backups_max: 100,
             percent_max: 100,
         },
+        verify_every: None,
+        retire_after: RETIRE_AFTER,
         grace: Duration::ZERO,
         object_lock: ObjectLock::Respect,
         copy_of: None,

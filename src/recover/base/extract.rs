@@ -15,12 +15,7 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use tokio::{sync::Semaphore, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use super::{
-    Error, RestorePorts,
-    download::{Arrivals, Fetching, Source, Window, download},
-    finish::LAST,
-    layout::Layout,
-};
+use super::{Error, RestorePorts, finish::LAST, layout::Layout};
 use crate::{
     format::keys::{ArchiveName, ObjectKey},
     model::{
@@ -32,7 +27,10 @@ use crate::{
         compress::Decoder,
         untar::{self, Destination, Extracted, Options, Ownership, Symlinks},
     },
-    store,
+    store::{
+        self,
+        download::{Arrivals, Fetching, Source, Window, download},
+    },
 };
 
 /// What all downloads may hold together, in bytes.

@@ -13,10 +13,7 @@ use std::{
     sync::Arc,
 };
 
-use super::{
-    manifest::{self, Sums},
-    pieces::Pieces,
-};
+use super::pieces::Pieces;
 use crate::{
     execute::base_backup::{
         archive::{ArchiveError, OpenArchive, Received},
@@ -30,6 +27,7 @@ use crate::{
     pipeline::{
         checksum::{Algorithm, Metered},
         compress::Decoder,
+        manifest::{self, Sums},
         untar::{self, EntryKind, Reader},
     },
     postgres::replication::{Location, Piece},
@@ -44,7 +42,8 @@ const BUFFER: usize = 128 << 10;
 const LABEL: &[u8] = b"backup_label";
 /// What the server sends and no backup holds: a map that would put tablespaces back to where they were, and what says how the original
 /// starts.
-const LEFT_OUT: [&[u8]; 3] = [b"tablespace_map", b"standby.signal", b"recovery.signal"];
+pub(in crate::execute) const LEFT_OUT: [&[u8]; 3] =
+    [b"tablespace_map", b"standby.signal", b"recovery.signal"];
 
 /// What was received could not be unpacked.
 #[derive(Debug, thiserror::Error)]

@@ -53,6 +53,7 @@ impl Fake {
                 command: None,
                 library: None,
                 archiver: Archiver::default(),
+                oldest_ready: None,
             },
             started_at: now,
             now,
@@ -116,7 +117,8 @@ impl Postgres for Fake {
             lsn: Lsn(0x0300_0100),
             timeline: TimelineId::FIRST,
             time: self.facts.now,
-            backup_label: "START WAL LOCATION: 0/3000028\n".to_owned(),
+            backup_label: "START WAL LOCATION: 0/3000028 (file 000000010000000000000003)\n"
+                .to_owned(),
             tablespace_map: Some("16399 /ts\n".to_owned()),
         })
     }

@@ -172,6 +172,7 @@ async fn what_is_sent_becomes_the_archives_that_barman_expects() {
         assert_eq!(
             bed.keys(),
             [
+                "barkeep/evidence/20261120T030000/archives",
                 MANIFEST,
                 "base/20261120T030000/16399.tar",
                 "base/20261120T030000/backup.info",

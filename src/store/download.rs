@@ -13,41 +13,43 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::{
-    failure::Disposition,
-    store::{self, GetOptions, GetRange, Key, ObjectVersion, SharedStore},
-};
+use super::{GetOptions, GetRange, Key, ObjectVersion, Result, SharedStore};
+use crate::failure::Disposition;
 
 /// How often a range is asked for.
 const ATTEMPTS: u32 = 4;
 
 /// An object to be read.
 #[derive(Clone, Debug)]
-pub(super) struct Source {
-    pub(super) store: SharedStore,
-    pub(super) key: Key,
-    pub(super) version: ObjectVersion,
-    pub(super) size: u64,
+pub struct Source {
+    /// Where it is.
+    pub store: SharedStore,
+    /// Under which key.
+    pub key: Key,
+    /// In which version.
+    pub version: ObjectVersion,
+    /// Its length in bytes.
+    pub size: u64,
 }
 
 /// How far to read ahead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Window {
+pub struct Window {
     /// The size of a range in bytes.
-    pub(super) range_bytes: u64,
+    pub range_bytes: u64,
     /// How many ranges are asked for at once.
-    pub(super) ranges: usize,
+    pub ranges: usize,
 }
 
 impl Window {
     /// What one object takes in memory at most: the ranges asked for, one that waits and one being read.
-    pub(super) fn memory(self) -> u64 {
+    pub fn memory(self) -> u64 {
         self.range_bytes * (self.ranges as u64 + 2)
     }
 }
 
 /// The thread's end: what has arrived.
-pub(super) struct Arrivals {
+pub struct Arrivals {
     receiver: mpsc::Receiver<Vec<Bytes>>,
     /// What has arrived and was not read, in order.
     current: std::collections::VecDeque<Bytes>,
@@ -56,7 +58,7 @@ pub(super) struct Arrivals {
 }
 
 /// The task's end.
-pub(super) struct Fetching {
+pub struct Fetching {
     source: Source,
     window: Window,
     sender: mpsc::Sender<Vec<Bytes>>,
@@ -64,11 +66,7 @@ pub(super) struct Fetching {
 }
 
 /// Makes the two ends.
-pub(super) fn download(
-    source: Source,
-    window: Window,
-    cancel: CancellationToken,
-) -> (Arrivals, Fetching) {
+pub fn download(source: Source, window: Window, cancel: CancellationToken) -> (Arrivals, Fetching) {
     let (sender, receiver) = mpsc::channel(1);
     let arrivals = Arrivals {
         receiver,
@@ -87,7 +85,7 @@ pub(super) fn download(
 
 impl Fetching {
     /// Fetches everything, or until nobody wants more.
-    pub(super) async fn run(self) -> store::Result<()> {
+    pub async fn run(self) -> Result<()> {
         let Self {
             source,
             window,
@@ -120,7 +118,7 @@ fn ranges(size: u64, each: u64) -> impl Iterator<Item = Range<u64>> {
     (0..count).map(move |index| index * each..((index + 1) * each).min(size))
 }
 
-async fn fetch(source: &Source, range: Range<u64>) -> store::Result<Vec<Bytes>> {
+async fn fetch(source: &Source, range: Range<u64>) -> Result<Vec<Bytes>> {
     let mut attempt = 1;
     loop {
         match fetch_once(source, range.clone()).await {
@@ -136,7 +134,7 @@ async fn fetch(source: &Source, range: Range<u64>) -> store::Result<Vec<Bytes>> 
     }
 }
 
-async fn fetch_once(source: &Source, range: Range<u64>) -> store::Result<Vec<Bytes>> {
+async fn fetch_once(source: &Source, range: Range<u64>) -> Result<Vec<Bytes>> {
     let options = GetOptions {
         range: Some(GetRange::Bounded(range)),
         version: Some(source.version.clone()),

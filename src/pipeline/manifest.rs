@@ -1,4 +1,4 @@
-//! The server's manifest: stored as it comes, and compared with what has come.
+//! A server's manifest of a backup: handed on as it comes, and compared with the files that have come.
 //!
 //! It names every file with its size and CRC-32C, and ends in the SHA-256 of itself. What was received is remembered in 24 bytes per file
 //! ([`Sums`]); the manifest is read as a stream, so that its length does not matter. The format is PostgreSQL's "Backup Manifest Format".
@@ -14,7 +14,7 @@ use serde::{
     de::{DeserializeSeed, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor},
 };
 
-use crate::pipeline::checksum::{Algorithm, Hasher};
+use super::checksum::{Algorithm, Hasher};
 
 /// The manifest is not that of what has come.
 #[derive(Debug, thiserror::Error)]
@@ -51,20 +51,29 @@ struct Sum {
 
 /// What was received of every file.
 #[derive(Debug, Default)]
-pub(super) struct Sums {
+pub struct Sums {
     of_path: RandomState,
     files: Vec<Sum>,
+    excused: Vec<&'static [u8]>,
 }
 
 impl Sums {
+    /// The same, where files of these paths need not have come.
+    pub fn excusing(paths: &[&'static [u8]]) -> Self {
+        Self {
+            excused: paths.to_vec(),
+            ..Self::default()
+        }
+    }
+
     /// Takes note of a file.
-    pub(super) fn add(&mut self, path: &[u8], bytes: u64, crc: u32) {
+    pub fn add(&mut self, path: &[u8], bytes: u64, crc: u32) {
         let path = self.of_path.hash_one(path);
         self.files.push(Sum { path, bytes, crc });
     }
 
     /// Reads the manifest, hands on what was read, and compares it with what has come.
-    pub(super) fn check(mut self, manifest: impl Read, store: impl Write) -> Result<(), Error> {
+    pub fn check(mut self, manifest: impl Read, store: impl Write) -> Result<(), Error> {
         self.files.sort_unstable_by_key(|file| file.path);
         let tee = Tee {
             source: manifest,
@@ -108,6 +117,11 @@ impl Sums {
         let path = self.of_path.hash_one(path);
         let at = self.files.binary_search_by_key(&path, |file| file.path);
         at.ok().map(|at| self.files[at])
+    }
+
+    /// Whether a file has not come and need not have.
+    fn is_excused(&self, path: &[u8]) -> bool {
+        self.excused.contains(&path) && self.find(path).is_none()
     }
 
     /// What is wrong with a file, if anything.
@@ -232,6 +246,9 @@ impl<'de> Visitor<'de> for Files<'_> {
     fn visit_seq<A: SeqAccess<'de>>(self, mut files: A) -> Result<u64, A::Error> {
         let mut count = 0;
         while let Some(file) = files.next_element::<File>()? {
+            if self.sums.is_excused(&file.path()) {
+                continue;
+            }
             count += 1;
             if let Some(why) = self.sums.compare(&file) {
                 let path = String::from_utf8_lossy(&file.path()).into_owned();
