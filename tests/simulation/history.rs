@@ -68,7 +68,7 @@ impl History {
         let clock = Clock::starting(start);
         let log = Log::new(clock);
         let mut layout = Layout::drawn(&mut dice);
-        layout.locks |= blind == Some(Blind::ToLocks);
+        layout.locks |= blind == Some(Blind::Locks);
         let places = places(&layout, clock, &log, &mut dice);
         let clusters = clusters(&layout, &places);
         for place in places.values() {

@@ -45,22 +45,22 @@ const LOCATION: &str = "simulated:";
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Blind {
     /// Every object is said to be free.
-    ToLocks,
+    Locks,
     /// No listing shows a keep.
-    ToKeeps,
+    Keeps,
     /// No listing shows what was deleted before.
-    ToTombstones,
+    Tombstones,
     /// What could not be deleted is said to be gone.
-    ToFailedDeletes,
+    FailedDeletes,
 }
 
 impl Blind {
     /// Whether a listing shows an object.
     fn hides(self, key: &Key) -> bool {
         match self {
-            Self::ToKeeps => key.as_str().ends_with("/annotations/keep"),
-            Self::ToTombstones => key.as_str().contains("/barkeep/deleted/"),
-            Self::ToLocks | Self::ToFailedDeletes => false,
+            Self::Keeps => key.as_str().ends_with("/annotations/keep"),
+            Self::Tombstones => key.as_str().contains("/barkeep/deleted/"),
+            Self::Locks | Self::FailedDeletes => false,
         }
     }
 }
@@ -373,7 +373,7 @@ impl Store for Line {
         let mut dice = self
             .process
             .dice(&format!("{} some of {first}", self.place.name));
-        let blind = self.process.blind == Some(Blind::ToFailedDeletes);
+        let blind = self.process.blind == Some(Blind::FailedDeletes);
         let some = if blind {
             2000
         } else {
@@ -410,7 +410,7 @@ impl Store for Line {
     }
 
     async fn locks(&self, keys: &[Key]) -> Vec<Lock> {
-        if self.process.blind == Some(Blind::ToLocks) {
+        if self.process.blind == Some(Blind::Locks) {
             return keys.iter().map(|_| Lock::Free).collect();
         }
         let wanted = keys.to_vec();

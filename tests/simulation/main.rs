@@ -197,20 +197,20 @@ fn noticed(blind: Blind, wrong: &str) {
 
 #[test]
 fn without_the_look_at_locks_what_is_locked_would_go() {
-    noticed(Blind::ToLocks, "deletes what is locked");
+    noticed(Blind::Locks, "deletes what is locked");
 }
 
 #[test]
 fn without_the_look_at_keeps_what_people_keep_would_be_touched() {
-    noticed(Blind::ToKeeps, "deletes what is kept");
+    noticed(Blind::Keeps, "deletes what is kept");
 }
 
 #[test]
 fn without_the_record_of_deletes_the_budget_would_not_hold() {
-    noticed(Blind::ToTombstones, "are gone today");
+    noticed(Blind::Tombstones, "are gone today");
 }
 
 #[test]
 fn without_heeding_deletes_that_failed_what_stays_would_lack_something() {
-    noticed(Blind::ToFailedDeletes, "deletes ");
+    noticed(Blind::FailedDeletes, "deletes ");
 }
