@@ -14,7 +14,7 @@ use barkeep::{
         catalog::{Catalog, Orphan, Run},
         desired::{
             CalendarSpan, CatchUp, DeclaredKeep, DeleteBudget, Entry, Incremental, KeepRule,
-            Method, Mode, Period, Server, ServerState, WalCheck,
+            ManageKeeps, Method, Mode, Period, Server, ServerState, WalCheck,
         },
         lock::{Lock, LockMode, Locking},
         names::DestinationName,
@@ -193,6 +193,7 @@ impl World {
             "catchup" => self.entry().catch_up = CatchUp::Skip,
             "retention" => self.entry().retention = Some(retention(value)),
             "min" => self.entry().minimum_redundancy = number(value),
+            "manage" => self.entry().manage_keeps = ManageKeeps::Exact,
             "grace" => self.entry().grace = span(value),
             "failed" => self.entry().failed_after = Some(span(value)),
             "orphans" => self.entry().orphans_after = Some(span(value)),

@@ -10,8 +10,7 @@ use crate::config::{
 };
 
 /// Settings, wherever settings stand.
-pub(in crate::config) const SETTINGS: [&str; 4] =
-    ["manage_keeps", "retire_after", "verify", "snapshot"];
+pub(in crate::config) const SETTINGS: [&str; 3] = ["retire_after", "verify", "snapshot"];
 
 /// Reports every key that is not supported yet.
 pub(super) fn refuse(root: &Node, diagnostics: &mut Vec<Diagnostic>) {

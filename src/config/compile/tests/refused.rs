@@ -212,15 +212,14 @@ url = "https://acc.blob.core.windows.net/c/p/q"
 #[test]
 fn what_does_not_exist_yet_is_refused_and_never_ignored() {
     let keys = "method = \"snapshot\"\nverify.every = \"7d\"\n\
-        retire_after = \"90d\"\nmanage_keeps = \"exact\"\nincremental.full_every = \"7d\"\n\
+        retire_after = \"90d\"\nincremental.full_every = \"7d\"\n\
         snapshot.instance = \"i\"\nschedule = \"none\"\nretention = \"none\"\n";
     assert_snapshot!(messages(keys), @r#"
     barkeep.toml:7:10 method `snapshot` is not supported yet
     barkeep.toml:8:1 `verify` is not supported yet
     barkeep.toml:9:1 `retire_after` is not supported yet
-    barkeep.toml:10:1 `manage_keeps` is not supported yet
-    barkeep.toml:11:1 incremental backups are sent by the server
-    barkeep.toml:12:1 `snapshot` is not supported yet
+    barkeep.toml:10:1 incremental backups are sent by the server
+    barkeep.toml:11:1 `snapshot` is not supported yet
     "#);
 }
 
