@@ -9,8 +9,9 @@ use crate::{
     model::{
         backup::{BackupId, BackupStatus},
         desired::Overwriting,
-        record::KeepRecord,
+        record::{KeepRecord, SetBy},
         semantics::Records,
+        time::Timestamp,
     },
     store::{Archive, PutMode},
 };
@@ -63,6 +64,29 @@ async fn is_done(archive: &Archive, id: &BackupId) -> Result<(), Error> {
     Ok(())
 }
 
+/// Gives a keep of ours an end. One without a record, or a person's, is left alone.
+pub(super) async fn end(archive: &Archive, id: &BackupId, until: Timestamp) -> Result<(), Error> {
+    let failed = |source| Error::Keep {
+        backup: id.clone(),
+        source,
+    };
+    let object = OwnObject::Keep(id.clone());
+    let read = archive.read_record::<KeepRecord>(object.clone()).await;
+    let Some((record, _)) = read.map_err(failed)? else {
+        return Err(Error::Changed(id.clone()));
+    };
+    if record.by != SetBy::Policy {
+        return Err(Error::Kept(id.clone()));
+    }
+    let until = record.until.map_or(until, |earlier| earlier.min(until));
+    let record = KeepRecord {
+        until: Some(until),
+        ..record
+    };
+    let written = archive.write_record(object, &record, PutMode::Overwrite);
+    written.await.map(drop).map_err(failed)
+}
+
 /// Releases the keep of a backup.
 pub(super) async fn release(
     archive: &Archive,
@@ -89,7 +113,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        model::{backup::KeepTarget, record::SetBy, scene},
+        model::{backup::KeepTarget, scene},
         store::{
             Meaning, Operation,
             fault::{Effect, Faults, Faulty, Rule},
@@ -182,6 +206,28 @@ mod tests {
                     .expect("memory");
                 assert!(marks(&bed).await.is_empty());
             }
+        }
+    }
+
+    #[tokio::test]
+    async fn only_a_keep_of_ours_is_given_an_end_and_never_a_later_one() {
+        let bed = Bed::new("done 1d").await;
+        let until = scene::now();
+        let later = until + std::time::Duration::from_secs(1);
+        let id = bed.id("1d");
+        let unknown = end(&bed.archive, &id, until).await;
+        assert!(matches!(unknown, Err(Error::Changed(_))), "{unknown:?}");
+        let ours = record(&bed, "1d");
+        for (by, end_of) in [(SetBy::Policy, Some(until)), (SetBy::default(), None)] {
+            let ours = KeepRecord { by, ..ours.clone() };
+            note(&bed.archive, &ours).await.expect("memory");
+            for instant in [until, later] {
+                let ended = end(&bed.archive, &id, instant).await;
+                assert_eq!(ended.is_ok(), end_of.is_some());
+            }
+            let read = bed.archive.read_record(OwnObject::Keep(id.clone())).await;
+            let (read, _): (KeepRecord, _) = read.expect("memory").expect("it is there");
+            assert_eq!(read.until, end_of);
         }
     }
 }

@@ -422,7 +422,14 @@ async fn one(step: &Step, archive: &Archive, workshop: &Workshop<'_>) -> Result<
             };
             keep::set(archive, &record, workshop.semantics.records).await
         }
-        Action::ReleaseKeep { backup } => {
+        Action::ReleaseKeep {
+            backup,
+            grace: Some(grace),
+        } => {
+            let until = store_time(workshop, &step.destination) + *grace;
+            keep::end(archive, backup, until).await
+        }
+        Action::ReleaseKeep { backup, .. } => {
             keep::release(archive, backup, workshop.semantics.records).await
         }
         Action::MarkDelete { backup, version } => {

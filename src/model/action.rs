@@ -3,6 +3,8 @@
 //! An action leaves its executor no choice of target or order. It lives here, below the planner, so that whatever records it need not
 //! know the planner.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -82,6 +84,9 @@ pub enum Action {
     ReleaseKeep {
         /// The backup.
         backup: BackupId,
+        /// After how long; at once if unset.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        grace: Option<Duration>,
     },
     /// Mark a backup: it goes once its grace has passed, if the plan still wants that.
     MarkDelete {
@@ -182,7 +187,7 @@ impl Action {
             | Self::FinishBackup { backup }
             | Self::AbandonAttempt { backup, .. }
             | Self::SetKeep { backup, .. }
-            | Self::ReleaseKeep { backup }
+            | Self::ReleaseKeep { backup, .. }
             | Self::MarkDelete { backup, .. }
             | Self::Undelete { backup }
             | Self::DeleteBackup { backup, .. }

@@ -403,6 +403,8 @@ pub struct Entry {
     pub minimum_redundancy: u32,
     /// Which backups are kept by the calendar.
     pub keep_rules: Vec<KeepRule>,
+    /// Whether keeps that the configuration no longer declares are released.
+    pub manage_keeps: ManageKeeps,
     /// How the files of base backups come here.
     pub method: Method,
     /// How a server compresses what it sends.
@@ -558,6 +560,19 @@ pub struct DeleteBudget {
     pub backups_max: usize,
     /// So many percent of the catalog's backups, but always one.
     pub percent_max: u32,
+}
+
+/// Whether keeps that the configuration no longer declares are released.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema,
+)]
+#[serde(rename_all = "kebab-case")]
+pub enum ManageKeeps {
+    /// They are not.
+    #[default]
+    Declared,
+    /// They are, after a grace of seven days. Those that people have set stay.
+    Exact,
 }
 
 /// A rule that keeps the first good backup of every calendar period.

@@ -202,6 +202,8 @@ pub enum Reason {
         /// When.
         until: Timestamp,
     },
+    /// The configuration declares it no longer.
+    NotDeclared,
     /// The attempt's process is gone.
     DeadAttempt {
         /// When it was last seen alive.
@@ -322,6 +324,7 @@ impl fmt::Display for Reason {
             }
             Self::KeepEnded { until } => write!(formatter, "kept until {until}"),
             Self::NotReadBack { since } => not_read_back(formatter, *since),
+            Self::NotDeclared => formatter.write_str("no longer declared"),
             Self::DeadAttempt { since } => write!(formatter, "its attempt died after {since}"),
             Self::WalArrived { last } => write!(formatter, "WAL up to {last} has arrived"),
             Self::FailedLongAgo { since } => write!(formatter, "failed, begun {since}"),

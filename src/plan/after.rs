@@ -106,7 +106,17 @@ fn apply(
             };
             remember(&mut stored.keep_records, backup, record);
         }
-        Action::ReleaseKeep { backup } => {
+        Action::ReleaseKeep {
+            backup,
+            grace: Some(grace),
+        } => {
+            if let Knowledge::Known(records) = &mut stored.keep_records
+                && let Some(record) = records.get_mut(backup)
+            {
+                record.until = Some(now + *grace);
+            }
+        }
+        Action::ReleaseKeep { backup, .. } => {
             with(catalog, backup, |found| found.keep = None);
             forget(&mut stored.keep_records, backup);
         }

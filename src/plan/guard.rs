@@ -355,13 +355,16 @@ impl Inspection<'_> {
     }
 
     fn on_release(&self, stored: &Stored, action: &Action) -> Option<Violation> {
-        let Action::ReleaseKeep { backup } = action else {
+        let Action::ReleaseKeep { backup, grace } = action else {
             return None;
         };
         let records = stored.keep_records.known();
         let until = records.and_then(|records| records.get(backup)?.until);
         let ended = until.is_some_and(|until| until <= self.now);
-        let ours = ended || !self.asked.is_policy();
+        let ours = match grace {
+            None => ended || !self.asked.is_policy(),
+            Some(grace) => self.may_end(stored, backup, *grace),
+        };
         (!ours).then(|| Violation::NotReleasable(backup.clone()))
     }
 

@@ -3,21 +3,28 @@
 //!
 //! What should be kept is protected from the same plan's deletes, whether its annotation is there already or not. A keep set by people is
 //! left alone: it is never released and never weakened; where the configuration wants more WAL kept, the keep is widened, and stays
-//! for ever. One of ours is released when its `until` has passed.
+//! for ever. One of ours is released when its `until` has passed; under `manage_keeps = "exact"` also when the configuration has not
+//! declared it for seven days.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use super::{Decision, Scene, Weight, choose, trust};
 use crate::model::{
     action::Action,
     backup::{Backup, BackupId, BackupStatus, KeepTarget},
     catalog::Catalog,
-    desired::{DeclaredKeep, KeepRule, Overwriting},
+    desired::{DeclaredKeep, KeepRule, ManageKeeps, Overwriting},
     lock::Lock,
     reason::{Locked, Reason, Waiting},
-    record::KeepRecord,
+    record::{KeepRecord, SetBy},
     time::Timestamp,
 };
+
+/// How long a keep stays that the configuration no longer declares, where it is exact.
+const UNDECLARED_GRACE: Duration = Duration::from_hours(7 * 24);
 
 /// What should be kept.
 #[derive(Default)]
@@ -183,6 +190,9 @@ pub(super) fn decide(scene: &Scene<'_>, wanted: &Wanted) -> Decision {
     set(scene, catalog, wanted, &mut decision);
     if trust::destructive(scene).is_ok() {
         release(scene, catalog, wanted, &mut decision);
+        if scene.entry.manage_keeps == ManageKeeps::Exact {
+            end(scene, catalog, wanted, &mut decision);
+        }
     }
     decision
 }
@@ -201,7 +211,7 @@ fn set(scene: &Scene<'_>, catalog: &Catalog, wanted: &Wanted, decision: &mut Dec
         }
     }
     for (id, wish) in strongest {
-        let Some(backup) = catalog.backup(id).filter(|b| !is_set(b, wish.target)) else {
+        let Some(backup) = catalog.backup(id).filter(|b| !is_settled(scene, b, wish)) else {
             continue;
         };
         // What people have kept is widened only, and never ours to release.
@@ -214,11 +224,27 @@ fn set(scene: &Scene<'_>, catalog: &Catalog, wanted: &Wanted, decision: &mut Dec
         }
         let action = Action::SetKeep {
             backup: id.clone(),
-            target: wish.target,
+            // What is kept for longer now is never kept with less.
+            target: if is_set(backup, wish.target) {
+                backup.keep.unwrap_or(wish.target)
+            } else {
+                wish.target
+            },
             until: wish.until.filter(|_| !of_people),
         };
         decision.step(scene, action, wish.reason.clone(), Weight::default());
     }
+}
+
+/// Whether nothing is left to do for a wish. One that was no longer declared, and is again, is given its whole time back.
+fn is_settled(scene: &Scene<'_>, backup: &Backup, wish: &Wish) -> bool {
+    let ends_early = |record: &KeepRecord| {
+        let ends = record.until.unwrap_or(Timestamp::MAX);
+        record.by == SetBy::Policy && ends < wish.until.unwrap_or(Timestamp::MAX)
+    };
+    let is_exact = scene.entry.manage_keeps == ManageKeeps::Exact;
+    let early = is_exact && record(scene, &backup.id).is_some_and(ends_early);
+    is_set(backup, wish.target) && !early
 }
 
 /// A full keep holds everything that a standalone one does.
@@ -254,8 +280,33 @@ fn release(scene: &Scene<'_>, catalog: &Catalog, wanted: &Wanted, decision: &mut
             continue;
         }
         let reason = Reason::KeepEnded { until };
-        let action = Action::ReleaseKeep { backup };
+        let action = Action::ReleaseKeep {
+            backup,
+            grace: None,
+        };
         decision.step(scene, action, reason, Weight::default());
+    }
+}
+
+/// Keeps that the configuration has set and no longer declares: each ends when the grace has passed, unless it does before.
+fn end(scene: &Scene<'_>, catalog: &Catalog, wanted: &Wanted, decision: &mut Decision) {
+    let Some(records) = scene.stored.keep_records.known() else {
+        return;
+    };
+    let latest = trust::expiry_now(scene) + UNDECLARED_GRACE;
+    for record in records.values() {
+        let found = catalog.backup(&record.backup);
+        let is_ours = record.by == SetBy::Policy
+            && found.is_some_and(|backup| backup.keep == Some(record.target));
+        let ends_soon = record.until.is_some_and(|until| until <= latest);
+        if !is_ours || ends_soon || wanted.is_wanted(&record.backup) {
+            continue;
+        }
+        let action = Action::ReleaseKeep {
+            backup: record.backup.clone(),
+            grace: Some(UNDECLARED_GRACE),
+        };
+        decision.step(scene, action, Reason::NotDeclared, Weight::default());
     }
 }
 
@@ -387,5 +438,45 @@ mod tests {
         assert_eq!(steps(text), "delete WAL of 10: no retained backup needs it");
         let ended = text.replace("by:alice", "by:alice until:1h");
         assert!(steps(&ended).starts_with("release 8d: kept until"));
+    }
+
+    #[test]
+    fn where_they_are_exact_keeps_end_that_are_no_longer_declared() {
+        let text = "manage=exact retention=1x | done 1d | done 8d keep:full | record 8d full";
+        assert_eq!(steps(text), "release 8d: no longer declared");
+        let later = text.replace("record 8d full", "record 8d full until:-30d");
+        assert_eq!(steps(&later), "release 8d: no longer declared");
+        let stay = [
+            ("manage=exact ", "", "by default"),
+            ("record 8d full", "record 8d full by:alice", "a person's"),
+            ("| record 8d full", "", "nobody knows whose"),
+            (
+                "record 8d full",
+                "record 8d full until:-6d",
+                "it ends before",
+            ),
+            (
+                "record 8d full",
+                "record 8d full | lose server",
+                "nothing is known",
+            ),
+            (
+                "record 8d full",
+                "record 8d full | declare 8d full",
+                "declared",
+            ),
+        ];
+        for (from, to, why) in stay {
+            assert_eq!(steps(&text.replace(from, to)), "", "{why}");
+        }
+        let again = text.replace(
+            "record 8d full",
+            "record 8d full until:-6d | declare 8d standalone",
+        );
+        assert_eq!(
+            steps(&again),
+            "keep 8d: declared",
+            "its whole time, and all its WAL"
+        );
     }
 }

@@ -191,12 +191,19 @@ fn object(action: &Action, weight: Weight, target: Option<&Target>) -> String {
             };
             format!("{backup}  {}{wal}", Bytes(weight.bytes))
         }
+        Action::ReleaseKeep {
+            backup,
+            grace: Some(grace),
+        } => format!("{backup}  in {}", Span(*grace)),
         Action::DeleteOrphan { backup, .. } => {
             format!("orphan {backup}  {}", Bytes(weight.bytes))
         }
         Action::FinishBackup { backup }
         | Action::AbandonAttempt { backup, .. }
-        | Action::ReleaseKeep { backup }
+        | Action::ReleaseKeep {
+            backup,
+            grace: None,
+        }
         | Action::Undelete { backup } => backup.to_string(),
     }
 }

@@ -14,7 +14,7 @@ use barkeep::{
         catalog::{Catalog, Finding, Orphan, Run, Verified},
         desired::{
             CalendarSpan, CatchUp, DeclaredKeep, DeleteBudget, Entry, Incremental, KeepRule,
-            Method, Mode, Period, Server, ServerState, WalCheck,
+            ManageKeeps, Method, Mode, Period, Server, ServerState, WalCheck,
         },
         lock::{Lock, LockMode, Locking},
         names::DestinationName,
@@ -195,6 +195,7 @@ impl World {
             "min" => self.entry().minimum_redundancy = number(value),
             "verify" => self.entry().verify_every = Some(span(value)),
             "retire" => self.entry().retire_after = span(value),
+            "manage" => self.entry().manage_keeps = ManageKeeps::Exact,
             "grace" => self.entry().grace = span(value),
             "failed" => self.entry().failed_after = Some(span(value)),
             "orphans" => self.entry().orphans_after = Some(span(value)),

@@ -32,11 +32,13 @@ fn configuration() -> impl Strategy<Value = String> {
             "budget=2/25",
             "budget=5/10",
             "rule=month:12",
+            "grace=24h",
+            "manage=exact",
             "rule=week:4:full",
             "state=retired",
             "check=off",
         ],
-        0..8,
+        0..10,
     );
     (retention, 1_u32..4, words)
         .prop_map(|(retention, min, words)| format!("{retention} min={min} {}", words.join(" ")))
@@ -79,10 +81,16 @@ fn fact() -> impl Strategy<Value = String> {
         "orphan 20d named:lost+found",
         "orphan 20d keep",
         "tombstone 3h of:gone",
+        "baseline none",
+        "baseline retention=30d",
+        "baseline gone:x",
+        "baseline rule=year:2 min=2",
+        "baseline deleted:x@3h",
         "tombstone 2d of:gone",
     ]);
     prop_oneof![
         (age(), life).prop_map(|(age, life)| format!("attempt {age}d {life}")),
+        (age(), 0_i32..4).prop_map(|(of, at)| format!("mark {of}d {at}d")),
         (age(), age()).prop_map(|(at, of)| format!("tombstone {at}d of:{of}d")),
         (age(), target.clone(), -30_i32..30)
             .prop_map(|(age, target, until)| format!("record {age}d {target} until:{until}d")),
@@ -113,6 +121,8 @@ pub(crate) fn lost() -> impl Strategy<Value = &'static str> {
         "keeps",
         "identity",
         "clock",
+        "marks",
+        "baseline",
         "uploads",
         "locks",
         "server",

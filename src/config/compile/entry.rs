@@ -79,6 +79,7 @@ pub(super) fn settings(
             .flatten()
             .filter_map(|rule| keep_rule(rule, context))
             .collect(),
+        manage_keeps: copied(table.manage_keeps.as_ref()),
         method: method(table),
         server_compression: server_compression(table, context),
         incremental: incremental(table, context),

@@ -10,7 +10,7 @@ use crate::config::{
 };
 
 /// Settings, wherever settings stand.
-pub(in crate::config) const SETTINGS: [&str; 2] = ["manage_keeps", "snapshot"];
+pub(in crate::config) const SETTINGS: [&str; 1] = ["snapshot"];
 
 /// Reports every key that is not supported yet.
 pub(super) fn refuse(root: &Node, diagnostics: &mut Vec<Diagnostic>) {

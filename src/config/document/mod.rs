@@ -19,7 +19,7 @@ use self::{
     provider::{AzureTable, GcsTable, S3Table},
     settings::{
         CompressionTable, DeletesTable, ExpiryTable, IncrementalTable, IntervalTable, KeepTable,
-        ManageKeeps, Method, RetentionTable, SnapshotTable, VerifyTable, WalTable,
+        Method, RetentionTable, SnapshotTable, VerifyTable, WalTable,
     },
 };
 use super::{
@@ -28,7 +28,7 @@ use super::{
 };
 use crate::model::{
     compression::Compression,
-    desired::{CatchUp, Delivery, Mode, ObjectLock, SecretRef, ServerState},
+    desired::{CatchUp, Delivery, ManageKeeps, Mode, ObjectLock, SecretRef, ServerState},
     location::Location,
     retention::RetentionPolicy,
     schedule::StartWindow,
@@ -137,7 +137,8 @@ macro_rules! with_settings {
             /// period, for so long. With `backup` (in a server only): that one. A list with a
             /// `first_of` in it, and an empty one, replace the rules of the layer below.
             pub keep: Option<Vec<Written<KeepTable>>>,
-            /// `exact`: keeps that the configuration no longer declares are released.
+            /// `exact`: keeps that barkeep has set and the configuration no longer declares are released, after a grace of seven
+            /// days. `declared`: they stay until somebody releases them. Those that people have set stay in any case.
             pub manage_keeps: Option<Written<ManageKeeps>>,
             /// How long the newest good backup of a cluster stays protected that has no new ones, once another cluster in the same
             /// catalog has newer ones: after an upgrade to another major version, or a new `initdb`. 90d if unset.

@@ -82,16 +82,6 @@ pub struct KeepTable {
     pub destinations: Option<Vec<Written<String>>>,
 }
 
-/// Whether keeps that are no longer declared are released.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum ManageKeeps {
-    /// They are not.
-    Declared,
-    /// They are.
-    Exact,
-}
-
 /// A codec and its level.
 #[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

@@ -7,10 +7,10 @@ use super::{Asked, Inspection, Violation};
 use crate::model::{
     backup::{Backup, BackupId, KeepTarget},
     catalog::Catalog,
-    desired::{CalendarSpan, Entry, KeepRule, Period},
+    desired::{CalendarSpan, Entry, KeepRule, ManageKeeps, Period},
     observed::{Knowledge, Stored},
     policy::Policy,
-    record::Tombstone,
+    record::{SetBy, Tombstone},
     retention::{RetentionPolicy, Window, WindowUnit},
     time::Timestamp,
 };
@@ -20,6 +20,9 @@ const SKEW_MAX: Duration = Duration::from_mins(5);
 
 /// The budget counts what was deleted within such a time.
 const DAY: Duration = Duration::from_hours(24);
+
+/// A keep that is no longer declared stays for so long.
+const WEEK: Duration = Duration::from_hours(7 * 24);
 
 impl Inspection<'_> {
     pub(super) fn on_past(&self, stored: &Stored, catalog: &Catalog) -> Vec<Violation> {
@@ -45,6 +48,19 @@ impl Inspection<'_> {
     fn earlier_clock(&self, stored: &Stored) -> Timestamp {
         let store = stored.store_time.known().copied();
         store.map_or(self.now, |store| store.min(self.now))
+    }
+
+    /// Whether a keep may be given an end: it is one of ours that the configuration asks to be exact about, and stays for a week.
+    pub(super) fn may_end(&self, stored: &Stored, id: &BackupId, grace: Duration) -> bool {
+        let exact = self
+            .entry
+            .is_some_and(|entry| entry.manage_keeps == ManageKeeps::Exact);
+        let record = stored
+            .keep_records
+            .known()
+            .and_then(|records| records.get(id));
+        let ours = record.is_some_and(|record| record.by == SetBy::Policy);
+        exact && ours && grace >= WEEK
     }
 
     /// A server that is not backed up there is not configured to delete there either.

@@ -53,7 +53,18 @@ fn step(world: &World, text: &str) -> Step {
             version: id().to_string(),
             backup: id(),
         },
-        ["release", _] => Action::ReleaseKeep { backup: id() },
+        ["release", "later"] => Action::ReleaseKeep {
+            backup: id(),
+            grace: Some(std::time::Duration::from_hours(7 * 24)),
+        },
+        ["release", "soon"] => Action::ReleaseKeep {
+            backup: id(),
+            grace: Some(std::time::Duration::from_hours(6 * 24)),
+        },
+        ["release", _] => Action::ReleaseKeep {
+            backup: id(),
+            grace: None,
+        },
         ["mark", _] => Action::MarkDelete {
             version: id().to_string(),
             backup: id(),
@@ -495,4 +506,24 @@ fn what_was_approved_goes_beyond_the_budget_and_no_other_guard() {
         approved(&format!("mode=additive {THREE}"), "delete 8d"),
         "mode is additive"
     );
+}
+
+#[test]
+fn a_keep_ends_early_only_if_it_is_ours_and_exact_and_after_a_week() {
+    let told = "the keep of 2d is not ours to release now";
+    let text = "manage=exact | done 1d | done 2d keep:full | record 2d full";
+    assert_eq!(refused(text, "release later 2d"), "");
+    assert_eq!(refused(text, "release soon 2d"), told);
+    assert_eq!(refused(text, "release 2d"), told);
+    for (from, to) in [
+        ("manage=exact ", ""),
+        ("record 2d full", "record 2d full by:alice"),
+        ("| record 2d full", ""),
+    ] {
+        assert_eq!(
+            refused(&text.replace(from, to), "release later 2d"),
+            told,
+            "{to}"
+        );
+    }
 }

@@ -6,8 +6,8 @@ use barkeep::model::{
     catalog::Catalog,
     compression::Compression,
     desired::{
-        CatchUp, Checkpoint, DeleteBudget, Delivery, Entry, FilesOptions, Method, Mode, ObjectLock,
-        Overwriting, Server, ServerState, WalCheck, WalOptions,
+        CatchUp, Checkpoint, DeleteBudget, Delivery, Entry, FilesOptions, ManageKeeps, Method,
+        Mode, ObjectLock, Overwriting, Server, ServerState, WalCheck, WalOptions,
     },
     lock::{BucketRetention, Locks},
     observed::{ArchiveMode, Archiver, Knowledge, Locality, Observed, Role, ServerFacts, Stored},
@@ -33,6 +33,7 @@ pub(super) fn server() -> Server {
         retention: None,
         minimum_redundancy: 1,
         keep_rules: Vec::new(),
+        manage_keeps: ManageKeeps::Declared,
         method: Method::Files,
         server_compression: Compression::None,
         incremental: None,

@@ -211,13 +211,12 @@ url = "https://acc.blob.core.windows.net/c/p/q"
 
 #[test]
 fn what_does_not_exist_yet_is_refused_and_never_ignored() {
-    let keys = "method = \"snapshot\"\nmanage_keeps = \"exact\"\nincremental.full_every = \"7d\"\n\
+    let keys = "method = \"snapshot\"\nincremental.full_every = \"7d\"\n\
         snapshot.instance = \"i\"\nschedule = \"none\"\nretention = \"none\"\n";
     assert_snapshot!(messages(keys), @r#"
     barkeep.toml:7:10 method `snapshot` is not supported yet
-    barkeep.toml:8:1 `manage_keeps` is not supported yet
-    barkeep.toml:9:1 incremental backups are sent by the server
-    barkeep.toml:10:1 `snapshot` is not supported yet
+    barkeep.toml:8:1 incremental backups are sent by the server
+    barkeep.toml:9:1 `snapshot` is not supported yet
     "#);
 }
 
