@@ -123,14 +123,43 @@ impl History {
 
     async fn happenings(&self, people: &mut People) {
         let mut dice = dice_for(self.world.seed, "people");
-        while self.goes_on() {
+        let mut words = dice_for(self.world.seed, "words");
+        for life in 0.. {
+            if !self.goes_on() {
+                return;
+            }
             pause(a_while(&mut dice)).await;
             people.act(&self.world, &mut dice);
+            if words.percent(30) {
+                self.accept(life).await;
+            }
             if dice.percent(5) {
                 let changed = self.layout.configuration(&mut dice);
                 self.world.log.tell("the configuration is changed");
                 *self.desired.lock().expect("no panic") = changed;
             }
+        }
+    }
+
+    /// Somebody accepts what has changed behind barkeep's back, and what the configuration keeps now.
+    async fn accept(&self, life: u64) {
+        let (process, ports) = self.process(8, life, 0);
+        let accept = async {
+            for server in ports.desired.servers.values() {
+                let seen = ports.plan(server).await.observed;
+                let (_, words) = ports.adopted(server, &seen, None).await;
+                let written = ports.put_on_record(server, &seen, &words).await;
+                if written.is_ok() && !words.is_empty() {
+                    let name = &server.name;
+                    self.world.log.tell(&format!("{name} is adopted as it is"));
+                }
+            }
+        };
+        tokio::select! {
+            biased;
+            () = process.death() => {}
+            () = accept => {}
+            () = pause(CALL_MAX) => {}
         }
     }
 
@@ -246,6 +275,7 @@ impl History {
 
     async fn converge(&self) {
         let log = &self.world.log;
+        self.accept(u64::MAX).await;
         let (process, ports) = self.process(9, 0, 0);
         let mut left = String::new();
         for _ in 0..4 {
