@@ -15,4 +15,5 @@ mod plan {
 mod generate;
 mod laws;
 mod life;
+mod oracle;
 mod scenarios;

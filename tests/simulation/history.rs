@@ -35,7 +35,7 @@ use crate::{
     catalog::Catalog,
     cluster::Cluster,
     dice::Dice,
-    line::{Line, Process},
+    line::{Blind, Line, Process},
     people::{People, a_while},
     place::{Place, shifted},
     policy::Layout,
@@ -55,24 +55,27 @@ pub(crate) struct History {
     layout: Layout,
     desired: Arc<Mutex<Desired>>,
     exclusion: Exclusion,
+    blind: Option<Blind>,
     until: Timestamp,
 }
 
 impl History {
-    pub(crate) fn new(seed: u64, exclusion: Exclusion) -> Self {
+    /// What a seed makes of it; every process in it lacks a guard, if one is named.
+    pub(crate) fn new(seed: u64, exclusion: Exclusion, blind: Option<Blind>) -> Self {
         let mut dice = dice_for(seed, "history");
         let start: Timestamp = "2026-11-02T00:00:00Z".parse().expect("an instant");
         let start = start + Duration::from_mins(dice.roll(7 * 24 * 60));
         let clock = Clock::starting(start);
         let log = Log::new(clock);
-        let layout = Layout::drawn(&mut dice);
+        let mut layout = Layout::drawn(&mut dice);
+        layout.locks |= blind == Some(Blind::Locks);
         let places = places(&layout, clock, &log, &mut dice);
         let clusters = clusters(&layout, &places);
         for place in places.values() {
             place.ledger().clusters.clone_from(&clusters);
         }
         let desired = layout.configuration(&mut dice);
-        let weeks = dice.percent(12);
+        let weeks = dice.percent(8);
         let days = hours(
             24 * if weeks {
                 14 + dice.roll(15)
@@ -93,6 +96,7 @@ impl History {
             layout,
             desired: Arc::new(Mutex::new(desired)),
             exclusion,
+            blind,
             until: start + days,
         }
     }
@@ -196,7 +200,7 @@ impl History {
         } = &*self.world;
         let name = format!("{host}.{life}");
         let desired = self.desired.lock().expect("no panic").clone();
-        let process = Process::new(&name, &desired, *seed, trouble, log);
+        let process = Process::new(&name, &desired, *seed, trouble, log).blinded(self.blind);
         if ahead != 0 {
             log.tell(&format!("the clock of {name} is {ahead} s ahead"));
         }

@@ -41,11 +41,36 @@ use crate::{
 
 const LOCATION: &str = "simulated:";
 
+/// What a process is kept from seeing, as if the program had a guard less.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Blind {
+    /// Every object is said to be free.
+    Locks,
+    /// No listing shows a keep.
+    Keeps,
+    /// No listing shows what was deleted before.
+    Tombstones,
+    /// What could not be deleted is said to be gone.
+    FailedDeletes,
+}
+
+impl Blind {
+    /// Whether a listing shows an object.
+    fn hides(self, key: &Key) -> bool {
+        match self {
+            Self::Keeps => key.as_str().ends_with("/annotations/keep"),
+            Self::Tombstones => key.as_str().contains("/barkeep/deleted/"),
+            Self::Locks | Self::FailedDeletes => false,
+        }
+    }
+}
+
 /// One life of one process.
 pub(crate) struct Process {
     pub(crate) name: String,
     /// The configuration that it has read.
     pub(crate) desired: Desired,
+    blind: Option<Blind>,
     seed: u64,
     trouble: Arc<Mutex<Trouble>>,
     log: Log,
@@ -61,17 +86,23 @@ impl Process {
         seed: u64,
         trouble: &Arc<Mutex<Trouble>>,
         log: &Log,
-    ) -> Arc<Self> {
-        Arc::new(Self {
+    ) -> Self {
+        Self {
             name: name.to_owned(),
             desired: desired.clone(),
+            blind: None,
             seed,
             trouble: trouble.clone(),
             log: log.clone(),
             dead: AtomicBool::new(false),
             death: Notify::new(),
             counts: Mutex::default(),
-        })
+        }
+    }
+
+    /// The same, without one of its guards.
+    pub(crate) fn blinded(self, blind: Option<Blind>) -> Arc<Self> {
+        Arc::new(Self { blind, ..self })
     }
 
     /// Dice for the next time that it does the same.
@@ -325,7 +356,10 @@ impl Store for Line {
     async fn list(&self, request: ListRequest) -> Result<ListPage> {
         let prefix = request.prefix.clone();
         let effect = move |line: &Self| at_once(line.place.memory.list(request));
-        let page = self.ask(Operation::List, &prefix, effect).await?;
+        let mut page = self.ask(Operation::List, &prefix, effect).await?;
+        if let Some(blind) = self.process.blind {
+            page.objects.retain(|object| !blind.hides(&object.key));
+        }
         if page.objects.is_empty() && prefix.contains("/wals/") {
             // Whoever waits for WAL asks again and again, which takes no less time in a simulation.
             pause(Duration::from_secs(5)).await;
@@ -339,11 +373,18 @@ impl Store for Line {
         let mut dice = self
             .process
             .dice(&format!("{} some of {first}", self.place.name));
-        let some = self.process.trouble().errors;
+        let blind = self.process.blind == Some(Blind::FailedDeletes);
+        let some = if blind {
+            2000
+        } else {
+            self.process.trouble().errors
+        };
         let spared: Vec<bool> = keys.iter().map(|_| dice.roll(10_000) < some).collect();
         let effect = move |line: &Self| {
             let one = |(key, spared): (&Key, bool)| {
-                let outcome = if spared {
+                let outcome = if spared && blind {
+                    Ok(())
+                } else if spared {
                     Err(error(Operation::Delete, key.as_str()))
                 } else {
                     line.place.witness(&line.process).delete(key.as_str());
@@ -369,6 +410,9 @@ impl Store for Line {
     }
 
     async fn locks(&self, keys: &[Key]) -> Vec<Lock> {
+        if self.process.blind == Some(Blind::Locks) {
+            return keys.iter().map(|_| Lock::Free).collect();
+        }
         let wanted = keys.to_vec();
         let first = keys.first().map_or("", Key::as_str).to_owned();
         let effect = move |line: &Self| Ok(at_once(line.place.memory.locks(&wanted)));

@@ -32,8 +32,13 @@ mod postgres;
 mod witness;
 mod world;
 
+use line::Blind;
+
 /// So many histories where nobody says how many.
 const SEEDS: u64 = 500;
+
+/// So many histories without a guard are enough to show that it is missed.
+const GUARDLESS: u64 = 300;
 
 /// What is shown of a history that went wrong.
 const LINES: usize = 60;
@@ -49,7 +54,7 @@ struct Lived {
     wrong: Option<String>,
 }
 
-fn live(seed: u64, exclusion: Exclusion) -> Lived {
+fn live(seed: u64, exclusion: Exclusion, blind: Option<Blind>) -> Lived {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .start_paused(true)
@@ -58,7 +63,7 @@ fn live(seed: u64, exclusion: Exclusion) -> Lived {
     let log = Mutex::new(None);
     let lived = panic::catch_unwind(AssertUnwindSafe(|| {
         runtime.block_on(async {
-            let history = history::History::new(seed, exclusion);
+            let history = history::History::new(seed, exclusion, blind);
             *log.lock().expect("no panic") = Some(history.log());
             Box::pin(history.live()).await;
         });
@@ -104,7 +109,7 @@ fn live_all(seeds: std::ops::Range<u64>, exclusion: Exclusion) -> Vec<Lived> {
         thread::spawn(move || {
             loop {
                 let seed = next.fetch_add(1, Ordering::Relaxed);
-                if seed >= end || sender.send(live(seed, exclusion)).is_err() {
+                if seed >= end || sender.send(live(seed, exclusion, None)).is_err() {
                     return;
                 }
             }
@@ -176,7 +181,36 @@ fn without_leases_it_is_as_safe() {
 #[test]
 fn a_seed_is_the_same_history_every_time() {
     for seed in 0..5 {
-        let [one, two] = [(); 2].map(|()| live(seed, Exclusion::On).lines);
+        let [one, two] = [(); 2].map(|()| live(seed, Exclusion::On, None).lines);
         assert_eq!(one, two, "seed {seed}");
     }
+}
+
+/// Takes a guard away from every process: within a few histories somebody must notice.
+fn noticed(blind: Blind, wrong: &str) {
+    let mut lived = (0..GUARDLESS).map(|seed| live(seed, Exclusion::On, Some(blind)));
+    let found = lived.find_map(|lived| Some((lived.seed, lived.wrong?)));
+    let (seed, found) = found.unwrap_or_else(|| panic!("nobody misses what {blind:?} hides"));
+    tell(&format!("{blind:?}: seed {seed}: {found}"));
+    assert!(found.contains(wrong), "seed {seed}: {found}");
+}
+
+#[test]
+fn without_the_look_at_locks_what_is_locked_would_go() {
+    noticed(Blind::Locks, "deletes what is locked");
+}
+
+#[test]
+fn without_the_look_at_keeps_what_people_keep_would_be_touched() {
+    noticed(Blind::Keeps, "deletes what is kept");
+}
+
+#[test]
+fn without_the_record_of_deletes_the_budget_would_not_hold() {
+    noticed(Blind::Tombstones, "are gone today");
+}
+
+#[test]
+fn without_heeding_deletes_that_failed_what_stays_would_lack_something() {
+    noticed(Blind::FailedDeletes, "deletes ");
 }
