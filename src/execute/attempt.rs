@@ -151,11 +151,18 @@ pub async fn run(step: &Step, bench: Bench<'_>) -> Ended {
         restore_point: RestorePoint::Create,
         actor: actor::current(),
     };
+    let disks = match &entry.snapshot {
+        None => None,
+        Some(options) => match Disks::configured(options, bench.archive).await {
+            Ok(disks) => Some(disks),
+            Err(error) => return Ended::failed(step, Failure::of(error.kind(), &error)),
+        },
+    };
     let mut ports = Ports {
         catalog: bench.archive.clone(),
         postgres: Box::new(Postgres::new(bench.connector, bench.primary)),
         wal: Arc::new(bench.archive.clone()),
-        disks: None,
+        disks,
         throttle: bench.throttle,
         progress: bench.progress,
         clock: bench.clock,

@@ -551,6 +551,7 @@ fn server() -> Server {
         minimum_redundancy: 1,
         keep_rules: Vec::new(),
         method: Method::Files,
+        snapshot: None,
         server_compression: Compression::None,
         incremental: None,
         files: FilesOptions {

@@ -5,7 +5,7 @@ use std::{fmt::Write, fs, path::PathBuf, time::Duration};
 use barkeep::{
     config::{self, load},
     model::{
-        desired::Entry,
+        desired::{Entry, Method},
         retention::RetentionPolicy,
         schedule::Zone,
         time::{Span, Timestamp},
@@ -44,7 +44,14 @@ fn every_policy_is_pinned_here() {
     let names: Vec<_> = names.iter().filter_map(|path| path.file_stem()).collect();
     assert_eq!(
         names,
-        ["bronze", "dev", "gold", "silver", "worm-compliance"]
+        [
+            "bronze",
+            "dev",
+            "gold",
+            "silver",
+            "snapshot-hourly",
+            "worm-compliance"
+        ]
     );
 }
 
@@ -52,10 +59,17 @@ fn every_policy_is_pinned_here() {
 fn entry(policy: &str) -> Entry {
     let path = repository(&format!("policies/{policy}.toml"));
     let text = fs::read_to_string(path).expect("a policy");
+    // Which disks, each server says itself.
+    let disks = match policy {
+        "snapshot-hourly" => {
+            "snapshot = { provider = \"aws\", instance = \"i\", disks = [\"d\"] }\n"
+        }
+        _ => "",
+    };
     let main = format!(
         "version = 1\n[defaults]\ntime_zone = \"Europe/Rome\"\n[destinations.d]\n\
             url = \"file:///d\"\n\
-         [servers.s]\npolicy = \"{policy}\"\ndestination = \"d\"\nconnection = \"\"\n"
+         [servers.s]\npolicy = \"{policy}\"\ndestination = \"d\"\nconnection = \"\"\n{disks}"
     );
     let loaded = load::from_texts(&[("main", &main), (policy, &text)]);
     let compiled = config::compile::compile(loaded);
@@ -228,6 +242,14 @@ fn gold_is_thirty_days_a_year_of_months_and_ten_years() {
     Lz4 4 jobs, checkpoint Spread, WAL Zstd, lag 5m, check On
     failed after 7d, orphans after 14d, at most 5 or 25 % a day
     "#);
+}
+
+#[test]
+fn snapshot_hourly_is_three_days_of_hours_and_a_month_of_days() {
+    let entry = entry("snapshot-hourly");
+    assert_eq!(entry.method, Method::Snapshot);
+    assert_snapshot!(year(&entry), @"");
+    assert_snapshot!(rest(&entry), @"");
 }
 
 #[test]

@@ -31,3 +31,5 @@ mod fake;
     feature = "gcp"
 ))]
 mod place;
+#[cfg(all(feature = "aws-ebs", feature = "aws", feature = "azure", feature = "gcp"))]
+mod reconcile;

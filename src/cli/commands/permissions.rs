@@ -7,7 +7,11 @@ use serde_json::Value;
 
 use crate::{
     cli::{Session, args, commands::configuration, error::Error, exit::Exit},
-    model::{desired::Destination, names::DestinationName},
+    model::{
+        desired::{Desired, Destination},
+        names::{DestinationName, ServerName},
+    },
+    snapshot::permission::{self, Use},
     store::permission::{Role, document},
 };
 
@@ -15,6 +19,17 @@ use crate::{
 struct Permissions {
     format: u32,
     permissions: Vec<Entry>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    snapshots: Vec<Snapshots>,
+}
+
+/// What whoever takes, deletes or restores snapshots of a server's disks needs.
+#[derive(Serialize)]
+struct Snapshots {
+    server: ServerName,
+    destination: DestinationName,
+    role: &'static str,
+    document: Value,
 }
 
 #[derive(Serialize)]
@@ -54,9 +69,33 @@ pub(in crate::cli) fn run(arguments: &args::Permissions, session: &Session) -> R
     let permissions = Permissions {
         format: 1,
         permissions: entries.collect(),
+        snapshots: match arguments.role {
+            None => snapshots(&desired, wanted),
+            Some(_) => Vec::new(),
+        },
     };
     session.output.result(&permissions, &permissions)?;
     Ok(Exit::Done)
+}
+
+/// One for each use of each server's snapshots.
+fn snapshots(desired: &Desired, wanted: Option<&DestinationName>) -> Vec<Snapshots> {
+    let mut found = Vec::new();
+    for server in desired.servers.values() {
+        let entries = server.entries.iter();
+        for entry in entries.filter(|entry| wanted.is_none_or(|name| *name == entry.destination)) {
+            let options = entry.snapshot.iter();
+            found.extend(options.flat_map(|options| {
+                Use::ALL.map(|use_| Snapshots {
+                    server: server.name.clone(),
+                    destination: entry.destination.clone(),
+                    role: use_.as_str(),
+                    document: permission::document(&options.place, use_),
+                })
+            }));
+        }
+    }
+    found
 }
 
 fn entry(destination: &Destination, role: Role) -> Entry {
@@ -83,6 +122,16 @@ impl fmt::Display for Permissions {
                 writeln!(formatter)?;
             }
             writeln!(formatter, "{entry}")?;
+        }
+        for Snapshots {
+            server,
+            destination,
+            role,
+            document,
+        } in &self.snapshots
+        {
+            writeln!(formatter, "\n# {role} snapshots of {server} for {destination}")?;
+            writeln!(formatter, "{document:#}")?;
         }
         Ok(())
     }

@@ -19,7 +19,7 @@ use crate::{
         compression::{Codec, Compression},
         desired::{
             Checkpoint, DeleteBudget, Delivery, Entry, FilesOptions, Incremental, KeepRule, Method,
-            ObjectLock, Overwriting, WalCheck, WalOptions,
+            ObjectLock, Overwriting, SnapshotOptions, WalCheck, WalOptions,
         },
         names::{DestinationName, PolicyName},
         retention::RetentionPolicy,
@@ -49,6 +49,7 @@ pub(super) fn settings(
         .as_ref()
         .and_then(|text| schedule(text, &zone, context));
     let copy_of = table.copy_of.as_ref();
+    let snapshot = snapshot(table, &zone, context);
     Entry {
         destination: destination.clone(),
         policy: table
@@ -79,6 +80,7 @@ pub(super) fn settings(
             .filter_map(|rule| keep_rule(rule, context))
             .collect(),
         method: method(table),
+        snapshot,
         server_compression: server_compression(table, context),
         incremental: incremental(table, context),
         files: files(table, context),
@@ -252,9 +254,46 @@ pub(super) fn missing_keys(
 fn method(table: &EntryTable) -> Method {
     match table.method.as_ref().map(Written::get) {
         Some(settings::Method::Stream) => Method::Stream,
-        // Snapshots are refused elsewhere.
-        _ => Method::Files,
+        Some(settings::Method::Snapshot) => Method::Snapshot,
+        Some(settings::Method::Files) | None => Method::Files,
     }
+}
+
+/// Of what snapshots are taken, where they are. A policy may say `method = "snapshot"` and leave the disks to the servers.
+fn snapshot(
+    table: &EntryTable,
+    zone: &Zone,
+    context: &mut Context<'_>,
+) -> Option<SnapshotOptions> {
+    if method(table) != Method::Snapshot {
+        return None;
+    }
+    let archives = [
+        ("compression", table.compression.as_ref().map(Written::span)),
+        ("jobs", table.jobs.as_ref().map(Written::span)),
+    ];
+    for (key, span) in archives {
+        if let Some(span) = span {
+            let warning = Diagnostic::warning(format!("snapshots have no `{key}`"));
+            context.report(warning.label(&span, "is for other methods"));
+        }
+    }
+    if table.copy_of.is_some() {
+        return None;
+    }
+    let Some(written) = &table.snapshot else {
+        if let Some(method) = &table.method {
+            context.report(
+                Diagnostic::error("disk snapshots need to know of which disks")
+                    .label(&method.span(), "should have `snapshot` beside it")
+                    .help(
+                        "such as `snapshot = { provider = \"aws\", instance = \"pg\", disks = [\"pgdata\"] }`",
+                    ),
+            );
+        }
+        return None;
+    };
+    super::snapshot::options(written, zone, context)
 }
 
 fn server_compression(table: &EntryTable, context: &mut Context<'_>) -> Compression {

@@ -13,6 +13,7 @@ mod entry;
 mod gcs;
 mod server;
 mod service;
+mod snapshot;
 pub(super) mod unsupported;
 
 #[cfg(test)]

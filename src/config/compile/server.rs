@@ -244,7 +244,7 @@ impl Written<'_> {
         let Some(connection) = &table.connection else {
             return;
         };
-        let read_here = |(_, entry): &(EntryTable, Entry)| entry.method == Method::Files;
+        let read_here = |(_, entry): &(EntryTable, Entry)| entry.is_read_here();
         if !entries.iter().any(read_here) {
             return;
         }
@@ -354,7 +354,7 @@ fn declared_keep(
 }
 
 /// The instant at which a keep ends: a day is part of it.
-fn ends(until: Until, zone: &Zone) -> Option<Timestamp> {
+pub(super) fn ends(until: Until, zone: &Zone) -> Option<Timestamp> {
     match until {
         Until::Instant(instant) => Some(instant),
         Until::Day(day) => zone.instant(day.succ_opt()?.and_hms_opt(0, 0, 0)?),

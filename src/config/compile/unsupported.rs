@@ -10,8 +10,7 @@ use crate::config::{
 };
 
 /// Settings, wherever settings stand.
-pub(in crate::config) const SETTINGS: [&str; 4] =
-    ["manage_keeps", "retire_after", "verify", "snapshot"];
+pub(in crate::config) const SETTINGS: [&str; 3] = ["manage_keeps", "retire_after", "verify"];
 
 /// Reports every key that is not supported yet.
 pub(super) fn refuse(root: &Node, diagnostics: &mut Vec<Diagnostic>) {
@@ -38,14 +37,6 @@ fn named<'a>(root: &'a Node, section: &str) -> impl Iterator<Item = &'a Node> + 
 
 fn settings(node: &Node, diagnostics: &mut Vec<Diagnostic>) {
     keys(node, &SETTINGS, diagnostics);
-    let method = node.get("method").map(|item| &item.node);
-    if let Some(method) = method.filter(|method| method.text() == Some("snapshot")) {
-        diagnostics.push(
-            Diagnostic::error("method `snapshot` is not supported yet")
-                .label(&method.span, "not supported yet")
-                .help("`files` and `stream` are"),
-        );
-    }
 }
 
 fn keys(node: &Node, paths: &[&str], diagnostics: &mut Vec<Diagnostic>) {

@@ -516,11 +516,11 @@ async fn an_abandoned_attempt_is_failed_and_forgotten() {
         .await
         .expect("a backup");
     let (catalog, id) = (bed.catalog(), BackupId::new(ID));
-    abandon_attempt(&catalog, &id, "its process is gone")
+    abandon_attempt(&catalog, &id, "its process is gone", None)
         .await
         .expect("abandoned");
     assert_eq!(bed.status().await, "FAILED: its process is gone");
-    let again = abandon_attempt(&catalog, &id, "its process is gone").await;
+    let again = abandon_attempt(&catalog, &id, "its process is gone", None).await;
     assert!(
         matches!(again, Err(Error::NotOurs(_))),
         "what is not ours is not touched"
