@@ -52,6 +52,9 @@ pub struct Failure {
     pub kind: Kind,
     /// The chain of causes, outermost first, joined by `: `.
     pub message: String,
+    /// What may help, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
 }
 
 impl Failure {
@@ -60,7 +63,15 @@ impl Failure {
         Self {
             kind,
             message: message.into(),
+            hint: None,
         }
+    }
+
+    /// Adds what may help.
+    #[must_use]
+    pub fn hinted(mut self, hint: Option<String>) -> Self {
+        self.hint = hint;
+        self
     }
 
     /// Keeps an error with all its causes.

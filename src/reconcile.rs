@@ -35,7 +35,7 @@ use crate::{
     postgres::{Connector, Environment},
     secret,
     store::{
-        self, Archive, SharedStore,
+        self, Archive, SharedStore, Tags,
         control::Controlled,
         probe::{self, Conditions},
     },
@@ -51,6 +51,7 @@ pub mod watch;
 mod fleet;
 mod outage;
 mod queue;
+mod receivers;
 
 use self::{
     exclusion::Exclusion,
@@ -240,7 +241,7 @@ impl Ports {
             None => None,
         };
         let connector = Connector::new(conninfo, password.as_ref(), &self.environment);
-        connector.map_err(|error| Failure::of(error.kind(), &error))
+        connector.map_err(|error| Failure::of(error.kind(), &error).hinted(error.hint()))
     }
 
     /// Finds out how a server stands.
@@ -334,6 +335,13 @@ impl Ports {
     async fn turn(&self, destination: &DestinationName) -> Option<OwnedSemaphorePermit> {
         let turns = self.destinations.get(destination)?.turns.clone();
         turns.acquire_owned().await.ok()
+    }
+
+    /// The tags of timeline histories in a destination.
+    fn history_tags(&self, destination: &DestinationName) -> Tags {
+        let destination = self.desired.destinations.get(destination);
+        let own = destination.and_then(|destination| destination.provider.history_tags());
+        own.map_or(Tags::Configured, |tags| Tags::Exactly(tags.clone()))
     }
 
     /// What limits the bandwidth to a destination.

@@ -1,6 +1,6 @@
 //! The local cache of the WAL commands: what was archived ahead, what was fetched ahead, whose archive it is.
 //!
-//! Nothing in it is needed. Deleting all of it, at any time, costs requests and never correctness; so whoever uses it treats a
+//! Nothing in it is needed, but for what was received durably ([`Received`]), which is why that lies where the configuration says. Deleting all of it, at any time, costs requests and never correctness; so whoever uses it treats a
 //! failure here as an empty cache, and checks what it reads. Absence is never cached.
 //!
 //! Everything lies in directories named by a digest of what it is about (destinations, server, data directory), so that two
@@ -22,9 +22,13 @@ use crate::{failure::Kind, model::wal::SystemId};
 
 mod fetched;
 mod marker;
+mod received;
+mod writer;
 
 pub use fetched::Fetched;
 pub use marker::{FileStamp, Marker, Markers};
+pub use received::{Kept, Received};
+pub use writer::SegmentWriter;
 
 /// Why the cache cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -43,6 +47,22 @@ pub enum Error {
     Shared {
         /// The directory.
         path: PathBuf,
+    },
+    /// Another process holds a directory.
+    #[error("another process receives WAL into `{path}`")]
+    Taken {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// A directory holds WAL of another cluster.
+    #[error("`{path}` holds WAL of the system identifier {known}, not of {found}")]
+    Foreign {
+        /// The directory.
+        path: PathBuf,
+        /// Whose WAL is there.
+        known: SystemId,
+        /// Whose was to be put there.
+        found: SystemId,
     },
     /// A file cannot be read.
     #[error("cannot read `{path}`")]
@@ -72,6 +92,7 @@ impl Error {
             | Self::Shared { .. }
             | Self::Read { .. }
             | Self::Write { .. } => Kind::Failed,
+            Self::Taken { .. } | Self::Foreign { .. } => Kind::Refused,
         }
     }
 }

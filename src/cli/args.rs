@@ -171,6 +171,10 @@ pub enum Command {
     /// One process at a time takes a backup of a server in a destination, and one deletes there: it holds a lease, which expires ten minutes
     /// after its last sign of life. This frees both at once. Ends with 4 for one whose process still runs on this machine.
     Unlock(Unlock),
+    /// Show the replication slot through which a server's WAL is received, or drop it
+    ///
+    /// The watch mode makes it. Nothing but this drops it: what it holds is WAL that is nowhere else. Ends with 4 for one that is in use.
+    Slot(Slot),
     /// Print the configuration as it is understood
     ///
     /// With all layers merged: no includes, policies or defaults. What is printed is a configuration itself.
@@ -391,6 +395,16 @@ pub struct Unlock {
     /// Also from a process that still runs on this machine
     #[arg(long)]
     pub force: bool,
+}
+
+/// `slot`
+#[derive(Debug, Args)]
+pub struct Slot {
+    /// The server
+    pub server: ServerName,
+    /// Drop it; the server forgets what it held
+    #[arg(long)]
+    pub drop: bool,
 }
 
 /// `abandon`

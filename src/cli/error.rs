@@ -183,6 +183,7 @@ impl Error {
             Self::Failed {
                 hint: Some(hint), ..
             } => Some(hint.clone()),
+            Self::Failed { source, .. } if source.hint.is_some() => source.hint.clone(),
             Self::Failed { source, .. } if source.kind == Kind::Unreachable => {
                 Some(CHECK.to_owned())
             }

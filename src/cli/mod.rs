@@ -198,6 +198,7 @@ async fn dispatch(command: Command, session: &Session) -> ExitCode {
         Command::Undelete(arguments) => commands::undelete::run(arguments, session).await,
         Command::Abandon(arguments) => commands::abandon::run(arguments, session).await,
         Command::Restore(arguments) => commands::restore::run(arguments, session).await,
+        Command::Slot(arguments) => commands::slot::run(arguments, session).await,
         Command::Unlock(arguments) => commands::unlock::run(arguments, session).await,
         Command::Check(arguments) => commands::check::run(arguments, session).await,
         Command::Permissions(arguments) => commands::permissions::run(&arguments, session),

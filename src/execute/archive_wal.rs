@@ -26,8 +26,11 @@ use crate::{
     failure::Kind,
     format::wal_header::ContentCheck,
     model::{
-        compression::Codec, names::DestinationName, semantics::Records, time::Timestamp,
-        wal::WalFile,
+        compression::Codec,
+        names::DestinationName,
+        semantics::Records,
+        time::Timestamp,
+        wal::{SystemId, WalFile},
     },
     spool::Spool,
     store::{Archive, Tags},
@@ -43,7 +46,7 @@ mod tests;
 
 pub use backlog::{Places, acknowledges};
 pub use error::{Error, Warning};
-pub use identity::{WalArchiveCheck, check_wal_archive};
+pub use identity::{WalArchiveCheck, check_wal_archive, newest_archived};
 
 use deliver::Delivery;
 use prepare::{Prepared, Purpose};
@@ -146,6 +149,8 @@ pub struct ArchiveOptions {
     pub spool: Option<Spool>,
     /// The size of the parts in which large files are sent, in bytes.
     pub part_bytes: u64,
+    /// The cluster, where it is known: for files that do not say whose they are.
+    pub system_id: Option<SystemId>,
     /// The present instant, which a new identity is dated with.
     pub now: Timestamp,
 }
@@ -161,6 +166,7 @@ impl ArchiveOptions {
             backlog: Backlog::default(),
             spool: None,
             part_bytes: 8 << 20,
+            system_id: None,
             now,
         }
     }
@@ -211,6 +217,16 @@ pub async fn archive_wal(
         ahead: ahead.segments,
         warnings: [one.warnings, ahead.warnings].concat(),
     })
+}
+
+/// Makes sure that what lies in a destination is of a cluster, which is pinned if none is. `file` is what is to be stored.
+pub async fn claim(
+    target: &ArchiveTarget,
+    (file, system_id): (WalFile, SystemId),
+    options: &ArchiveOptions,
+) -> Result<(), Error> {
+    let pin = identity::look(target, file, options).await?;
+    identity::ensure(target, (file, Some(system_id)), pin, options).await
 }
 
 fn file_of(path: &Path) -> Result<WalFile, Error> {

@@ -172,7 +172,7 @@ pub async fn run(step: &Step, bench: Bench<'_>) -> Ended {
     let result = taken.map(Done::Taken);
     Ended {
         destination: step.destination.clone(),
-        result: result.map_err(|error| Failure::of(error.kind(), &error)),
+        result: result.map_err(|error| Failure::of(error.kind(), &error).hinted(error.hint())),
     }
 }
 

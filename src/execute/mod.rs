@@ -43,6 +43,7 @@ pub mod attempt;
 pub mod base_backup;
 
 pub mod copy;
+pub mod receive_wal;
 
 mod delete;
 mod keep;
@@ -214,9 +215,9 @@ impl Error {
             | Self::Changed(_)
             | Self::Appeared(_) => Kind::Refused,
             Self::Snapshots { source, .. } => source.kind(),
-            Self::Keep { source, .. }
-            | Self::Mark { source, .. }
-            | Self::Record { source, .. } => source.kind(),
+            Self::Keep { source, .. } | Self::Mark { source, .. } | Self::Record { source, .. } => {
+                source.kind()
+            }
             Self::Copy { source } => source.kind(),
             Self::Tombstone { source } => source.kind(),
             Self::Look { source, .. } => source.kind(),

@@ -11,6 +11,7 @@
 
 use std::fmt;
 
+use super::tail::{TAIL, TailPiece};
 use crate::model::{
     backup::{ArchiveRoot, BackupId, StoredArchive},
     compression::Compression,
@@ -97,6 +98,8 @@ pub enum OwnObject {
     Evidence(String),
     /// `manifest/<id>`: checksums of a backup's files.
     Manifest(BackupId),
+    /// `tail/<segment>/<start>-<end>`: a piece of a segment that is not whole yet.
+    Tail(TailPiece),
     /// Anything else, perhaps of a later version.
     Other(String),
 }
@@ -213,6 +216,7 @@ impl fmt::Display for OwnObject {
             Self::Conflict(path) => write!(formatter, "conflicts/{path}"),
             Self::Evidence(path) => write!(formatter, "evidence/{path}"),
             Self::Manifest(id) => write!(formatter, "manifest/{id}"),
+            Self::Tail(piece) => write!(formatter, "{TAIL}{piece}"),
             Self::Other(path) => formatter.write_str(path),
         }
     }
@@ -303,6 +307,7 @@ fn own(rest: &str) -> OwnObject {
     match directory {
         "conflicts" => return OwnObject::Conflict(path.to_owned()),
         "evidence" => return OwnObject::Evidence(path.to_owned()),
+        "tail" => return TailPiece::parse(path).map_or_else(other, OwnObject::Tail),
         "deleted" if !path.contains('/') => return OwnObject::Deleted(path.to_owned()),
         _ => {}
     }

@@ -11,4 +11,5 @@ pub mod history;
 pub mod keys;
 pub mod python;
 pub mod records;
+pub mod tail;
 pub mod wal_header;

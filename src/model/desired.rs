@@ -276,6 +276,23 @@ pub struct Server {
     pub entries: Vec<Entry>,
     /// The keeps that the configuration declares.
     pub keeps: Vec<DeclaredKeep>,
+    /// How its WAL is received as it is written; not at all if unset.
+    pub receive: Option<Receive>,
+}
+
+/// How WAL is received from a server as it is written, in the watch mode.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Receive {
+    /// The physical slot that makes the server keep what has not been received.
+    pub slot: String,
+    /// Where it is safe before it is in a destination; without one only destinations are.
+    pub spool: Option<PathBuf>,
+    /// How much may lie there, in bytes.
+    pub spool_bytes_max: u64,
+    /// How often the beginning of the segment that is being written is stored; never if unset.
+    pub tail_every: Option<Duration>,
+    /// How much WAL the slot may hold before that is an alarm, in bytes.
+    pub max_slot_lag: u64,
 }
 
 impl Server {
@@ -284,6 +301,12 @@ impl Server {
         self.entries
             .iter()
             .find(|entry| entry.destination == *destination)
+    }
+
+    /// Whether archiving waits for a destination: not for what heals later, and not for what gets none.
+    pub fn archives_to(&self, destination: &DestinationName) -> bool {
+        let entry = self.entry(destination);
+        entry.is_some_and(|entry| entry.delivery == Delivery::Required)
     }
 }
 

@@ -13,6 +13,7 @@ use super::{
     lock::Locks,
     names::{DestinationName, ServerName},
     record::{Attempt, Identity, KeepRecord, Life, Mark, Tombstone},
+    slot::SlotFacts,
     time::Timestamp,
     timeline::{TimelineHistory, TimelineId},
     wal::{Lsn, SegmentName, SegmentSize, SystemId},
@@ -84,6 +85,9 @@ pub struct ServerFacts {
     /// From where on it knows without a gap what its WAL changes, on its present timeline; `None` if it does not summarize it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub summarized_from: Option<Lsn>,
+    /// The slot through which its WAL is received, if that is wanted and there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slot: Option<SlotFacts>,
     /// What its archiver says.
     pub archiver: Archiver,
     /// Its clock.

@@ -7,7 +7,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::wal::{Lsn, SegmentNumber, SegmentSize};
+use super::wal::{Lsn, SegmentName, SegmentNumber, SegmentSize};
 
 /// A timeline's number, from 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -40,6 +40,42 @@ impl fmt::Display for TimelineId {
     /// Eight hexadecimal digits, as in file names.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "{:08X}", self.0)
+    }
+}
+
+/// A position on a timeline.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Position {
+    /// The position.
+    pub lsn: Lsn,
+    /// Its timeline.
+    pub timeline: TimelineId,
+}
+
+impl Position {
+    /// The segment that holds the byte at this position.
+    pub fn segment(self, size: SegmentSize) -> SegmentName {
+        self.lsn.segment(self.timeline, size)
+    }
+
+    /// The beginning of that segment.
+    #[must_use]
+    pub fn segment_start(self, size: SegmentSize) -> Self {
+        Self {
+            lsn: Lsn(self.lsn.0 - self.lsn.offset(size)),
+            ..self
+        }
+    }
+}
+
+impl fmt::Display for Position {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            formatter,
+            "{} on timeline {}",
+            self.lsn,
+            self.timeline.number()
+        )
     }
 }
 

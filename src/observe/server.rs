@@ -23,7 +23,7 @@ pub(super) async fn observe(
     match ask(connector, server, clock).await {
         Ok((facts, locality)) => (Knowledge::Known(facts), locality),
         Err(error) => {
-            let failure = Failure::of(error.kind(), &error);
+            let failure = Failure::of(error.kind(), &error).hinted(error.hint());
             let why = failure.to_string();
             (Knowledge::Unknown(failure), Locality::NotLocal { why })
         }
@@ -59,7 +59,15 @@ async fn ask_session(
         Locality::Local => oldest_ready(&pgdata),
         Locality::NotLocal { .. } => None,
     };
-    Ok((summary(&facts, ready, clock), locality))
+    let slot = match &server.receive {
+        Some(receive) => session.slot(&receive.slot).await?,
+        None => None,
+    };
+    let facts = ServerFacts {
+        slot,
+        ..summary(&facts, ready, clock)
+    };
+    Ok((facts, locality))
 }
 
 fn summary(
@@ -82,6 +90,7 @@ fn summary(
         data_directory: facts.data_directory.clone(),
         position: facts.position,
         summarized_from: facts.summarized_from,
+        slot: None,
         archiver: Archiver {
             mode: match archiving.mode.as_str() {
                 "on" => ArchiveMode::On,

@@ -4,7 +4,7 @@
 //! archived has been acknowledged; if the listing does not show it, it is gone. PostgreSQL archives in order but for what a crash left
 //! unmarked; such a segment still waits, and waiting is no gap.
 
-use super::{Decision, Scene, trust};
+use super::{Decision, Scene, slot, trust};
 use crate::model::{
     backup::{Backup, BackupStatus},
     catalog::Catalog,
@@ -35,7 +35,9 @@ pub(super) fn assess(scene: &Scene<'_>) -> Decision {
         Knowledge::Unknown(_) => {}
     }
     if let Knowledge::Unknown(failure) = scene.postgres {
-        conditions.push(blocked(format!("cannot ask the server: {failure}")));
+        let hint = failure.hint.as_ref().map(|hint| format!("; {hint}"));
+        let hint = hint.unwrap_or_default();
+        conditions.push(blocked(format!("cannot ask the server: {failure}{hint}")));
     }
     Decision {
         conditions,
@@ -74,6 +76,7 @@ fn of_catalog(scene: &Scene<'_>, catalog: &Catalog) -> Vec<Condition> {
     {
         conditions.extend(of_wal(scene, catalog, facts));
     }
+    conditions.extend(slot::conditions(scene));
     conditions
 }
 
@@ -85,7 +88,7 @@ fn of_wal(scene: &Scene<'_>, catalog: &Catalog, facts: &ServerFacts) -> Vec<Cond
         ArchiveMode::On => !trust::is_standby(scene),
         ArchiveMode::Always => true,
     };
-    if facts.archiver.mode == ArchiveMode::Off {
+    if facts.archiver.mode == ArchiveMode::Off && scene.server.receive.is_none() {
         conditions.push(stalled(
             "archive_mode is off: no WAL is archived".to_owned(),
         ));
@@ -139,10 +142,8 @@ pub(super) fn gap(
     if scene.entry.wal.check == WalCheck::Off || newest.system_id != Some(facts.system_id) {
         return None;
     }
-    let last = facts
-        .archiver
-        .last_archived
-        .filter(|last| last.timeline == facts.timeline)?;
+    let last = last_stored(scene, catalog, facts);
+    let last = last.filter(|last| last.timeline == facts.timeline)?;
     let history = history(catalog, facts);
     let size = facts.segment_size;
     let begin = newest.begin_wal?;
@@ -169,6 +170,18 @@ pub(super) fn gap(
     let ready = facts.archiver.oldest_ready;
     let first = first.filter(|first| ready.is_none_or(|ready| ready > *first))?;
     Some(Gap { first, segments })
+}
+
+/// The last segment that must be there: the last one that the server calls archived. Nobody tells where WAL is received; it comes in order.
+fn last_stored(scene: &Scene<'_>, catalog: &Catalog, facts: &ServerFacts) -> Option<SegmentName> {
+    let archived = facts.archiver.last_archived;
+    if scene.server.receive.is_none() {
+        return archived;
+    }
+    let runs = catalog.wal.runs.get(&facts.timeline);
+    let last = runs.and_then(|runs| Some(runs.last()?.last));
+    let received = last.map(|last| last.name(facts.timeline, facts.segment_size));
+    archived.max(received)
 }
 
 /// The last segment that is read from a timeline along a history.

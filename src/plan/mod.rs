@@ -36,6 +36,7 @@ mod expire;
 mod health;
 mod keep;
 mod mark;
+mod slot;
 mod trust;
 
 #[cfg(test)]

@@ -592,6 +592,7 @@ fn server() -> Server {
         pgdata: None,
         entries: vec![entry],
         keeps: Vec::new(),
+        receive: None,
     }
 }
 
@@ -611,6 +612,7 @@ fn observed(mut catalog: Catalog) -> Observed {
         data_directory: PathBuf::from("pgdata"),
         position: Lsn(0),
         summarized_from: None,
+        slot: None,
         archiver: Archiver {
             mode: ArchiveMode::On,
             last_archived: Some(SegmentNumber(1010).name(TimelineId::FIRST, SegmentSize::DEFAULT)),

@@ -267,11 +267,27 @@ impl Error {
         )
     }
 
+    /// Whether the server has removed a file that was asked for.
+    pub fn is_removed(&self) -> bool {
+        self.is_state(&SqlState::UNDEFINED_FILE)
+    }
+
+    /// Whether what is to be made is there already.
+    pub fn is_duplicate(&self) -> bool {
+        self.is_state(&SqlState::DUPLICATE_OBJECT)
+    }
+
+    /// Whether somebody else uses what was asked for.
+    pub fn is_in_use(&self) -> bool {
+        self.is_state(&SqlState::OBJECT_IN_USE)
+    }
+
+    fn is_state(&self, state: &SqlState) -> bool {
+        matches!(self, Self::Request { source, .. } if source.is(state))
+    }
+
     pub(super) fn is_insufficient_privilege(&self) -> bool {
-        match self {
-            Self::Request { source, .. } => source.is(&SqlState::INSUFFICIENT_PRIVILEGE),
-            _ => false,
-        }
+        self.is_state(&SqlState::INSUFFICIENT_PRIVILEGE)
     }
 }
 

@@ -17,6 +17,7 @@ pub mod locality;
 mod lock;
 pub mod replication;
 mod session;
+mod slot;
 mod tls;
 
 pub use self::{

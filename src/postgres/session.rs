@@ -187,8 +187,18 @@ impl Session {
 
     /// Asks for any number of rows within the usual deadline.
     pub(super) async fn rows(&self, doing: &'static str, sql: &str) -> Result<Vec<Row>, Error> {
+        self.rows_with(doing, sql, &[]).await
+    }
+
+    /// The same with parameters.
+    pub(super) async fn rows_with(
+        &self,
+        doing: &'static str,
+        sql: &str,
+        parameters: &[&(dyn ToSql + Sync)],
+    ) -> Result<Vec<Row>, Error> {
         let limit = self.deadlines.answer;
-        let answer = timeout(limit, self.wire.client.query(sql, &[])).await;
+        let answer = timeout(limit, self.wire.client.query(sql, parameters)).await;
         self.answer(doing, limit, answer).await
     }
 

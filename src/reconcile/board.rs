@@ -18,6 +18,7 @@ use crate::{
         names::{DestinationName, ServerName},
         observed::Stored,
         reason::Waiting,
+        receiving::Receiving,
         time::Timestamp,
     },
     plan::wake::{Failures, Wake},
@@ -82,6 +83,8 @@ pub struct Row {
     pub attempt: Option<Attempt>,
     /// Why the last one could not begin, for as long as it need not be asked for again.
     pub busy: Option<Busy>,
+    /// How its WAL is received, if it is.
+    pub receiving: Option<Receiving>,
 }
 
 /// A right that was not to be had.

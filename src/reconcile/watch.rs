@@ -1,6 +1,6 @@
 //! The watch mode: the loop for ever, for every server at its own time.
 //!
-//! One task owns everything: activations, each of one server, and attempts, which go on beside them. When a server is looked at next is
+//! One task owns everything: activations, each of one server, attempts, which go on beside them, and receivers of WAL. When a server is looked at next is
 //! decided by [`plan::wake`](crate::plan::wake), which one of several by the queue; here they are only started and waited for. What
 //! panics, hangs or fails is one server's activation and no other's. Nothing is detached: told to stop, the loop starts nothing more, and
 //! returns when what runs has come to its next safe point.
@@ -24,6 +24,7 @@ use super::{
     board::{Attempt, Board, Busy, Row},
     once::{self, Report, Tried},
     queue::{Lane, Queue},
+    receivers::Receivers,
 };
 use crate::{
     clock::pause,
@@ -76,6 +77,7 @@ pub async fn watch(
         activations: FuturesUnordered::new(),
         attempts: FuturesUnordered::new(),
         attempting: BTreeMap::new(),
+        receivers: Receivers::new(board),
         board,
     };
     watch.take_up(&chosen);
@@ -98,6 +100,7 @@ struct Watch<'a> {
     activations: FuturesUnordered<LocalBoxFuture<'a, (ServerName, Option<Report>)>>,
     attempts: FuturesUnordered<LocalBoxFuture<'a, (ServerName, Option<Tried>)>>,
     attempting: BTreeMap<ServerName, Attempt>,
+    receivers: Receivers<'a>,
     board: &'a Board,
 }
 
@@ -121,6 +124,7 @@ impl Watch<'_> {
                 },
                 Some((server, report)) = self.activations.next() => self.looked(&server, report),
                 Some((server, tried)) = self.attempts.next() => self.attempted(&server, tried),
+                Some(server) = self.receivers.next() => self.receivers.ended(&self.ports, server),
                 () = pause => {}
             }
         }
@@ -128,11 +132,15 @@ impl Watch<'_> {
 
     /// Waits for what runs, which has been told to stop.
     async fn wind_down(&mut self) {
-        while !(self.activations.is_empty() && self.attempts.is_empty()) {
+        let is_idle = |watch: &Self| {
+            watch.activations.is_empty() && watch.attempts.is_empty() && watch.receivers.is_empty()
+        };
+        while !is_idle(self) {
             self.board.beat();
             tokio::select! {
                 Some((server, report)) = self.activations.next() => self.looked(&server, report),
                 Some((server, tried)) = self.attempts.next() => self.attempted(&server, tried),
+                Some(server) = self.receivers.next() => self.receivers.ended(&self.ports, server),
                 () = pause(SLEEP_MAX) => {}
             }
         }
@@ -166,6 +174,7 @@ impl Watch<'_> {
             .map(|server| (server.name.clone(), lane(server)))
             .collect();
         self.board.configured(chosen.keys(), self.now());
+        self.receivers.configure(&self.ports, chosen.keys());
         self.queue.set(chosen, self.now());
     }
 

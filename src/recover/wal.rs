@@ -6,7 +6,8 @@
 //! instead of ending it early.
 //!
 //! Per destination: a GET of the key under the expected extension; on a miss one LIST of the name, which finds any extension and,
-//! where wanted, the `.partial` of a timeline that ended. After the asked segment is delivered, the following ones are fetched
+//! where wanted, the `.partial` of a timeline that ended. What all of them lack may be delivered as far as it was received, if that is
+//! wanted ([`newest`]). After the asked segment is delivered, the following ones are fetched
 //! into the local cache, for a second at most; from there a segment is delivered without a request, after the same checks.
 //!
 //! Memory: a few chunks per download and the decoder's state.
@@ -38,6 +39,7 @@ use crate::{
 
 mod error;
 mod fetch;
+mod newest;
 #[cfg(test)]
 mod tests;
 
@@ -78,6 +80,8 @@ pub enum Partial {
     /// If the whole one is nowhere in that destination.
     #[default]
     Deliver,
+    /// The same, and where nobody has either of them, as much of it as was received: from the hot tail or the spool.
+    DeliverNewest,
     /// Never.
     Refuse,
 }
@@ -98,6 +102,8 @@ pub struct RestoreOptions {
     pub read_ahead_time: Duration,
     /// The local cache.
     pub spool: Option<Spool>,
+    /// Where WAL that was received is kept durably, if that may be on this machine.
+    pub received: Option<Spool>,
     /// For how long a destination that does not answer is asked again.
     pub retry_time: Duration,
 }
@@ -112,6 +118,7 @@ impl RestoreOptions {
             read_ahead: 0,
             read_ahead_time: Duration::from_secs(1),
             spool: None,
+            received: None,
             retry_time: Duration::ZERO,
         }
     }
@@ -144,6 +151,8 @@ pub struct Delivered {
 pub enum From {
     /// The local cache.
     Cache,
+    /// The local spool of received WAL.
+    Received,
     /// This destination.
     Destination(DestinationName),
 }
@@ -203,7 +212,15 @@ pub async fn restore_wal(
         }));
     }
     let Some(found) = delivery.ask_destinations(&mut warnings).await? else {
-        return Ok(Restored::Absent);
+        let newest = newest::deliver(&delivery).await?;
+        return Ok(newest.map_or(Restored::Absent, |(from, file)| {
+            Restored::Delivered(Delivered {
+                from,
+                file,
+                ahead: 0,
+                warnings,
+            })
+        }));
     };
     let ahead = delivery.read_ahead(&found).await;
     Ok(Restored::Delivered(Delivered {
@@ -372,7 +389,7 @@ impl<'a> Delivery<'a> {
 
     /// Whether files of this kind are delivered at all, even under their own name.
     fn delivers(&self, file: WalFile) -> bool {
-        self.options.partial == Partial::Deliver || !matches!(file, WalFile::Partial(_))
+        self.options.partial != Partial::Refuse || !matches!(file, WalFile::Partial(_))
     }
 
     /// The objects that hold the file under other names: other extensions, then the partial segment.
@@ -385,7 +402,9 @@ impl<'a> Delivery<'a> {
         let listed = source.archive.objects(&wal_stem(file)).await;
         let listed = listed.map_err(|error| failed(file, source, error))?;
         let partial = match (file, self.options.partial) {
-            (WalFile::Segment(name), Partial::Deliver) => Some(WalFile::Partial(name)),
+            (WalFile::Segment(name), Partial::Deliver | Partial::DeliverNewest) => {
+                Some(WalFile::Partial(name))
+            }
             _ => None,
         };
         let holds = |object: &store::ObjectMeta| match source.archive.parse(&object.key) {

@@ -15,8 +15,12 @@ use prometheus_client::{
 
 use super::{Line, Status};
 use crate::{
-    model::{condition::Standing, time::Timestamp},
-    reconcile::board::{State, Success},
+    model::{
+        condition::Standing,
+        receiving::{Arrival, Phase, Trouble},
+        time::Timestamp,
+    },
+    reconcile::board::{Row, State, Success},
 };
 
 /// One metric.
@@ -39,6 +43,10 @@ enum Samples {
     Standing,
     /// Counted since the start, by what was done and how it ended.
     Done,
+    /// Of each server.
+    Server(fn(&Row) -> Option<f64>),
+    /// Of each destination that received WAL is brought to.
+    Arrival(fn(&Arrival) -> Option<f64>),
     /// How often servers were looked at since the start.
     Activations,
     /// The version of the program.
@@ -47,8 +55,10 @@ enum Samples {
 
 const LINE: &str = "`server`, `destination`";
 
+const SERVER: &str = "`server`";
+
 /// Everything that is measured.
-pub const METRICS: [Metric; 24] = [
+pub const METRICS: [Metric; 33] = [
     Metric {
         name: "barkeep_build_info",
         labels: "`version`",
@@ -212,7 +222,73 @@ pub const METRICS: [Metric; 24] = [
         help: "The size of the WAL archive as stored, in bytes",
         samples: Samples::Line(|line| Some(wide(line.stored?.wal_bytes))),
     },
+    Metric {
+        name: "barkeep_receive_streaming",
+        labels: SERVER,
+        help: "1 while WAL is received as it is written, 0 while the server is looked for or the spool is full",
+        samples: Samples::Server(|row| {
+            Some(truth(row.receiving.as_ref()?.phase == Phase::Streaming))
+        }),
+    },
+    Metric {
+        name: "barkeep_receive_behind_bytes",
+        labels: SERVER,
+        help: "How much of the server's WAL it has not been told is safe, in bytes",
+        samples: Samples::Server(|row| row.receiving.as_ref()?.behind_bytes().map(wide)),
+    },
+    Metric {
+        name: "barkeep_receive_behind_since_timestamp_seconds",
+        labels: SERVER,
+        help: "When the oldest WAL came that the server has not been told is safe, in seconds since 1970; no sample if all is",
+        samples: Samples::Server(|row| row.receiving.as_ref()?.behind_since.map(seconds)),
+    },
+    Metric {
+        name: "barkeep_receive_waiting_bytes",
+        labels: SERVER,
+        help: "How much received WAL waits on the local disk for a destination, in bytes; the segment that is being received does not count",
+        samples: Samples::Server(|row| Some(wide(row.receiving.as_ref()?.waiting.bytes))),
+    },
+    Metric {
+        name: "barkeep_receive_spool_limit_bytes",
+        labels: SERVER,
+        help: "How much may wait in the spool, in bytes; no sample without a spool",
+        samples: Samples::Server(|row| {
+            let waiting = row.receiving.as_ref()?.waiting;
+            waiting.durable.then(|| wide(waiting.bytes_max))
+        }),
+    },
+    Metric {
+        name: "barkeep_receive_full",
+        labels: SERVER,
+        help: "1 while nothing is received because as much waits on the local disk as may: the slot holds the WAL",
+        samples: Samples::Server(|row| Some(truth(row.receiving.as_ref()?.phase == Phase::Full))),
+    },
+    Metric {
+        name: "barkeep_receive_failures_in_a_row",
+        labels: SERVER,
+        help: "How often in a row the server could not be received from",
+        samples: Samples::Server(|row| Some(times(row.receiving.as_ref()?.trouble.as_ref()))),
+    },
+    Metric {
+        name: "barkeep_receive_delivery_failures_in_a_row",
+        labels: LINE,
+        help: "How often in a row received WAL could not be brought there",
+        samples: Samples::Arrival(|arrival| Some(times(arrival.trouble.as_ref()))),
+    },
+    Metric {
+        name: "barkeep_slot_held_bytes",
+        labels: SERVER,
+        help: "How much WAL the server keeps for the slot through which it is received, in bytes; of the last look",
+        samples: Samples::Server(|row| {
+            let facts = row.last.as_ref()?.observed.postgres.known()?;
+            Some(wide(facts.slot.as_ref()?.held_bytes()))
+        }),
+    },
 ];
+
+fn times(trouble: Option<&Trouble>) -> f64 {
+    trouble.map_or(0.0, |trouble| f64::from(trouble.times))
+}
 
 impl Metric {
     /// `gauge`, `counter` or `info`.
@@ -323,6 +399,8 @@ impl Scrape {
                 }
                 Ok(())
             }
+            Samples::Server(value) => self.servers(value, &mut encoder),
+            Samples::Arrival(value) => self.arrivals(value, &mut encoder),
             Samples::Standing => {
                 for line in &self.status.servers {
                     for standing in STANDINGS {
@@ -353,6 +431,40 @@ impl Scrape {
                 Ok(())
             }
         }
+    }
+
+    fn servers(
+        &self,
+        value: fn(&Row) -> Option<f64>,
+        encoder: &mut MetricEncoder<'_>,
+    ) -> Result<(), fmt::Error> {
+        for (server, row) in &self.state.servers {
+            if let Some(value) = value(row) {
+                let labels = Labels(vec![("server", server.as_str())]);
+                encoder.encode_family(&labels)?.encode_gauge(&value)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn arrivals(
+        &self,
+        value: fn(&Arrival) -> Option<f64>,
+        encoder: &mut MetricEncoder<'_>,
+    ) -> Result<(), fmt::Error> {
+        for (server, row) in &self.state.servers {
+            let arrivals = row.receiving.iter().flat_map(|state| &state.arrivals);
+            for (destination, arrival) in arrivals {
+                if let Some(value) = value(arrival) {
+                    let labels = Labels(vec![
+                        ("server", server.as_str()),
+                        ("destination", destination.as_str()),
+                    ]);
+                    encoder.encode_family(&labels)?.encode_gauge(&value)?;
+                }
+            }
+        }
+        Ok(())
     }
 }
 

@@ -14,6 +14,7 @@ use crate::{
         names::{DestinationName, ServerName},
         observed::{Observed, Stored},
         reason::Waiting,
+        receiving::Receiving,
         recovery::RecoveryWindow,
         time::Timestamp,
     },
@@ -135,6 +136,9 @@ pub struct Watched {
     pub failed: Option<Failed>,
     /// The attempt that runs, or is about to.
     pub attempt: Option<Attempt>,
+    /// How the server's WAL is received, if it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub receiving: Option<Receiving>,
 }
 
 impl Status {
@@ -165,7 +169,7 @@ impl Status {
                 configuration: state.configuration.clone(),
                 unseen: unseen.map(|(name, _)| name.clone()).collect(),
             }),
-            servers: rows.flat_map(|(_, row)| watched_lines(row)).collect(),
+            servers: rows.flat_map(|(_, row)| watched_lines(row, now)).collect(),
         }
     }
 
@@ -198,7 +202,7 @@ fn lines<'a>(
     })
 }
 
-fn watched_lines(row: &Row) -> Vec<Line> {
+fn watched_lines(row: &Row, now: Timestamp) -> Vec<Line> {
     let Some(last) = &row.last else {
         return Vec::new();
     };
@@ -209,9 +213,24 @@ fn watched_lines(row: &Row) -> Vec<Line> {
             wake: row.wakes.get(&line.destination).copied(),
             failed: worst(row, &line.destination),
             attempt: attempt.filter(|attempt| attempt.destination == line.destination),
+            receiving: row.receiving.clone(),
         });
+        if let Some(receiving) = &row.receiving {
+            line.worsen(receiving.conditions(&line.destination, now));
+        }
     }
     lines
+}
+
+impl Line {
+    /// Adds what is wrong beside what was planned.
+    fn worsen(&mut self, conditions: Vec<Condition>) {
+        self.conditions.extend(conditions);
+        self.conditions
+            .sort_by_key(|condition| std::cmp::Reverse(condition.standing));
+        let worst = self.conditions.first();
+        self.standing = worst.map_or(self.standing, |worst| worst.standing.max(self.standing));
+    }
 }
 
 /// What has failed most often, of steps and attempts.

@@ -145,6 +145,7 @@ pub(crate) fn observed(now: Timestamp) -> Observed {
             data_directory: "/var/lib/postgresql/17/main".into(),
             position: Lsn((last + 1) * SegmentSize::DEFAULT.bytes()),
             summarized_from: None,
+            slot: None,
             archiver: Archiver {
                 mode: ArchiveMode::On,
                 last_archived: Some(archived),

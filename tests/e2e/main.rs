@@ -13,6 +13,7 @@ mod interruption;
 mod locks;
 mod main_job;
 mod plan;
+mod receive;
 mod restore;
 mod retention;
 mod saved;

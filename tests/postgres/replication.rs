@@ -8,8 +8,8 @@ use barkeep::{
     postgres::{
         Checkpoint, Connector, Environment, Error,
         replication::{
-            Farewell, Location, ManifestText, Piece, Position, Replication, Reserve, Slot,
-            SlotKind, StreamRequest, Variant, WalMessage, WalProgress, WalStream,
+            Farewell, Location, ManifestText, Piece, Position, Replication, Reply, Reserve, Slot,
+            SlotKind, StreamRequest, Variant, WalMessage, WalProgress, WalStart, WalStream,
         },
     },
 };
@@ -277,6 +277,13 @@ async fn sessions_go_to_the_kind_of_server_that_is_wanted() {
     }
 }
 
+fn streaming(start: Result<WalStart, Error>) -> WalStream {
+    match start.expect("an answer") {
+        WalStart::Streaming(stream) => stream,
+        WalStart::Ended(..) => panic!("the timeline goes on"),
+    }
+}
+
 /// The bytes up to a position.
 async fn wal_up_to(stream: &mut WalStream, from: Lsn, end: Lsn) -> Vec<u8> {
     let mut wal = Vec::new();
@@ -287,7 +294,7 @@ async fn wal_up_to(stream: &mut WalStream, from: Lsn, end: Lsn) -> Vec<u8> {
                 wal.extend(bytes);
             }
             WalMessage::Alive { .. } => {}
-            WalMessage::Ended(_) => panic!("the timeline goes on"),
+            WalMessage::Ended => panic!("the timeline goes on"),
         }
     }
     wal
@@ -312,8 +319,7 @@ async fn wal_is_streamed_as_it_is_on_disk_and_over_a_change_of_timeline() {
         .create_slot("receiver", SlotKind::Permanent, Reserve::Now)
         .await
         .expect("a slot");
-    let stream = session.stream_wal(Some("receiver"), from).await;
-    let mut stream = stream.expect("a stream");
+    let mut stream = streaming(session.stream_wal(Some("receiver"), from).await);
     primary.sql("CREATE TABLE t AS SELECT 1; SELECT pg_switch_wal()");
     let wal = wal_up_to(&mut stream, from.lsn, Lsn(from.lsn.0 + size)).await;
     let name = from
@@ -332,24 +338,26 @@ async fn wal_is_streamed_as_it_is_on_disk_and_over_a_change_of_timeline() {
         written: flushed,
         flushed,
     };
-    stream.report(progress).await.expect("heard");
+    stream.report(progress, Reply::Wanted).await.expect("heard");
     crate::support::wait::until("the slot to move", async || {
         let sql = format!("SELECT restart_lsn >= '{flushed}' FROM pg_replication_slots");
         (standby.sql(&sql) == "t").then_some(())
     })
     .await;
     standby.promote();
-    let next = loop {
-        match stream.next().await.expect("a message") {
-            WalMessage::Ended(next) => break next.expect("the next timeline"),
-            WalMessage::Data { .. } | WalMessage::Alive { .. } => {}
-        }
-    };
+    while stream.next().await.expect("a message") != WalMessage::Ended {}
+    let (session, next) = stream.follow().await.expect("an answer");
+    let next = next.expect("the next timeline");
     assert_eq!(next.timeline.number(), 2);
-    let stream = stream
-        .into_session()
-        .stream_wal(Some("receiver"), next)
-        .await;
-    let session = stream.expect("the new timeline").stop().await;
-    session.expect("a session again").close().await;
+    let end = Position {
+        timeline: from.timeline,
+        ..next
+    };
+    let again = session.stream_wal(Some("receiver"), end).await;
+    let WalStart::Ended(session, again) = again.expect("an answer") else {
+        panic!("nothing comes after the end of a timeline");
+    };
+    assert_eq!(again, Some(next), "asked for at its exact end");
+    let stream = streaming(session.stream_wal(Some("receiver"), next).await);
+    stream.stop().await.expect("a session again").close().await;
 }

@@ -22,7 +22,7 @@ pub(crate) struct Azurite {
 impl Azurite {
     pub(crate) fn start() -> Option<Self> {
         let program = bed().get("AZURITE")?;
-        let server = Server::start(|port, _| {
+        let server = Server::start(move |port, _| {
             let mut command = Command::new(&program);
             command
                 .args(["--blobHost", "127.0.0.1", "--blobPort", &port.to_string()])

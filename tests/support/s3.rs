@@ -14,13 +14,17 @@ pub(crate) struct Server {
     child: Child,
     port: u16,
     data: tempfile::TempDir,
+    command: Box<Program>,
 }
+
+/// What starts a server, given its port and directory.
+type Program = dyn Fn(u16, &std::path::Path) -> Command;
 
 impl Server {
     /// The server with buckets and locks, which checks nothing.
     pub(crate) fn moto() -> Option<Self> {
         let program = bed().get("MOTO_SERVER")?;
-        Some(Self::start(|port, _| {
+        Some(Self::start(move |port, _| {
             let mut command = Command::new(&program);
             command.args(["-H", "127.0.0.1", "-p", &port.to_string()]);
             command
@@ -30,7 +34,7 @@ impl Server {
     /// The server that checks signatures and checksums, and knows neither versions nor locks.
     pub(crate) fn s3s() -> Option<Self> {
         let program = bed().get("S3S_FS")?;
-        Some(Self::start(|port, data| {
+        Some(Self::start(move |port, data| {
             let mut command = Command::new(&program);
             command.args(["--host", "127.0.0.1", "--port", &port.to_string()]);
             command.args(["--access-key", "testkey", "--secret-key", "testsecret1"]);
@@ -42,7 +46,7 @@ impl Server {
     /// An emulator of Google Cloud Storage, which knows no conditions, versions and locks.
     pub(crate) fn gcs_emulator() -> Option<Self> {
         let program = bed().get("GCS_EMULATOR")?;
-        Some(Self::start(|port, _| {
+        Some(Self::start(move |port, _| {
             let mut command = Command::new(&program);
             command.args(["start", "--host", "127.0.0.1", "--in-memory"]);
             command.args(["--port", &port.to_string()]);
@@ -51,26 +55,39 @@ impl Server {
     }
 
     /// Any server, given its port and a directory of its own.
-    pub(crate) fn start(command: impl Fn(u16, &std::path::Path) -> Command) -> Self {
+    pub(crate) fn start(command: impl Fn(u16, &std::path::Path) -> Command + 'static) -> Self {
         let data = tempfile::tempdir().expect("a temporary directory");
         // The port may be taken between looking and starting.
         for _ in 0..5 {
             let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
             let port = listener.local_addr().expect("an address").port();
             drop(listener);
-            let mut command = command(port, data.path());
-            let mut child = command
-                .stdout(Stdio::null())
-                .stderr(Stdio::null())
-                .spawn()
-                .expect("the server starts");
+            let mut child = spawn(command(port, data.path()));
             if answers(&mut child, port) {
-                return Self { child, port, data };
+                let command = Box::new(command);
+                return Self {
+                    child,
+                    port,
+                    data,
+                    command,
+                };
             }
             let _ = child.kill();
             let _ = child.wait();
         }
         panic!("the server does not answer");
+    }
+
+    /// Kills it; what it has stored stays.
+    pub(crate) fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// Starts it again after [`kill`](Self::kill), at the same place.
+    pub(crate) fn revive(&mut self) {
+        self.child = spawn((self.command)(self.port, self.data.path()));
+        assert!(answers(&mut self.child, self.port), "it does not answer");
     }
 
     pub(crate) fn url(&self) -> String {
@@ -101,6 +118,11 @@ impl Server {
         assert!(status.starts_with('2'), "{method} {path}: {answer}");
         answer
     }
+}
+
+fn spawn(mut command: Command) -> Child {
+    let quiet = command.stdout(Stdio::null()).stderr(Stdio::null());
+    quiet.spawn().expect("the server starts")
 }
 
 /// Waits until the server takes a request, or ends.

@@ -15,6 +15,7 @@ pub(super) mod plan;
 pub(super) mod reconcile;
 pub(super) mod recoverable;
 pub(super) mod restore;
+pub(super) mod slot;
 pub(super) mod status;
 pub(super) mod undelete;
 pub(super) mod unlock;

@@ -14,11 +14,11 @@ use std::{
 use crate::{
     cli::{Session, args, complain, error::Error, output, selection},
     clock::Clock,
-    execute::archive_wal::{self, ArchiveOptions, ArchiveTarget, Places, Requirement},
+    execute::archive_wal::{self, ArchiveOptions, Places},
     failure::{Failure, Kind, chain},
     model::{
         compression::{Codec, Level},
-        desired::{Delivery, Desired, Server, WalOptions},
+        desired::{Desired, Server, WalOptions},
         names::{DestinationName, ServerName},
     },
     reconcile::Ports,
@@ -26,7 +26,7 @@ use crate::{
         self as restore_wal, Partial, RestoreOptions, RestoreRequest, RestoreSource, StandbySignal,
     },
     spool::Spool,
-    store::{Archive, Tags},
+    store::Archive,
 };
 
 /// How long a recovery waits for a destination that does not answer.
@@ -58,17 +58,11 @@ async fn try_archive(arguments: &args::WalArchive, session: &Session) -> Result<
     store(&ports, &server, &path, spool).await
 }
 
-/// What heals later, and what gets none, is not waited for.
-fn is_waited_for(server: &Server, destination: &DestinationName) -> bool {
-    let entry = server.entry(destination);
-    entry.is_some_and(|entry| entry.delivery == Delivery::Required)
-}
-
 fn required_places(desired: &Desired, server: &Server) -> Places {
     let required = desired
         .destinations
         .iter()
-        .filter(|(name, _)| is_waited_for(server, name));
+        .filter(|(name, _)| server.archives_to(name));
     let located = required.map(|(name, destination)| (name, &destination.location));
     Places::new(server.name.as_str(), located)
 }
@@ -80,15 +74,8 @@ async fn store(ports: &Ports, name: &ServerName, path: &Path, spool: Spool) -> R
     let codec = codec.map_err(|error| Error::Usage(chain(&error)))?;
     let mut options = ArchiveOptions::new(codec, ports.clock.now());
     options.spool = Some(spool);
-    let targets: Vec<_> = archives(ports, server, |name| is_waited_for(server, name))?
-        .into_iter()
-        .map(|(destination, archive)| ArchiveTarget {
-            history_tags: history_tags(ports, &destination),
-            destination,
-            archive,
-            requirement: Requirement::Required,
-        })
-        .collect();
+    let targets = ports.archive_targets(server);
+    let targets = targets.map_err(unopened)?;
     let archived = archive_wal::archive_wal(path, &targets, &options).await;
     let archived = archived.map_err(|error| {
         let doing = format!("server `{name}`");
@@ -105,13 +92,6 @@ async fn store(ports: &Ports, name: &ServerName, path: &Path, spool: Spool) -> R
 
 fn warn(warning: &archive_wal::Warning) {
     output::talk(&format!("warning: {warning}"));
-}
-
-/// The tags of timeline histories in a destination.
-fn history_tags(ports: &Ports, destination: &DestinationName) -> Tags {
-    let destination = ports.desired.destinations.get(destination);
-    let own = destination.and_then(|destination| destination.provider.history_tags());
-    own.map_or(Tags::Configured, |tags| Tags::Exactly(tags.clone()))
 }
 
 /// What to do where PostgreSQL's next try would only fail again.
@@ -152,8 +132,10 @@ async fn try_restore(arguments: &args::WalRestore, session: &Session) -> Result<
     options.partial = if arguments.no_partial {
         Partial::Refuse
     } else {
-        Partial::Deliver
+        Partial::DeliverNewest
     };
+    let receive = server.receive.as_ref();
+    options.received = receive.and_then(|receive| receive.spool.as_ref().map(Spool::new));
     options.read_ahead = wal.read_ahead;
     options.spool = Some(Spool::new(&wal.spool));
     options.retry_time = RETRY_TIME;
@@ -229,13 +211,12 @@ fn archives(
         .filter(|(name, _)| wanted(name));
     let opened = each.map(|(name, archive)| match archive {
         Ok(archive) => Ok((name, archive)),
-        Err(failure) => {
-            let doing = format!("cannot open `{name}`");
-            Err(Error::failed(
-                doing,
-                Failure::new(Kind::Unreachable, failure.message),
-            ))
-        }
+        Err(failure) => Err(unopened(failure)),
     });
     opened.collect()
+}
+
+fn unopened(failure: Failure) -> Error {
+    let failure = Failure::new(Kind::Unreachable, failure.message);
+    Error::failed("cannot open a destination", failure)
 }

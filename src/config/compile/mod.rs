@@ -11,6 +11,7 @@ mod copies;
 mod destination;
 mod entry;
 mod gcs;
+mod receive;
 mod server;
 mod service;
 mod snapshot;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Context, checks, copies, entry};
+use super::{Context, checks, copies, entry, receive};
 use crate::{
     config::{
         conninfo,
@@ -64,15 +64,21 @@ impl Written<'_> {
             let error = Diagnostic::error("`pgdata` must be an absolute path");
             context.report(error.label(&pgdata.span(), "should begin with `/`"));
         }
+        let (tables, entries): (Vec<_>, Vec<_>) = entries.into_iter().unzip();
+        let (name, mode) = (name?, copied(&table.mode).unwrap_or_default());
+        // A copy is not read from the server, and neither is its WAL.
+        let read = tables.iter().find(|table| table.copy_of.is_none());
+        let receive = read.and_then(|table| receive::receive(table, (&name, mode), context));
         Some(Server {
-            name: name?,
-            mode: copied(&table.mode).unwrap_or_default(),
+            name,
+            mode,
             state,
             labels: table.labels.clone(),
             connection: connection(&table),
             pgdata: pgdata.map(|path| path.get().clone()),
-            entries: entries.into_iter().map(|(_, entry)| entry).collect(),
+            entries,
             keeps,
+            receive,
         })
     }
 

@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use super::Written;
 use crate::{
-    config::quantity::{FromText, LevelText, OrNone, Text, TextOr, Until},
+    config::quantity::{Bytes, FromText, LevelText, OrNone, Text, TextOr, Until},
     model::{
         backup::KeepTarget,
         compression::Compression,
@@ -128,6 +128,39 @@ pub struct WalTable {
     pub spool: Option<Written<std::path::PathBuf>>,
     /// How a copy gets WAL: `required` (archiving waits for it), `healed` (copied later) or `none`.
     pub delivery: Option<Written<Delivery>>,
+    /// How WAL is received as it is written, in the watch mode. `{}`: with the usual settings. `none`: not at all.
+    pub receive: Option<Written<TextOr<Nothing, ReceiveTable>>>,
+}
+
+/// Receiving WAL as it is written.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ReceiveTable {
+    /// The physical replication slot; `barkeep_` and the server's name if unset. It is made where there is none.
+    pub slot: Option<Written<String>>,
+    /// The directory in which received WAL is safe before it is in a destination. Without one the server keeps it until then.
+    pub spool: Option<Written<std::path::PathBuf>>,
+    /// How much may wait there. When it is full, the server keeps what comes; nothing is dropped.
+    pub spool_limit: Option<Written<Text<Bytes>>>,
+    /// How often the beginning of the segment that is being written is stored, from 1s to 1h. `none`: only whole segments are.
+    pub tail: Option<Written<Text<OrNone<std::time::Duration>>>>,
+    /// How much WAL the server may keep for the slot before that is an alarm.
+    pub max_slot_lag: Option<Written<Text<Bytes>>>,
+}
+
+/// The word `none`, which unsets what a lower layer has set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Nothing;
+
+impl FromText for Nothing {
+    const EXPECTED: &str = "`none`";
+    const PATTERN: &str = "none";
+    fn from_text(text: &str) -> Result<Self, String> {
+        match text {
+            "none" => Ok(Self),
+            text => Err(format!("`{text}` is not {}", Self::EXPECTED)),
+        }
+    }
 }
 
 impl FromText for Delivery {

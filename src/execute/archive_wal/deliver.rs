@@ -115,7 +115,8 @@ pub(super) async fn deliver(
     looked: Looked,
     options: &ArchiveOptions,
 ) -> Result<Delivery, Error> {
-    identity::ensure(target, prepared, looked.pin, options).await?;
+    let whose = (prepared.file, prepared.system_id);
+    identity::ensure(target, whose, looked.pin, options).await?;
     for existing in &looked.there {
         if !is_same(target, prepared, existing).await? {
             return collision(target, prepared, existing.key.clone(), options).await;

@@ -172,6 +172,15 @@ pub enum Error {
         #[source]
         source: store::Error,
     },
+    /// The destination did not tell what it has.
+    #[error("cannot find the newest WAL in `{destination}`")]
+    Newest {
+        /// The destination.
+        destination: DestinationName,
+        /// Why.
+        #[source]
+        source: store::Error,
+    },
     /// An optional destination took too long.
     #[error("`{destination}` did not take `{file}` in time")]
     Slow {
@@ -195,7 +204,7 @@ impl Error {
             Self::Read { .. } => Kind::Failed,
             Self::Header { .. } | Self::History { .. } => Kind::Verification,
             Self::Foreign { .. } | Self::Identity { .. } | Self::Conflict { .. } => Kind::Refused,
-            Self::Store { source, .. } => source.kind(),
+            Self::Store { source, .. } | Self::Newest { source, .. } => source.kind(),
             Self::Slow { .. } => Kind::Unreachable,
         }
     }

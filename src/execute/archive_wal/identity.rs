@@ -11,7 +11,7 @@ use std::{
 
 use futures_util::TryStreamExt as _;
 
-use super::{ArchiveOptions, ArchiveTarget, Error, Prepared};
+use super::{ArchiveOptions, ArchiveTarget, Error};
 use crate::{
     format::{
         keys::{ObjectKey, OwnObject, WALS, WalObject},
@@ -96,22 +96,22 @@ fn failed(target: &ArchiveTarget, file: WalFile, source: store::Error) -> Error 
 /// Refuses a file of another cluster; pins the cluster if none is.
 pub(super) async fn ensure(
     target: &ArchiveTarget,
-    prepared: &Prepared,
+    (file, system_id): (WalFile, Option<SystemId>),
     pin: Pin,
     options: &ArchiveOptions,
 ) -> Result<(), Error> {
-    let Some(found) = prepared.system_id else {
+    let Some(found) = system_id else {
         return Ok(());
     };
     let pin = match pin {
         Pin::Off => return Ok(()),
         Pin::Cached(pinned) if pinned == found => return Ok(()),
-        Pin::Cached(_) => stored(target, prepared.file).await?,
+        Pin::Cached(_) => stored(target, file).await?,
         asked => asked,
     };
     let pinned = match pin {
         Pin::Stored(pinned) => pinned,
-        _ => create(target, prepared, found, options).await?,
+        _ => create(target, file, found, options).await?,
     };
     if pinned != found {
         return Err(foreign(target, pinned, found));
@@ -135,11 +135,11 @@ fn foreign(target: &ArchiveTarget, pinned: SystemId, found: SystemId) -> Error {
 /// Pins a cluster unless somebody else was faster, and returns the one that is pinned.
 async fn create(
     target: &ArchiveTarget,
-    prepared: &Prepared,
+    file: WalFile,
     found: SystemId,
     options: &ArchiveOptions,
 ) -> Result<SystemId, Error> {
-    let lost = |source| failed(target, prepared.file, source);
+    let lost = |source| failed(target, file, source);
     let check = check_wal_archive(target, found, None).await;
     let check = check.map_err(lost)?;
     if let WalArchiveCheck::Foreign { system_id, .. } = check {
@@ -159,11 +159,11 @@ async fn create(
     };
     match written {
         Ok(_) => Ok(found),
-        Err(error) if error.is_conflict() => match stored(target, prepared.file).await? {
+        Err(error) if error.is_conflict() => match stored(target, file).await? {
             Pin::Stored(pinned) => Ok(pinned),
-            _ => Err(unread(target, error, prepared.file)),
+            _ => Err(unread(target, error, file)),
         },
-        Err(error) => Err(unread(target, error, prepared.file)),
+        Err(error) => Err(unread(target, error, file)),
     }
 }
 
@@ -231,7 +231,16 @@ pub async fn check_wal_archive(
     })
 }
 
-/// The last segment of each timeline, the newest timeline first.
+/// The last segment that a destination has of each timeline, the newest timeline first; of the eight newest at most.
+pub async fn newest_archived(target: &ArchiveTarget) -> Result<Vec<SegmentName>, Error> {
+    let newest = newest_segments(target).await;
+    let newest = newest.map_err(|source| Error::Newest {
+        destination: target.destination.clone(),
+        source,
+    })?;
+    Ok(newest.into_iter().map(|(segment, _)| segment).collect())
+}
+
 async fn newest_segments(
     target: &ArchiveTarget,
 ) -> Result<Vec<(SegmentName, Compression)>, store::Error> {

@@ -89,6 +89,7 @@ pub(super) fn prepare(
     };
     if options.check == ContentCheck::On {
         prepared.check(&start)?;
+        prepared.system_id = prepared.system_id.or(options.system_id);
     }
     if stamp.bytes <= WHOLE_BYTES_MAX {
         let content = content(start, opened, stamp.bytes, (options.codec, purpose));

@@ -193,6 +193,14 @@ impl Error {
         }
     }
 
+    /// What may help.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Server { source, .. } => source.hint(),
+            _ => None,
+        }
+    }
+
     pub(super) fn server(doing: &'static str) -> impl FnOnce(postgres::Error) -> Self {
         move |source| Self::Server { doing, source }
     }

@@ -12,7 +12,7 @@ use tokio_postgres::error::SqlState;
 
 use super::{Replication, column, literal, only, timeline::timeline, unexpected, within};
 use crate::{
-    model::{compression::Compression, timeline::TimelineId, wal::Lsn},
+    model::{compression::Compression, timeline::Position},
     postgres::{Cause, Checkpoint, Error},
 };
 
@@ -68,15 +68,6 @@ impl StreamRequest {
              TABLESPACE_MAP, MANIFEST 'yes'{compression}{incremental})"
         )
     }
-}
-
-/// A position on a timeline.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Position {
-    /// The position.
-    pub lsn: Lsn,
-    /// Its timeline.
-    pub timeline: TimelineId,
 }
 
 /// What one archive of a backup holds.

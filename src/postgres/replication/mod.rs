@@ -9,6 +9,7 @@ mod backup;
 mod login;
 mod manifest;
 mod open;
+mod settings;
 mod slot;
 mod timeline;
 mod wal;
@@ -25,15 +26,14 @@ use tokio::time::timeout;
 
 use self::wire::{Incoming, Wire};
 pub use self::{
-    backup::{
-        Farewell, Location, Piece, Position, SentTablespace, ServerBackup, StreamRequest, Variant,
-    },
+    backup::{Farewell, Location, Piece, SentTablespace, ServerBackup, StreamRequest, Variant},
     manifest::ManifestText,
     slot::{Reserve, Slot, SlotKind},
     timeline::SystemIdentity,
-    wal::{WalMessage, WalProgress, WalStream},
+    wal::{Reply, WalMessage, WalProgress, WalStart, WalStream},
 };
 use super::{Cause, Error, session::Deadlines};
+pub use crate::model::timeline::Position;
 
 /// How many of the server's warnings are kept.
 const WARNINGS_MAX: usize = 1000;

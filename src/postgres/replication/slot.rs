@@ -1,10 +1,7 @@
 //! Physical replication slots: what makes a server keep the WAL that somebody has not received yet.
 
 use super::{Replication, Row, column, identifier, only, timeline::timeline};
-use crate::{
-    model::{timeline::TimelineId, wal::Lsn},
-    postgres::Error,
-};
+use crate::{model::timeline::Position, postgres::Error};
 
 /// When a slot begins to hold WAL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,7 +25,7 @@ pub enum SlotKind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Slot {
     /// The first position that the server keeps for it; none before it holds anything.
-    pub restart: Option<(TimelineId, Lsn)>,
+    pub restart: Option<Position>,
 }
 
 impl Replication {
@@ -63,10 +60,10 @@ impl Replication {
             return Ok(None);
         }
         let restart = match (text(&row, 1), text(&row, 2)) {
-            (Some(_), Some(_)) => Some((
-                column(DOING, &row, 2, timeline)?,
-                column(DOING, &row, 1, |text| text.parse().ok())?,
-            )),
+            (Some(_), Some(_)) => Some(Position {
+                timeline: column(DOING, &row, 2, timeline)?,
+                lsn: column(DOING, &row, 1, |text| text.parse().ok())?,
+            }),
             _ => None,
         };
         Ok(Some(Slot { restart }))

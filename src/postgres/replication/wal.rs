@@ -35,8 +35,26 @@ pub enum WalMessage {
         /// Whether it wants to hear at once how far everything is.
         reply: bool,
     },
-    /// The timeline has ended: the next one begins there, if the server knows it.
-    Ended(Option<Position>),
+    /// The timeline has ended, and with it this stream: [`WalStream::follow`] tells where the next one begins.
+    Ended,
+}
+
+/// What a request for WAL comes to.
+#[derive(Debug)]
+pub enum WalStart {
+    /// WAL comes.
+    Streaming(WalStream),
+    /// The timeline ends exactly there, so nothing comes: the next one begins here, if the server knows it.
+    Ended(Replication, Option<Position>),
+}
+
+/// Whether the server is to give a sign of life at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reply {
+    /// It is.
+    Wanted,
+    /// When it has something to say.
+    Unneeded,
 }
 
 /// How far what was received is safe.
@@ -60,7 +78,7 @@ impl Replication {
         mut self,
         slot: Option<&str>,
         from: Position,
-    ) -> Result<WalStream, Error> {
+    ) -> Result<WalStart, Error> {
         let slot = slot.map(|name| format!("SLOT {} ", identifier(name)));
         let command = format!(
             "START_REPLICATION {}PHYSICAL {} TIMELINE {}",
@@ -72,12 +90,24 @@ impl Replication {
         let begin = async {
             self.command(DOING, &command).await?;
             match self.incoming(DOING).await? {
-                Incoming::CopyBoth => Ok(()),
+                Incoming::CopyBoth => Ok(None),
+                Incoming::Message(Message::RowDescription(_)) => {
+                    self.next_timeline().await.map(Some)
+                }
                 Incoming::Message(other) => Err(unexpected(DOING, &other)),
             }
         };
-        within(limit, DOING, begin).await?;
-        Ok(WalStream { session: self })
+        Ok(match within(limit, DOING, begin).await? {
+            None => WalStart::Streaming(WalStream { session: self }),
+            Some(next) => WalStart::Ended(self, next),
+        })
+    }
+
+    /// Reads the one row that tells where the next timeline begins.
+    async fn next_timeline(&mut self) -> Result<Option<Position>, Error> {
+        let rows = self.rows(DOING).await?;
+        self.until_ready(DOING).await?;
+        rows.first().map(next_timeline).transpose()
     }
 }
 
@@ -86,13 +116,13 @@ impl WalStream {
     pub async fn next(&mut self) -> Result<WalMessage, Error> {
         match self.session.message(DOING).await? {
             Message::CopyData(body) => understand(body.into_bytes()),
-            Message::CopyDone => self.end().await,
+            Message::CopyDone => Ok(WalMessage::Ended),
             other => Err(unexpected(DOING, &other)),
         }
     }
 
     /// Tells the server how far what was received is safe.
-    pub async fn report(&mut self, progress: WalProgress) -> Result<(), Error> {
+    pub async fn report(&mut self, progress: WalProgress, reply: Reply) -> Result<(), Error> {
         let mut status = BytesMut::with_capacity(34);
         status.put_u8(b'r');
         status.put_u64(progress.written.0);
@@ -100,7 +130,7 @@ impl WalStream {
         // Nothing is applied here, and the clock is not of interest.
         status.put_u64(0);
         status.put_i64(0);
-        status.put_u8(0);
+        status.put_u8(u8::from(reply == Reply::Wanted));
         let sent = self.session.wire.send(|buffer| {
             CopyData::new(status.freeze())?.write(buffer);
             Ok(())
@@ -126,9 +156,15 @@ impl WalStream {
         Ok(self.session)
     }
 
-    /// The session, after [`WalMessage::Ended`].
-    pub fn into_session(self) -> Replication {
-        self.session
+    /// Where the next timeline begins, after [`WalMessage::Ended`], if the server knows it; the session can be used again.
+    pub async fn follow(mut self) -> Result<(Replication, Option<Position>), Error> {
+        let limit = self.session.deadlines.answer;
+        let end = async {
+            self.done().await?;
+            self.session.next_timeline().await
+        };
+        let next = within(limit, DOING, end).await?;
+        Ok((self.session, next))
     }
 
     async fn done(&mut self) -> Result<(), Error> {
@@ -138,20 +174,6 @@ impl WalStream {
         });
         done.await
             .map_err(|error| self.session.broken(DOING, error))
-    }
-
-    /// The server has ended the timeline: one row tells the next one.
-    async fn end(&mut self) -> Result<WalMessage, Error> {
-        let limit = self.session.deadlines.answer;
-        let end = async {
-            self.done().await?;
-            let rows = self.session.rows(DOING).await?;
-            self.session.until_ready(DOING).await?;
-            Ok(rows)
-        };
-        let rows = within(limit, DOING, end).await?;
-        let next = rows.first().map(next_timeline).transpose()?;
-        Ok(WalMessage::Ended(next))
     }
 }
 

@@ -107,6 +107,34 @@ pub(super) async fn fetch(
         .map_err(|refusal| refusal.of(source, key, to))
 }
 
+/// Puts the beginning of a segment where the whole one is wanted, with zeros for the rest, which PostgreSQL takes for the end of WAL.
+///
+/// `false` if it is too short to tell whose it is, or is not what it should be: then nobody can use it. Blocks.
+pub(super) fn put_beginning(
+    mut beginning: impl io::Read,
+    segment: SegmentName,
+    expected: Expected,
+    to: &Path,
+) -> io::Result<bool> {
+    let mut file = beside(to)?;
+    let mut start = Vec::with_capacity(HEADER_BYTES);
+    (&mut beginning)
+        .take(HEADER_BYTES as u64)
+        .read_to_end(&mut start)?;
+    let Ok(header) = SegmentHeader::parse(&start) else {
+        return Ok(false);
+    };
+    let length = header.segment_size.bytes();
+    if check_segment(&start, length, segment, expected).is_err() {
+        return Ok(false);
+    }
+    file.write_all(&start)?;
+    io::copy(&mut beginning.take(length - start.len() as u64), &mut file)?;
+    file.as_file().set_len(length)?;
+    publish(file, to)?;
+    Ok(true)
+}
+
 /// Blocks.
 fn write(
     stored: Feed,

@@ -127,6 +127,7 @@ impl Scene {
             Ok(Restored::Delivered(delivered)) => {
                 let from = match delivered.from {
                     From::Cache => "cache".to_owned(),
+                    From::Received => "spool".to_owned(),
                     From::Destination(destination) => destination.to_string(),
                 };
                 let WalFile::Segment(_) = delivered.file else {

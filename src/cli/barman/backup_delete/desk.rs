@@ -287,6 +287,7 @@ fn server(connection: &Connection) -> Result<Server, Error> {
         pgdata: None,
         entries: Vec::new(),
         keeps: Vec::new(),
+        receive: None,
     })
 }
 

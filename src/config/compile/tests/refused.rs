@@ -464,3 +464,42 @@ fn the_version_is_said_and_known() {
         jobs = 2\n"), @"barkeep.toml:1:1 the configuration does not say its version");
     assert_snapshot!(messages_of("version = 2\n"), @"barkeep.toml:1:11 version 2 is not known");
 }
+
+#[test]
+fn receiving_wal_is_checked() {
+    let said = |keys: &str| {
+        let said = messages(&format!(
+            "schedule = \"none\"\nretention = \"none\"\nwal = {{ receive = {keys} }}\n"
+        ));
+        said.split_once(' ').map_or("", |(_, said)| said).to_owned()
+    };
+    for right in [
+        "{}",
+        "\"none\"",
+        "{ slot = \"a_slot\", tail = \"1s\", spool = \"/s\", spool_limit = \"64MiB\" }",
+    ] {
+        assert_eq!(said(right), "", "{right}");
+    }
+    for (wrong, why) in [
+        (
+            "{ slot = \"A-slot\" }",
+            "`A-slot` cannot be the name of a slot",
+        ),
+        ("{ spool = \"s\" }", "the spool must be an absolute path"),
+        (
+            "{ spool_limit = \"1GiB\" }",
+            "`spool_limit` needs a `spool`",
+        ),
+        (
+            "{ spool = \"/s\", spool_limit = \"1MiB\" }",
+            "a spool of this size has no room for a few segments",
+        ),
+        (
+            "{ tail = \"2h\" }",
+            "the hot tail cannot be stored as often as that",
+        ),
+    ] {
+        assert_eq!(said(wrong), why, "{wrong}");
+    }
+    assert!(said("\"on\"").contains("`on` is not `none`"));
+}

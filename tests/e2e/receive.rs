@@ -1,0 +1,203 @@
+//! WAL that is received as it is written, by the watch mode: everything is in the destination without an archiver, down to the newest bytes.
+
+use barkeep::postgres::grants;
+use rustix::process::Signal;
+
+use crate::{
+    harness::{Kind, Place, ROLE, Running, create_role, recovered},
+    support::{
+        cluster::{Cluster, Stop},
+        wait::until,
+    },
+};
+
+/// A server that archives nothing by itself, its place, and a connection string for the place.
+fn server(major: u32, kind: Kind) -> Option<(Cluster, Place)> {
+    let mut cluster = Cluster::create(major)?;
+    let place = Place::new(kind)?;
+    cluster.configure(&[("archive_mode", "off"), ("wal_keep_size", "64MB")]);
+    cluster.start();
+    create_role(&cluster);
+    cluster.sql(&grants::replication(ROLE));
+    Some((cluster, place))
+}
+
+fn configure(place: &Place, connection: &str, receive: &str) {
+    let spool = place.path("spool").display().to_string();
+    let receive = receive.replace("SPOOL", &format!("{spool}/durable"));
+    place.configure(&format!(
+        "[servers.main]\nconnection = \"{connection}\"\nmethod = \"stream\"\nschedule = \"none\"\n\
+         retention = \"none\"\nwal = {{ receive = {receive} }}\n[service]\ncheck_every = \"10s\""
+    ));
+}
+
+fn watch(place: &Place) -> Running {
+    place.start(&["reconcile"])
+}
+
+/// Waits until somebody streams through the slot.
+async fn streaming(cluster: &Cluster) {
+    let sql =
+        "SELECT count(*) FROM pg_replication_slots WHERE slot_name = 'barkeep_main' AND active";
+    until("the receiver", async || {
+        (cluster.sql(sql) == "1").then_some(())
+    })
+    .await;
+}
+
+/// Waits until the server was told that everything up to now is safe.
+async fn confirmed(cluster: &Cluster) {
+    let end = cluster.sql("SELECT pg_current_wal_flush_lsn()");
+    let sql = format!("SELECT restart_lsn >= '{end}' FROM pg_replication_slots");
+    until("the confirmation", async || {
+        (cluster.sql(&sql) == "t").then_some(())
+    })
+    .await;
+}
+
+/// Restores into a new cluster that recovers to the end of what there is.
+async fn restore(place: &Place, major: u32) -> Cluster {
+    let mut copy = Cluster::empty(major).expect("this version is here");
+    let directory = copy.pgdata().display().to_string();
+    place
+        .run(&["restore", "main", "latest", &directory])
+        .exits(0);
+    copy.surround(&place.environment());
+    copy.start();
+    recovered(&copy).await;
+    copy
+}
+
+#[tokio::test]
+async fn all_that_was_confirmed_is_restored_though_the_server_is_lost() {
+    for (major, receive) in [
+        (13, "{ tail = \"1s\" }"),
+        (17, "{ tail = \"1s\", spool = \"SPOOL\" }"),
+    ] {
+        let Some((mut cluster, place)) = server(major, Kind::Strict) else {
+            return;
+        };
+        configure(&place, &cluster.conninfo(ROLE), receive);
+        let service = watch(&place);
+        streaming(&cluster).await;
+        cluster.sql("CREATE TABLE t AS SELECT generate_series(1, 1000) AS id");
+        place.run(&["backup", "main"]).exits(0);
+        cluster.sql("INSERT INTO t SELECT generate_series(1001, 300000); SELECT pg_switch_wal()");
+        cluster.sql("INSERT INTO t VALUES (300001)");
+        confirmed(&cluster).await;
+        let segment = cluster.sql("SELECT pg_walfile_name(pg_current_wal_lsn())");
+        cluster.stop(Stop::Immediate);
+        let tail = format!("main/barkeep/tail/{segment}/");
+        until("the tail", async || {
+            (!place.keys(&tail).is_empty()).then_some(())
+        })
+        .await;
+        assert!(
+            !place
+                .keys("main/wals/")
+                .iter()
+                .any(|key| key.contains(&segment)),
+            "an open segment is not archived"
+        );
+        drop(service);
+        place.barman_list("main");
+        let copy = restore(&place, major).await;
+        assert_eq!(copy.sql("SELECT count(*) FROM t"), "300001", "{major}");
+    }
+}
+
+#[tokio::test]
+async fn a_promotion_is_followed_and_the_old_timeline_ends_in_a_partial() {
+    let Some((mut primary, place)) = server(17, Kind::Directory) else {
+        return;
+    };
+    let mut standby = primary.standby();
+    standby.start();
+    let (one, two) = (primary.socket_directory(), standby.socket_directory());
+    let both = format!(
+        "host={},{} port={},{} user={ROLE} dbname=postgres target_session_attrs=primary",
+        one.display(),
+        two.display(),
+        primary.port(),
+        standby.port()
+    );
+    configure(&place, &both, "{ tail = \"1s\" }");
+    let service = watch(&place);
+    streaming(&primary).await;
+    primary.sql("CREATE TABLE t AS SELECT generate_series(1, 1000) AS id");
+    place.run(&["backup", "main"]).exits(0);
+    primary.sql("INSERT INTO t SELECT generate_series(1001, 2000)");
+    confirmed(&primary).await;
+    let end = primary.sql("SELECT pg_current_wal_flush_lsn()");
+    until("the standby", async || {
+        let sql = format!("SELECT pg_last_wal_replay_lsn() >= '{end}'");
+        (standby.sql(&sql) == "t").then_some(())
+    })
+    .await;
+    let segment = primary.sql("SELECT pg_walfile_name(pg_current_wal_lsn())");
+    primary.stop(Stop::Immediate);
+    standby.promote();
+    standby.sql("INSERT INTO t SELECT generate_series(2001, 3000)");
+    streaming(&standby).await;
+    confirmed(&standby).await;
+    standby.sql("SELECT pg_switch_wal()");
+    let log = &segment[..16];
+    let partial = format!("main/wals/{log}/{segment}.partial.zst");
+    for key in [partial.as_str(), "main/wals/00000002.history.zst"] {
+        until(key, async || (!place.keys(key).is_empty()).then_some(())).await;
+    }
+    let left = format!("main/barkeep/tail/{segment}/");
+    until("the old tail to go", async || {
+        place.keys(&left).is_empty().then_some(())
+    })
+    .await;
+    standby.sql("INSERT INTO t VALUES (3001)");
+    confirmed(&standby).await;
+    standby.stop(Stop::Immediate);
+    service.signal(Signal::TERM);
+    let ran = service.end();
+    assert_eq!(ran.code, Some(0), "{ran}");
+    let copy = restore(&place, 17).await;
+    assert_eq!(copy.sql("SELECT count(*) FROM t"), "3001");
+}
+
+#[tokio::test]
+async fn a_full_spool_holds_the_wal_at_the_server_and_says_so() {
+    let Some((cluster, mut place)) = server(17, Kind::Strict) else {
+        return;
+    };
+    configure(
+        &place,
+        &cluster.conninfo(ROLE),
+        "{ spool = \"SPOOL\", spool_limit = \"64MiB\", max_slot_lag = \"16MiB\" }",
+    );
+    let service = watch(&place);
+    streaming(&cluster).await;
+    cluster.sql("CREATE TABLE t AS SELECT generate_series(1, 1000) AS id");
+    place.run(&["backup", "main"]).exits(0);
+    place.s3().as_mut().expect("a server").kill();
+    let end = || cluster.sql("SELECT pg_current_wal_flush_lsn()");
+    for _ in 0..8 {
+        cluster.sql("INSERT INTO t SELECT generate_series(1, 1000); SELECT pg_switch_wal()");
+    }
+    let held = format!(
+        "SELECT active AND '{}' - restart_lsn > 16777216 FROM pg_replication_slots",
+        end()
+    );
+    until("the spool to be full", async || {
+        (cluster.sql(&held) == "t").then_some(())
+    })
+    .await;
+    place.s3().as_mut().expect("a server").revive();
+    cluster.sql("INSERT INTO t VALUES (1); SELECT pg_switch_wal()");
+    confirmed(&cluster).await;
+    let last = cluster.sql("SELECT pg_walfile_name(pg_current_wal_lsn() - 1)");
+    let key = format!("main/wals/{}/{last}.zst", &last[..16]);
+    until("the archive", async || {
+        (!place.keys(&key).is_empty()).then_some(())
+    })
+    .await;
+    drop(service);
+    let copy = restore(&place, 17).await;
+    assert_eq!(copy.sql("SELECT count(*) FROM t"), "9001");
+}
