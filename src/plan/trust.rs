@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use super::Scene;
 use crate::model::{
-    desired::Method,
     observed::{Knowledge, Locality, Role},
     reason::Waiting,
     time::Timestamp,

@@ -16,7 +16,7 @@ use crate::{
     execute::{self, Outcome, Workshop, attempt::Ended},
     format::keys::OwnObject,
     model::{
-        desired::Server,
+        desired::{Server, SnapshotOptions},
         names::DestinationName,
         observed::{Knowledge, Observed},
         reason::Waiting,

@@ -56,7 +56,10 @@ impl Mounting {
                 let deepest = points
                     .filter(|point| path.starts_with(point))
                     .max_by_key(|point| point.len());
-                Ok((deepest.map_or("another disk", String::as_str).to_owned(), Vec::new()))
+                Ok((
+                    deepest.map_or("another disk", String::as_str).to_owned(),
+                    Vec::new(),
+                ))
             }
         }
     }

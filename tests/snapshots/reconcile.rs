@@ -101,18 +101,29 @@ impl Scene {
         let output = self.command(arguments).output().expect("it starts");
         let told = String::from_utf8_lossy(&output.stderr);
         let kind = self.cloud.kind;
-        assert_eq!(output.status.code(), Some(code), "{kind:?} {arguments:?}: {told}");
+        assert_eq!(
+            output.status.code(),
+            Some(code),
+            "{kind:?} {arguments:?}: {told}"
+        );
         output
     }
 
     /// The records below `base/`, oldest first.
     fn records(&self) -> Vec<BackupInfo> {
         let base = std::fs::read_dir(self.path("store/srv/base"));
-        let mut paths: Vec<PathBuf> =
-            base.into_iter().flatten().map(|entry| entry.expect("an entry").path()).collect();
+        let mut paths: Vec<PathBuf> = base
+            .into_iter()
+            .flatten()
+            .map(|entry| entry.expect("an entry").path())
+            .collect();
         paths.sort();
-        let texts = paths.iter().filter_map(|path| std::fs::read(path.join("backup.info")).ok());
-        texts.map(|text| BackupInfo::parse(&text).expect("a record")).collect()
+        let texts = paths
+            .iter()
+            .filter_map(|path| std::fs::read(path.join("backup.info")).ok());
+        texts
+            .map(|text| BackupInfo::parse(&text).expect("a record"))
+            .collect()
     }
 
     fn snapshots(&self) -> usize {
@@ -128,19 +139,34 @@ async fn a_backup_of_snapshots_lives_and_goes_under_its_policy() {
         };
         let checked = scene.run(&["check", "srv"], 0);
         let told = String::from_utf8_lossy(&checked.stdout).into_owned();
-        assert!(told.contains("pgdata, pgwal of pg-1 hold all files"), "{kind:?}: {told}");
+        assert!(
+            told.contains("pgdata, pgwal of pg-1 hold all files"),
+            "{kind:?}: {told}"
+        );
         for _ in 0..2 {
             scene.run(&["backup", "srv"], 0);
         }
         let records = scene.records();
-        let states: Vec<_> = records.iter().filter_map(|info| info.get("status")).collect();
-        assert_eq!((states, scene.snapshots()), (vec!["DONE"; 2], 4), "{kind:?}");
+        let states: Vec<_> = records
+            .iter()
+            .filter_map(|info| info.get("status"))
+            .collect();
+        assert_eq!(
+            (states, scene.snapshots()),
+            (vec!["DONE"; 2], 4),
+            "{kind:?}"
+        );
         let tags: Vec<String> = {
             let state = scene.cloud.state();
             let first = state.snapshots.values().next().expect("one");
             first.tags.keys().cloned().collect()
         };
-        for tag in ["barkeep-server", "barkeep-catalog", "barkeep-backup", "team"] {
+        for tag in [
+            "barkeep-server",
+            "barkeep-catalog",
+            "barkeep-backup",
+            "team",
+        ] {
             assert!(tags.iter().any(|key| key == tag), "{kind:?}: {tags:?}");
         }
         scene.run(&["keep", "srv", "oldest"], 0);
@@ -149,7 +175,11 @@ async fn a_backup_of_snapshots_lives_and_goes_under_its_policy() {
         scene.run(&["keep", "srv", "oldest", "--release"], 0);
         scene.configure("retention = { redundancy = 1 }");
         scene.run(&["reconcile", "--once"], 0);
-        assert_eq!((scene.records().len(), scene.snapshots()), (1, 2), "{kind:?}");
+        assert_eq!(
+            (scene.records().len(), scene.snapshots()),
+            (1, 2),
+            "{kind:?}"
+        );
     }
 }
 
@@ -173,7 +203,12 @@ async fn killed_at_any_step_a_backup_leaves_no_snapshot_after_the_next_run() {
             let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn();
             let mut child = child.expect("it starts");
             until("the snapshots begin", async || {
-                let asked = scene.cloud.state().asked.iter().any(|words| words == "instance");
+                let asked = scene
+                    .cloud
+                    .state()
+                    .asked
+                    .iter()
+                    .any(|words| words == "instance");
                 (asked && scene.snapshots() >= begun).then_some(())
             })
             .await;
@@ -184,7 +219,11 @@ async fn killed_at_any_step_a_backup_leaves_no_snapshot_after_the_next_run() {
             scene.run(&["reconcile", "--once"], 0);
             let unfinished = scene.records().into_iter();
             let unfinished = unfinished.filter(|info| info.get("status") == Some("STARTED"));
-            assert_eq!((unfinished.count(), scene.snapshots()), (0, 0), "{kind:?} {begun}");
+            assert_eq!(
+                (unfinished.count(), scene.snapshots()),
+                (0, 0),
+                "{kind:?} {begun}"
+            );
         }
     }
 }

@@ -10,7 +10,7 @@ use crate::{
     model::{
         action::Action,
         backup::BackupId,
-        desired::{Entry, Method, Server},
+        desired::{Entry, Server},
         observed::{Locality, Observed},
         reason::{Waiting, WhyFull},
     },

@@ -130,7 +130,10 @@ impl fmt::Display for Permissions {
             document,
         } in &self.snapshots
         {
-            writeln!(formatter, "\n# {role} snapshots of {server} for {destination}")?;
+            writeln!(
+                formatter,
+                "\n# {role} snapshots of {server} for {destination}"
+            )?;
             writeln!(formatter, "{document:#}")?;
         }
         Ok(())

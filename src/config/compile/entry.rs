@@ -260,11 +260,7 @@ fn method(table: &EntryTable) -> Method {
 }
 
 /// Of what snapshots are taken, where they are. A policy may say `method = "snapshot"` and leave the disks to the servers.
-fn snapshot(
-    table: &EntryTable,
-    zone: &Zone,
-    context: &mut Context<'_>,
-) -> Option<SnapshotOptions> {
+fn snapshot(table: &EntryTable, zone: &Zone, context: &mut Context<'_>) -> Option<SnapshotOptions> {
     if method(table) != Method::Snapshot {
         return None;
     }

@@ -15,7 +15,7 @@ use crate::{
         tree::{Node, Value},
     },
     model::{
-        desired::{Connection, DeclaredKeep, Entry, Method, Mode, Server, ServerState},
+        desired::{Connection, DeclaredKeep, Entry, Mode, Server, ServerState},
         names::{DestinationName, ServerName},
         schedule::Zone,
         time::Timestamp,

@@ -81,7 +81,10 @@ fn place(table: &SnapshotTable, provider: SnapshotProvider) -> Place {
         SnapshotProvider::Azure => Place::Azure {
             subscription: text(table.subscription.as_ref()),
             resource_group: text(table.resource_group.as_ref()),
-            credential: table.credential.as_ref().map(|credential| *credential.get()),
+            credential: table
+                .credential
+                .as_ref()
+                .map(|credential| *credential.get()),
         },
         SnapshotProvider::Gcp => Place::Gcp {
             project: text(table.project.as_ref()),

@@ -20,7 +20,8 @@ use crate::{
     },
     postgres::{BackupStop, ServerFacts},
     snapshot::{
-        self, Found, Mounting, Order, Owner, Provider, Stage, Tag, Taking, Waiting, mounts::Host, survey, uncovered,
+        self, Found, Mounting, Order, Owner, Provider, Stage, Tag, Taking, Waiting, mounts::Host,
+        survey, uncovered,
     },
     store::{Archive, PutMode},
 };
@@ -57,7 +58,10 @@ pub enum Coverage {
 
 impl Disks {
     /// As they are configured.
-    pub async fn configured(options: &SnapshotOptions, archive: &Archive) -> snapshot::Result<Self> {
+    pub async fn configured(
+        options: &SnapshotOptions,
+        archive: &Archive,
+    ) -> snapshot::Result<Self> {
         Ok(Self {
             provider: snapshot::open(&options.place).await?,
             order: Order {
@@ -86,7 +90,9 @@ impl Disks {
     pub async fn check(&self, facts: &ServerFacts) -> Result<Vec<Warning>, Error> {
         let found = self.survey().await?;
         let outside = last::outside_files(facts);
-        let outside = outside.into_iter().map(|path| Warning::IncludedFile(path.to_owned()));
+        let outside = outside
+            .into_iter()
+            .map(|path| Warning::IncludedFile(path.to_owned()));
         let mut gaps = uncovered(&self.mounting, &found, &paths(facts)).into_iter();
         match self.coverage {
             Coverage::Required => match gaps.next() {

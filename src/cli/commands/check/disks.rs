@@ -9,7 +9,8 @@ use crate::{
     store::Archive,
 };
 
-const MEND: &str = "check `snapshot`, the credentials and the rights: `barkeep permissions` lists these";
+const MEND: &str =
+    "check `snapshot`, the credentials and the rights: `barkeep permissions` lists these";
 
 /// One row for each destination whose backups are snapshots.
 pub(super) async fn check(ports: &Ports, server: &Server) -> Vec<(String, Found)> {
