@@ -32,6 +32,10 @@ cargo-test: ## Run the tests against what `make bed` installed
 soak: bed ## Let two services and a cron job live on one destination for ten minutes, with kills
 	BARKEEP_SOAK=600 cargo test --locked --test e2e -- service:: --nocapture
 
+.PHONY: simulate
+simulate: ## Live through ten thousand made-up histories, with and without leases
+	BARKEEP_SEEDS=10000 cargo test --locked --no-default-features --test simulation -- --nocapture
+
 .PHONY: check
 check: ## Formatting, lints, dependencies
 	tests/bed/install CHECK

@@ -5,11 +5,10 @@ use std::{fmt, num::NonZeroU64, sync::Arc, time::Duration};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    base_backup::{self, BackupRequest, Ports, RestorePoint, Server as Postgres, Taken, WalProof},
+    base_backup::{self, BackupRequest, Ports, Postgres, RestorePoint, Taken, WalProof},
     copy,
 };
 use crate::{
-    actor,
     clock::Clock,
     failure::{Failure, Kind},
     model::{
@@ -18,11 +17,11 @@ use crate::{
         names::DestinationName,
         observed::Observed,
         progress::Progress,
+        record::Actor,
         semantics::Records,
     },
     pipeline::throttle::Throttle,
     plan::Step,
-    postgres::Connector,
     store::Archive,
 };
 
@@ -36,9 +35,9 @@ pub struct Bench<'a> {
     /// Its catalog.
     pub archive: &'a Archive,
     /// How to reach it.
-    pub connector: Connector,
-    /// How to reach its primary, if it is a standby.
-    pub primary: Option<Connector>,
+    pub postgres: Box<dyn Postgres>,
+    /// The process that makes it.
+    pub actor: Actor,
     /// What the plan was made from.
     pub observed: &'a Observed,
     /// The destination's limit on bandwidth, shared by the whole process.
@@ -149,7 +148,7 @@ pub async fn run(step: &Step, bench: Bench<'_>) -> Ended {
         wal: WalProof::Destination(WAL_PATIENCE),
         records: Records::Written,
         restore_point: RestorePoint::Create,
-        actor: actor::current(),
+        actor: bench.actor,
     };
     let disks = match &entry.snapshot {
         None => None,
@@ -160,7 +159,7 @@ pub async fn run(step: &Step, bench: Bench<'_>) -> Ended {
     };
     let mut ports = Ports {
         catalog: bench.archive.clone(),
-        postgres: Box::new(Postgres::new(bench.connector, bench.primary)),
+        postgres: bench.postgres,
         wal: Arc::new(bench.archive.clone()),
         disks,
         throttle: bench.throttle,

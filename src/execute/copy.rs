@@ -165,9 +165,9 @@ pub(super) async fn backup(
         .into_iter()
         .filter(|meta| kind(copying, meta) != Some(BaseObject::Info))
         .partition(|meta| kind(copying, meta) == Some(BaseObject::Keep));
-    // Where nothing is written twice, a keep could never be released.
     let keep = match copying.target.overwriting() {
-        Overwriting::Allowed => keep,
+        Overwriting::Allowed => keep_to_copy(&route, keep).await.map_err(failed)?,
+        // Where nothing is written twice, a keep could never be released.
         Overwriting::Forbidden => Vec::new(),
     };
     let notes = notes(copying, id).await.map_err(failed)?;
@@ -209,6 +209,20 @@ fn kind(copying: &Copying<'_>, meta: &ObjectMeta) -> Option<BaseObject> {
         ObjectKey::Base(_, object) => Some(object),
         _ => None,
     }
+}
+
+/// The keep, unless the target has one of its own: from an earlier try, before it was changed in the source, or from people.
+async fn keep_to_copy(
+    route: &Route<'_>,
+    keep: Vec<ObjectMeta>,
+) -> Result<Vec<ObjectMeta>, StoreError> {
+    let mut wanted = Vec::new();
+    for meta in keep {
+        if !route.has_another(&meta).await? {
+            wanted.push(meta);
+        }
+    }
+    Ok(wanted)
 }
 
 /// The WAL from a backup's beginning to its end, with the histories of its timelines. All of it must be there.
@@ -331,7 +345,13 @@ async fn notes(copying: &Copying<'_>, id: &BackupId) -> Result<Vec<ObjectMeta>, 
         OwnObject::Manifest(id.clone()),
     ];
     let heads = stream::iter(notes).then(|note| async move {
-        let head = copying.source.head(&ObjectKey::Own(note)).await?;
+        let is_keep = matches!(note, OwnObject::Keep(_));
+        let note = ObjectKey::Own(note);
+        // Who keeps it in the target is known there.
+        if is_keep && copying.target.head(&note).await?.is_some() {
+            return Ok(None);
+        }
+        let head = copying.source.head(&note).await?;
         Ok::<_, StoreError>(head.map(|head| head.meta))
     });
     heads

@@ -18,7 +18,7 @@ use crate::model::{
     wal::{SegmentName, SegmentSize},
 };
 
-/// How long an attempt elsewhere may be silent and still count as alive. Living ones sign every minute.
+/// How long an attempt may be silent and still count as alive, unless its process is known to be dead. Living ones sign every minute.
 pub(super) const SILENCE_MAX: Duration = Duration::from_mins(10);
 
 /// After how long a backup that is not finished is a matter for people: somebody else's, or one of ours that waits for WAL.
@@ -50,12 +50,14 @@ pub(super) fn decide(scene: &Scene<'_>) -> Decision {
     decision
 }
 
-/// Whether the process of an attempt is gone.
+/// Whether an attempt is over.
 pub(super) fn is_dead(scene: &Scene<'_>, attempt: &Attempt, life: Life) -> bool {
     match life {
-        Life::Alive => false,
         Life::Dead => true,
-        Life::Elsewhere => trust::expiry_now(scene).since(attempt.alive_at) > SILENCE_MAX,
+        // Whose process lives on, as a service does, may have ended all the same: without the last word, or waiting for WAL.
+        Life::Alive | Life::Elsewhere => {
+            trust::expiry_now(scene).since(attempt.alive_at) > SILENCE_MAX
+        }
     }
 }
 
@@ -193,7 +195,12 @@ mod tests {
 
     #[test]
     fn a_living_attempt_is_left_alone() {
-        for life in ["alive", "elsewhere", "elsewhere silent:9m"] {
+        for life in [
+            "alive",
+            "alive silent:9m",
+            "elsewhere",
+            "elsewhere silent:9m",
+        ] {
             let text = format!("schedule=@hourly | done 1d | started 2h | attempt 2h {life}");
             assert_eq!(steps(&text), "", "{life}");
             assert_eq!(waits(&text), "2h runs since 2026-11-20T09:00:00Z", "{life}");
@@ -213,11 +220,11 @@ mod tests {
             abandoned,
             "it has answered the latest instant so far"
         );
-        let silent = "| started 2h | attempt 2h elsewhere silent:11m";
-        assert_eq!(
-            steps(silent),
-            "abandon 2h: its attempt died after 2026-11-20T11:49:00Z"
-        );
+        for life in ["elsewhere", "alive"] {
+            let silent = format!("| started 2h | attempt 2h {life} silent:11m");
+            let abandoned = "abandon 2h: its attempt died after 2026-11-20T11:49:00Z";
+            assert_eq!(steps(&silent), abandoned, "{life}");
+        }
     }
 
     #[test]
@@ -239,6 +246,13 @@ mod tests {
             format!("finish 2h: {last}"),
             "killed before it forgot"
         );
+    }
+
+    #[test]
+    fn what_waited_in_vain_is_finished_also_by_the_process_that_waited() {
+        let text = "| done 1d | waiting_for_wals 2h | attempt 2h alive stopped";
+        assert_eq!(steps(text), "");
+        assert!(steps(&format!("{text} silent:11m")).starts_with("finish 2h"));
     }
 
     #[test]

@@ -7,13 +7,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Decision, Scene, Weight, trust};
+use super::{Decision, Scene, Weight, choose, trust};
 use crate::model::{
     action::Action,
     backup::{Backup, BackupId, BackupStatus, KeepTarget},
     catalog::Catalog,
     desired::{DeclaredKeep, KeepRule, Overwriting, Period},
-    reason::{Reason, Waiting},
+    lock::Lock,
+    reason::{Locked, Reason, Waiting},
     record::KeepRecord,
     time::Timestamp,
 };
@@ -234,28 +235,35 @@ fn is_set(backup: &Backup, target: KeepTarget) -> bool {
     backup.keep == Some(KeepTarget::Full) || backup.keep == Some(target)
 }
 
-/// Keeps of ours whose time has passed, and that nothing wants any more.
-fn release(scene: &Scene<'_>, catalog: &Catalog, wanted: &Wanted, decision: &mut Decision) {
-    let Some(records) = scene.stored.keep_records.known() else {
-        return;
-    };
-    for record in records.values() {
-        let Some(until) = record
+/// The backups whose keeps would be released, whatever locks say.
+pub(super) fn released(
+    scene: &Scene<'_>,
+    catalog: &Catalog,
+    wanted: &Wanted,
+) -> BTreeMap<BackupId, Timestamp> {
+    let records = scene.stored.keep_records.known().into_iter();
+    let ended = records.flat_map(BTreeMap::values).filter_map(|record| {
+        let until = record
             .until
-            .filter(|until| *until <= trust::expiry_now(scene))
-        else {
-            continue;
-        };
-        let found = catalog.backup(&record.backup);
+            .filter(|until| *until <= trust::expiry_now(scene))?;
+        let found = catalog.backup(&record.backup)?;
         // Another target than ours was set by somebody else since.
-        let is_ours = found.is_some_and(|b| b.keep.is_none_or(|keep| keep == record.target));
-        if !is_ours || wanted.is_wanted(&record.backup) {
+        let is_ours = found.keep.is_none_or(|keep| keep == record.target);
+        (is_ours && !wanted.is_wanted(&record.backup)).then(|| (record.backup.clone(), until))
+    });
+    ended.collect()
+}
+
+/// Keeps of ours whose time has passed, and that nothing wants any more. An annotation can be locked like any other object.
+fn release(scene: &Scene<'_>, catalog: &Catalog, wanted: &Wanted, decision: &mut Decision) {
+    for (backup, until) in released(scene, catalog, wanted) {
+        let lock = scene.directory_lock(&backup);
+        if lock != Lock::Free {
+            choose::locked(&backup, Locked::Objects, &lock, decision);
             continue;
         }
-        let action = Action::ReleaseKeep {
-            backup: record.backup.clone(),
-        };
         let reason = Reason::KeepEnded { until };
+        let action = Action::ReleaseKeep { backup };
         decision.step(scene, action, reason, Weight::default());
     }
 }
@@ -352,6 +360,7 @@ mod tests {
                 "still wanted",
             ),
             ("until:1h", "until:1h | lose tombstones", "nothing is known"),
+            ("until:1h", "until:1h | locked 8d held", "it is locked"),
             (
                 "until:1h",
                 "until:3m | store 4m",

@@ -55,8 +55,10 @@ fn of_scene(scene: &Scene<'_>) -> Option<Questions> {
     if scene.stored.locks.unknown().is_some() || trust::destructive(scene).is_err() {
         return None;
     }
-    let verdicts = expire::judge(scene, keep::wanted(scene).protected());
-    let doomed = expire::doomed(scene, catalog, &verdicts);
+    let wanted = keep::wanted(scene);
+    let verdicts = expire::judge(scene, wanted.protected());
+    let mut doomed = expire::doomed(scene, catalog, &verdicts);
+    doomed.extend(keep::released(scene, catalog, &wanted).into_keys());
     let decision = expire::decide(scene, &verdicts, expire::budget(scene));
     if doomed.is_empty() && decision.steps.is_empty() {
         return None;

@@ -7,7 +7,11 @@ use tracing::{Instrument as _, info_span};
 
 use super::Ports;
 use crate::{
-    execute::attempt::{self, Ended},
+    execute::{
+        attempt::{self, Ended},
+        base_backup,
+    },
+    failure::Failure,
     model::{
         action::Action,
         desired::Server,
@@ -63,34 +67,11 @@ impl Servers for Postgres {
         if let Action::CopyBackup { from, .. } = &step.action {
             return copy(ports, server, step, from).await;
         }
-        let archive = match ports.archives(server).remove(&step.destination) {
-            Some(Ok(archive)) => archive,
-            Some(Err(failure)) => return Ended::failed(step, failure),
-            None => return Ended::not_open(step),
-        };
-        let connector = match ports.connector(server) {
-            Some(Ok(connector)) => connector,
-            Some(Err(failure)) => return Ended::failed(step, failure),
-            None => return Ended::not_open(step),
-        };
-        let primary = match ports.primary(server).transpose() {
-            Ok(primary) => primary,
-            Err(failure) => return Ended::failed(step, failure),
-        };
-        let bench = attempt::Bench {
-            server,
-            archive: &archive,
-            connector,
-            throttle: ports.throttle(&step.destination),
-            primary,
-            observed,
-            clock: ports.clock,
-            cancel: &ports.cancel,
-            progress: ports.progress.clone(),
-        };
-        let span = info_span!("attempt", destination = %step.destination);
-        // Much is held across its awaits; on the heap it costs nothing.
-        Box::pin(attempt::run(step, bench)).instrument(span).await
+        match reached(ports, server) {
+            Some(Ok(postgres)) => take(ports, server, step, observed, Box::new(postgres)).await,
+            Some(Err(failure)) => Ended::failed(step, failure),
+            None => Ended::not_open(step),
+        }
     }
 
     async fn lock(
@@ -106,8 +87,45 @@ impl Servers for Postgres {
     }
 }
 
+/// How an attempt reaches a server, and its primary if it is a standby.
+fn reached(ports: &Ports, server: &Server) -> Option<Result<base_backup::Server, Failure>> {
+    let connector = ports.connector(server)?;
+    let primary = ports.primary(server).transpose();
+    let reached = connector.and_then(|connector| Ok((connector, primary?)));
+    Some(reached.map(|(connector, primary)| base_backup::Server::new(connector, primary)))
+}
+
+/// Takes a backup of a server that is reached like this.
+pub async fn take(
+    ports: &Ports,
+    server: &Server,
+    step: &Step,
+    observed: &Observed,
+    postgres: Box<dyn base_backup::Postgres>,
+) -> Ended {
+    let archive = match ports.archives(server).remove(&step.destination) {
+        Some(Ok(archive)) => archive,
+        Some(Err(failure)) => return Ended::failed(step, failure),
+        None => return Ended::not_open(step),
+    };
+    let bench = attempt::Bench {
+        server,
+        archive: &archive,
+        postgres,
+        throttle: ports.throttle(&step.destination),
+        actor: ports.actor.clone(),
+        observed,
+        clock: ports.clock,
+        cancel: &ports.cancel,
+        progress: ports.progress.clone(),
+    };
+    let span = info_span!("attempt", destination = %step.destination);
+    // Much is held across its awaits; on the heap it costs nothing.
+    Box::pin(attempt::run(step, bench)).instrument(span).await
+}
+
 /// Runs a copy to its end.
-async fn copy(ports: &Ports, server: &Server, step: &Step, from: &DestinationName) -> Ended {
+pub async fn copy(ports: &Ports, server: &Server, step: &Step, from: &DestinationName) -> Ended {
     let mut archives = ports.archives(server);
     let (source, target) = match (archives.remove(from), archives.remove(&step.destination)) {
         (Some(Ok(source)), Some(Ok(target))) => (source, target),

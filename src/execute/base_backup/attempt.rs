@@ -10,7 +10,7 @@ use std::time::Duration;
 use chrono::{NaiveDateTime, TimeDelta};
 use tokio_util::sync::CancellationToken;
 
-use super::Error;
+use super::{Error, leftover};
 use crate::{
     clock::Clock,
     failure::chain,
@@ -234,10 +234,19 @@ impl<'a> Running<'a> {
                 return;
             }
         }
-        if let Err(error) = self.remove_record().await {
+        if let Err(error) = self.free().await {
             let error = chain(&error);
             tracing::warn!(backup = %self.id(), error, "cannot forget the attempt");
         }
+    }
+
+    /// Frees the uploads that could not be given up when they failed, and forgets the attempt: without its record nobody would know whose
+    /// they are.
+    async fn free(&self) -> Result<(), Error> {
+        if self.records == Records::Written {
+            leftover::abort_uploads(self.catalog, self.id()).await?;
+        }
+        self.remove_record().await
     }
 
     /// Forgets the attempt.

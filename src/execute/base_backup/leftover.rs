@@ -180,7 +180,8 @@ async fn read_attempt(catalog: &Archive, id: &BackupId) -> Result<Attempt, Error
     Ok(attempt)
 }
 
-async fn abort_uploads(catalog: &Archive, id: &BackupId) -> Result<(), Error> {
+/// Frees what is left of a backup's uploads.
+pub(super) async fn abort_uploads(catalog: &Archive, id: &BackupId) -> Result<(), Error> {
     const DOING: &str = "abort the uploads of the backup";
     let store = catalog.store();
     let prefix = catalog.prefix(&backup_directory(id));

@@ -31,7 +31,10 @@ use crate::{
         replication::{Farewell, ManifestText, Piece, Position, StreamRequest},
     },
     store::{
-        self, Store as _, StoreExt as _, Tags, UploadOptions, control::Controlled, memory::Memory,
+        self, Meaning, Operation, Store as _, StoreExt as _, Tags, UploadOptions,
+        control::Controlled,
+        fault::{Effect, Faults, Faulty, Rule},
+        memory::Memory,
     },
 };
 
@@ -392,6 +395,32 @@ async fn an_interruption_leaves_a_failed_record_and_no_upload() {
         assert!(uploads.is_empty());
         assert!(!bed.keys().iter().any(|key| key.starts_with("barkeep/")));
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_upload_that_could_not_be_given_up_is_found_by_the_record_of_its_attempt() {
+    let mut bed = Bed::new();
+    bed.postgres.fails = Some(At::Stop);
+    let (catalog, id) = (bed.catalog(), BackupId::new(ID));
+    let name = ArchiveName {
+        root: ArchiveRoot::Data,
+        part: 0,
+        compression: Compression::None,
+    };
+    begin_upload(&bed, &ObjectKey::archive(&id, name)).await;
+    let faults = Faults::default();
+    let denied = Effect::Before(Meaning::PermissionDenied);
+    faults.add(Rule::next(Operation::AbortUpload, "", denied).for_ever());
+    let store = Faulty::new(Arc::new(bed.memory.clone()), faults);
+    let server = "orders".parse().expect("a name");
+    let mut ports = bed.ports(Arrives::Always);
+    ports.catalog = Archive::new(Arc::new(store), &server);
+    let failed = take_backup(&bed.request, &mut ports).await;
+    failed.expect_err("no backup");
+    let abandoned = abandon_attempt(&catalog, &id, "it is over").await;
+    abandoned.expect("its record is there");
+    let uploads = bed.memory.list_uploads("").await.expect("a list");
+    assert!(uploads.is_empty());
 }
 
 #[tokio::test]

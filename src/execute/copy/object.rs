@@ -39,6 +39,13 @@ impl<'a> Route<'a> {
         part.clamp(limits.part_bytes_min, limits.part_bytes_max)
     }
 
+    /// Whether the target has something else under the object's name.
+    pub(super) async fn has_another(&self, meta: &ObjectMeta) -> store::Result<bool> {
+        use store::StoreExt as _;
+        let there = self.target.find(&meta.key).await?;
+        Ok(there.is_some() && !is_there(self, meta).await?)
+    }
+
     fn stop(&self) -> Result<(), Error> {
         if self.copying.cancel.is_cancelled() {
             return Err(Error::Interrupted);

@@ -167,6 +167,29 @@ async fn nothing_is_written_over_something_else() {
 }
 
 #[tokio::test]
+async fn a_keep_that_the_target_has_of_its_own_stands() {
+    let copies = Copies::new("done 1d").await;
+    let id = copies.bed.id("1d");
+    let target = Archive::new(copies.target(), &server());
+    let kept = copies.bed.archive.write_keep(&id, KeepTarget::Full).await;
+    kept.expect("memory");
+    let note = format!("barkeep/keeps/{id}");
+    put(&copies.bed.archive, &note, "of the source").await;
+    // From a try that was interrupted before the source was kept otherwise.
+    let kept = target.write_keep(&id, KeepTarget::Standalone).await;
+    kept.expect("memory");
+    put(&target, &note, "of the target").await;
+    copies.copy("1d", copies.target()).await.expect("copied");
+    let read = async |object: ObjectKey| {
+        let found = target.read(&object).await.expect("memory");
+        String::from_utf8(found.expect("it is there").0.to_vec()).expect("text")
+    };
+    assert_eq!(read(ObjectKey::keep(&id)).await, "standalone");
+    let note = ObjectKey::Own(OwnObject::Keep(id));
+    assert_eq!(read(note).await, "of the target");
+}
+
+#[tokio::test]
 async fn a_backup_whose_wal_is_gone_is_not_copied() {
     let copies = Copies::new("done 1d | wal 1:990-990").await;
     let error = copies

@@ -1,0 +1,159 @@
+//! A catalog read a second time, in the simplest way: every invariant is checked on this reading, which shares nothing with the program's.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use barkeep::{model::time::Timestamp, store::memory::Memory};
+use chrono::DateTime;
+
+/// A segment: its timeline and its number, in segments of 16 MiB.
+pub(crate) type Segment = (u32, u64);
+
+/// What lies below `base/<id>/`.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Directory {
+    /// The lines of `backup.info`, if there is one.
+    pub(crate) info: Option<BTreeMap<String, String>>,
+    /// What the keep says, if there is one.
+    pub(crate) keep: Option<String>,
+    /// The paths of all its objects with their sizes.
+    pub(crate) objects: BTreeMap<String, usize>,
+}
+
+/// One server's catalog in one destination.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Catalog {
+    pub(crate) directories: BTreeMap<String, Directory>,
+    pub(crate) wal: BTreeSet<Segment>,
+}
+
+/// Which backups stay, as a command line of Barman would say it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Rule {
+    Redundancy(usize),
+    /// In seconds.
+    Window(i64),
+}
+
+impl Catalog {
+    pub(crate) fn read(memory: &Memory, server: &str) -> Self {
+        let mut catalog = Self::default();
+        for (key, content) in memory.contents() {
+            let Some(path) = key.as_str().strip_prefix(&format!("{server}/")) else {
+                continue;
+            };
+            let parts: Vec<&str> = path.splitn(3, '/').collect();
+            match parts[..] {
+                ["base", id, rest] => {
+                    let directory = catalog.directories.entry(id.to_owned()).or_default();
+                    let text = || String::from_utf8_lossy(&content).into_owned();
+                    match rest {
+                        "backup.info" => directory.info = Some(lines(&text())),
+                        "annotations/keep" => directory.keep = Some(text()),
+                        _ => {}
+                    }
+                    directory.objects.insert(rest.to_owned(), content.len());
+                }
+                ["wals", _, file] => catalog.wal.extend(segment_of(file)),
+                _ => {}
+            }
+        }
+        catalog
+    }
+
+    /// The complete backups, newest first by id.
+    pub(crate) fn done(&self) -> Vec<(&String, &Directory)> {
+        let all = self.directories.iter().rev();
+        all.filter(|(_, backup)| backup.status() == "DONE")
+            .collect()
+    }
+
+    /// Whether a restore would find all that it reads.
+    pub(crate) fn is_good(&self, backup: &Directory) -> bool {
+        backup.status() == "DONE" && self.lacks(backup).is_none()
+    }
+
+    /// What a restore would not find.
+    pub(crate) fn lacks(&self, backup: &Directory) -> Option<String> {
+        let data = |(path, size): (&String, &usize)| path.starts_with("data.tar") && *size > 0;
+        if !backup.objects.iter().any(data) {
+            return Some("data.tar".to_owned());
+        }
+        let (Some((begin_on, begin)), Some((end_on, end))) =
+            (backup.segment("begin_wal"), backup.segment("end_wal"))
+        else {
+            return Some("its WAL".to_owned());
+        };
+        let missing = (begin..=end).find(|number| {
+            ![begin_on, end_on]
+                .iter()
+                .any(|on| self.wal.contains(&(*on, *number)))
+        });
+        missing.map(|number| format!("segment {number} of timeline {begin_on}"))
+    }
+
+    /// What Barman 3.19 calls obsolete at an instant, kept backups apart.
+    pub(crate) fn obsolete(
+        &self,
+        rule: Option<Rule>,
+        minimum: usize,
+        now: Timestamp,
+    ) -> BTreeSet<String> {
+        let done = self.done();
+        let stays: usize = match rule {
+            None => done.len(),
+            Some(Rule::Redundancy(count)) => count.max(minimum),
+            Some(Rule::Window(seconds)) => {
+                let begin = now.unix_seconds() - seconds;
+                let inside = |(_, backup): &&(&String, &Directory)| {
+                    backup
+                        .time("end_time")
+                        .is_none_or(|end| end.unix_seconds() >= begin)
+                };
+                // And the one that ended before it: recovery to its beginning starts there.
+                let inside = done.iter().take_while(inside).count() + 1;
+                inside.max(minimum)
+            }
+        };
+        let outside = done.into_iter().skip(stays);
+        let free = outside.filter(|(_, backup)| backup.keep.is_none());
+        free.map(|(id, _)| id.clone()).collect()
+    }
+}
+
+impl Directory {
+    pub(crate) fn get(&self, field: &str) -> Option<&str> {
+        let value = self.info.as_ref()?.get(field)?;
+        (value != "None").then_some(value.as_str())
+    }
+
+    /// The status; empty without a `backup.info`, or if it says none.
+    pub(crate) fn status(&self) -> &str {
+        self.get("status").unwrap_or_default()
+    }
+
+    pub(crate) fn segment(&self, field: &str) -> Option<Segment> {
+        segment_of(self.get(field)?)
+    }
+
+    pub(crate) fn time(&self, field: &str) -> Option<Timestamp> {
+        let text = self.get(field)?;
+        let parsed = DateTime::parse_from_str(text, "%Y-%m-%d %H:%M:%S%.f%:z");
+        Some(Timestamp::from(parsed.ok()?.to_utc()))
+    }
+}
+
+fn lines(text: &str) -> BTreeMap<String, String> {
+    let pairs = text.lines().filter_map(|line| line.split_once('='));
+    pairs
+        .map(|(field, value)| (field.to_owned(), value.to_owned()))
+        .collect()
+}
+
+/// `000000010000000000000003.gz`
+pub(crate) fn segment_of(name: &str) -> Option<Segment> {
+    let (digits, rest) = name.split_at_checked(24)?;
+    let whole = rest.is_empty() || rest == ".gz";
+    let part = |at: usize| u64::from_str_radix(digits.get(at..at + 8)?, 16).ok();
+    let on = u32::try_from(part(0)?).ok()?;
+    whole.then_some((on, part(8)? * 256 + part(16)?))
+}

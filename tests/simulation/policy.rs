@@ -1,0 +1,108 @@
+//! Configurations as people write them, drawn anew whenever somebody changes their mind.
+
+use std::fmt::Write as _;
+
+use barkeep::{
+    config::{Style, compile::compile, load},
+    model::desired::Desired,
+};
+
+use crate::dice::Dice;
+
+/// What does not change while a history goes on.
+#[derive(Clone, Debug)]
+pub(crate) struct Layout {
+    pub(crate) servers: Vec<String>,
+    pub(crate) copies: bool,
+    pub(crate) locks: bool,
+    pub(crate) budget: u64,
+    /// How WAL gets to the copy.
+    pub(crate) delivery: &'static str,
+}
+
+impl Layout {
+    pub(crate) fn drawn(dice: &mut Dice) -> Self {
+        let servers = 1 + dice.roll(2);
+        let name = |number| ["alpha", "beta"][usize::try_from(number).expect("few")].to_owned();
+        Self {
+            servers: (0..servers).map(name).collect(),
+            copies: dice.percent(50),
+            locks: dice.percent(30),
+            budget: 1 + dice.roll(4),
+            delivery: dice.pick(&["required", "healed", "none"]),
+        }
+    }
+
+    pub(crate) fn places(&self) -> &'static [&'static str] {
+        if self.copies {
+            &["one", "two"]
+        } else {
+            &["one"]
+        }
+    }
+
+    /// A configuration.
+    pub(crate) fn configuration(&self, dice: &mut Dice) -> Desired {
+        let mut text = "version = 1\n[service]\ncheck_every = \"5h\"\n".to_owned();
+        for place in self.places() {
+            writeln!(text, "[destinations.{place}]\nurl = \"file:///{place}\"").expect("text");
+        }
+        for server in &self.servers {
+            writeln!(text, "[servers.{server}]\nconnection = \"host={server}\"").expect("text");
+            for place in self.places() {
+                text += &self.entry(dice, server, place);
+            }
+        }
+        let compiled = compile(load::from_texts(&[("barkeep.toml", &text)]));
+        let compiled =
+            compiled.unwrap_or_else(|report| panic!("{text}\n{}", report.render(Style::Plain)));
+        let mut desired = compiled.desired;
+        for server in desired.servers.values_mut() {
+            for entry in &mut server.entries {
+                entry.files.part_bytes = dice.pick(&[4096, 1 << 20]);
+            }
+        }
+        desired
+    }
+
+    fn entry(&self, dice: &mut Dice, server: &str, place: &str) -> String {
+        let (budget, delivery) = (self.budget, self.delivery);
+        let mut text = format!("[[servers.{server}.backups]]\ndestination = \"{place}\"\n");
+        if place == "two" {
+            writeln!(
+                text,
+                "copy_of = \"one\"\nwal = {{ delivery = \"{delivery}\" }}"
+            )
+            .expect("text");
+        } else {
+            let schedule = dice.pick(&["0 2 * * *", "0 */12 * * *", "30 1,9,17 * * *"]);
+            writeln!(text, "method = \"stream\"\nschedule = \"{schedule}\"").expect("text");
+            text += "compression = \"none\"\nwal = { max_lag = \"3h\" }\n";
+        }
+        let count = 1 + dice.roll(5);
+        let (retention, holds) = match dice.roll(3) {
+            0 => (format!("RECOVERY WINDOW OF {} DAYS", 1 + count), 3),
+            _ => (format!("REDUNDANCY {count}"), count),
+        };
+        let grace = dice.pick(&["0s", "2h", "24h"]);
+        let percent = dice.pick(&[20, 50, 100]);
+        writeln!(
+            text,
+            "retention = \"{retention}\"\nminimum_redundancy = {}\n\
+             deletes = {{ max_backups = {budget}, max_percent = {percent}, grace = \"{grace}\" }}",
+            1 + dice.roll(holds.min(3)),
+        )
+        .expect("text");
+        if dice.percent(60) {
+            text += "failed_backups = { delete_after = \"2d\" }\n";
+        }
+        if dice.percent(60) {
+            text += "orphans = { delete_after = \"48h\" }\n";
+        }
+        if dice.percent(30) {
+            text +=
+                "keep = [{ first_of = \"week\", for = \"2 weeks\", target = \"standalone\" }]\n";
+        }
+        text
+    }
+}
