@@ -149,7 +149,7 @@ impl History {
             };
             let (process, ports) = self.process(host, life, ahead);
             if dice.percent(15) {
-                self.watch(&process, ports, &mut dice).await;
+                Box::pin(self.watch(&process, ports, &mut dice)).await;
             } else {
                 self.once(&process, &ports).await;
             }

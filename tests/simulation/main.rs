@@ -60,7 +60,7 @@ fn live(seed: u64, exclusion: Exclusion) -> Lived {
         runtime.block_on(async {
             let history = history::History::new(seed, exclusion);
             *log.lock().expect("no panic") = Some(history.log());
-            history.live().await;
+            Box::pin(history.live()).await;
         });
     }));
     let log = log.into_inner().expect("no panic").expect("it began");
