@@ -5,7 +5,7 @@ use std::{fmt, num::NonZeroU64, sync::Arc, time::Duration};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    base_backup::{self, BackupRequest, Ports, Postgres, RestorePoint, Taken, WalProof},
+    base_backup::{self, BackupRequest, Disks, Ports, Postgres, RestorePoint, Taken, WalProof},
     copy,
 };
 use crate::{

@@ -48,7 +48,7 @@ impl Mounting {
     fn holding(&self, path: &Path) -> std::io::Result<(String, Vec<String>)> {
         match self {
             Self::Here(host) => {
-                let (mount, disks) = mounting.holding(path)?;
+                let (mount, disks) = host.holding(path)?;
                 Ok((mount.point, disks))
             }
             Self::Declared(mounts) => {

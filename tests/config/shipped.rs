@@ -248,8 +248,19 @@ fn gold_is_thirty_days_a_year_of_months_and_ten_years() {
 fn snapshot_hourly_is_three_days_of_hours_and_a_month_of_days() {
     let entry = entry("snapshot-hourly");
     assert_eq!(entry.method, Method::Snapshot);
-    assert_snapshot!(year(&entry), @"");
-    assert_snapshot!(rest(&entry), @"");
+    let told = year(&entry);
+    let (hours, rest_of_year) = told.split_once(", 0 of them").expect("a window");
+    assert_eq!(hours.matches(":00").count(), 24, "{hours}");
+    assert_snapshot!(rest_of_year, @r#"
+     outside the window
+    73 are retained at the year's end, the oldest from 12-28
+    26 older ones are kept: 12-03 12-04 12-05 12-06 12-07 12-08 12-09 12-10 12-11 12-12 12-13 12-14 12-15 12-16 12-17 12-18 12-19 12-20 12-21 12-22 12-23 12-24 12-25 12-26 12-27 12-28
+    "#);
+    assert_snapshot!(rest(&entry), @r#"
+    splay 5m, catch up Skip, minimum 6, keep [Day for 30 Day]
+    None 2 jobs, checkpoint Immediate, WAL Zstd, lag 5m, check On
+    failed after 2d, orphans after 14d, at most 48 or 50 % a day
+    "#);
 }
 
 #[test]

@@ -41,7 +41,7 @@ impl Scene {
             "token_uri": format!("{}/token", scene.cloud.url()),
         });
         std::fs::write(scene.path("login.json"), login.to_string()).expect("written");
-        scene.configure("");
+        scene.configure();
         bed().give(scene.directory.path());
         let config = scene.path("barkeep.toml");
         let archive = format!("{BARKEEP} --config {} wal-archive srv %p", config.display());
@@ -55,8 +55,8 @@ impl Scene {
         self.directory.path().join(name)
     }
 
-    /// Writes the configuration: one server, its two disks, and this.
-    fn configure(&self, rest: &str) {
+    /// Writes the configuration: one server, its two disks, one backup to be retained.
+    fn configure(&self) {
         let place = match self.cloud.kind {
             Kind::Aws => format!("provider = \"aws\", region = \"{REGION}\""),
             Kind::Azure => format!(
@@ -73,7 +73,8 @@ impl Scene {
              [servers.srv]\ndestination = \"d\"\nconnection = \"host={} port={} user=postgres\"\n\
              method = \"snapshot\"\nimmediate_checkpoint = true\nwal = {{ spool = \"{}\" }}\n\
              snapshot = {{ {place}, instance = \"{INSTANCE}\", disks = [\"pgdata\", \"pgwal\"], tags = {{ team = \"db\" }}, \
-             mounts = {{ pgdata = \"{pgdata} rw,noatime\", pgwal = \"/mnt/pgwal\" }} }}\n{rest}\n",
+             mounts = {{ pgdata = \"{pgdata} rw,noatime\", pgwal = \"/mnt/pgwal\" }} }}\n\
+             retention = {{ redundancy = 1 }}\n",
             self.path("store").display(),
             self.cluster.socket_directory().display(),
             self.cluster.port(),
@@ -169,16 +170,17 @@ async fn a_backup_of_snapshots_lives_and_goes_under_its_policy() {
         ] {
             assert!(tags.iter().any(|key| key == tag), "{kind:?}: {tags:?}");
         }
-        scene.run(&["keep", "srv", "oldest"], 0);
+        scene.run(&["keep", "srv", "oldest", "--target", "full"], 0);
         scene.run(&["delete", "srv", "oldest"], 4);
         assert_eq!(scene.snapshots(), 4, "{kind:?}");
         scene.run(&["keep", "srv", "oldest", "--release"], 0);
-        scene.configure("retention = { redundancy = 1 }");
+        let planned = scene.run(&["plan", "srv"], 0);
+        let planned = String::from_utf8_lossy(&planned.stdout).into_owned();
         scene.run(&["reconcile", "--once"], 0);
         assert_eq!(
             (scene.records().len(), scene.snapshots()),
             (1, 2),
-            "{kind:?}"
+            "{kind:?}: {planned}"
         );
     }
 }

@@ -16,7 +16,7 @@ use crate::{
 };
 
 #[derive(Serialize)]
-struct Permissions {
+struct Rights {
     format: u32,
     permissions: Vec<Entry>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -66,7 +66,7 @@ pub(in crate::cli) fn run(arguments: &args::Permissions, session: &Session) -> R
         let entry = |role| entry(destination, role);
         roles.clone().map(entry)
     });
-    let permissions = Permissions {
+    let rights = Rights {
         format: 1,
         permissions: entries.collect(),
         snapshots: match arguments.role {
@@ -74,7 +74,7 @@ pub(in crate::cli) fn run(arguments: &args::Permissions, session: &Session) -> R
             Some(_) => Vec::new(),
         },
     };
-    session.output.result(&permissions, &permissions)?;
+    session.output.result(&rights, &rights)?;
     Ok(Exit::Done)
 }
 
@@ -115,7 +115,7 @@ fn entry(destination: &Destination, role: Role) -> Entry {
     }
 }
 
-impl fmt::Display for Permissions {
+impl fmt::Display for Rights {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, entry) in self.permissions.iter().enumerate() {
             if index > 0 {

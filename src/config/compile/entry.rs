@@ -50,6 +50,15 @@ pub(super) fn settings(
         .and_then(|text| schedule(text, &zone, context));
     let copy_of = table.copy_of.as_ref();
     let snapshot = snapshot(table, &zone, context);
+    let files = files(table, context);
+    if let Some(written) = table
+        .compression
+        .as_ref()
+        .filter(|_| method(table) == Method::Snapshot && files.compression != Compression::None)
+    {
+        let warning = Diagnostic::warning("snapshots are not compressed");
+        context.report(warning.label(&written.span(), "is for the other methods"));
+    }
     Entry {
         destination: destination.clone(),
         policy: table
@@ -83,7 +92,7 @@ pub(super) fn settings(
         snapshot,
         server_compression: server_compression(table, context),
         incremental: incremental(table, context),
-        files: files(table, context),
+        files,
         wal: wal(table, context),
         failed_after: expiry(table.failed_backups.as_ref()),
         orphans_after: orphans(table, context),
@@ -264,31 +273,10 @@ fn snapshot(table: &EntryTable, zone: &Zone, context: &mut Context<'_>) -> Optio
     if method(table) != Method::Snapshot {
         return None;
     }
-    let archives = [
-        ("compression", table.compression.as_ref().map(Written::span)),
-        ("jobs", table.jobs.as_ref().map(Written::span)),
-    ];
-    for (key, span) in archives {
-        if let Some(span) = span {
-            let warning = Diagnostic::warning(format!("snapshots have no `{key}`"));
-            context.report(warning.label(&span, "is for other methods"));
-        }
-    }
     if table.copy_of.is_some() {
         return None;
     }
-    let Some(written) = &table.snapshot else {
-        if let Some(method) = &table.method {
-            context.report(
-                Diagnostic::error("disk snapshots need to know of which disks")
-                    .label(&method.span(), "should have `snapshot` beside it")
-                    .help(
-                        "such as `snapshot = { provider = \"aws\", instance = \"pg\", disks = [\"pgdata\"] }`",
-                    ),
-            );
-        }
-        return None;
-    };
+    let written = table.snapshot.as_ref()?;
     super::snapshot::options(written, zone, context)
 }
 

@@ -15,7 +15,7 @@ use crate::{
         tree::{Node, Value},
     },
     model::{
-        desired::{Connection, DeclaredKeep, Entry, Mode, Server, ServerState},
+        desired::{Connection, DeclaredKeep, Entry, Method, Mode, Server, ServerState},
         names::{DestinationName, ServerName},
         schedule::Zone,
         time::Timestamp,
@@ -58,6 +58,7 @@ impl Written<'_> {
         let keeps = self.keeps(&entries, &zone, context);
         if state == ServerState::Active {
             self.check_reach(&table, &entries, context);
+            check_disks(&entries, context);
         }
         let pgdata = table.pgdata.as_ref();
         if let Some(pgdata) = pgdata.filter(|path| !path.get().is_absolute()) {
@@ -357,6 +358,24 @@ fn declared_keep(
             .and_then(|until| ends(until.get().0, zone)),
         destinations,
     })
+}
+
+/// A policy may say that snapshots are taken, and leave the disks to the servers; there they must be named.
+fn check_disks(entries: &[(EntryTable, Entry)], context: &mut Context<'_>) {
+    for (table, entry) in entries {
+        let is_taken = entry.method == Method::Snapshot && entry.copy_of.is_none();
+        if !is_taken || table.snapshot.is_some() {
+            continue;
+        }
+        if let Some(method) = &table.method {
+            let example = "such as `snapshot = { provider = \"aws\", instance = \"pg\", disks = [\"pgdata\"] }`";
+            context.report(
+                Diagnostic::error("disk snapshots need to know of which disks")
+                    .label(&method.span(), "should have `snapshot` beside it")
+                    .help(example),
+            );
+        }
+    }
 }
 
 /// The instant at which a keep ends: a day is part of it.

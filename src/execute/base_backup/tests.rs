@@ -417,7 +417,7 @@ async fn an_upload_that_could_not_be_given_up_is_found_by_the_record_of_its_atte
     ports.catalog = Archive::new(Arc::new(store), &server);
     let failed = take_backup(&bed.request, &mut ports).await;
     failed.expect_err("no backup");
-    let abandoned = abandon_attempt(&catalog, &id, "it is over").await;
+    let abandoned = abandon_attempt(&catalog, &id, "it is over", None).await;
     abandoned.expect("its record is there");
     let uploads = bed.memory.list_uploads("").await.expect("a list");
     assert!(uploads.is_empty());

@@ -253,7 +253,7 @@ fn snapshots_need_disks_and_the_keys_of_their_own_cloud() {
     let both = locks.replace("days = 0, cool_off = \"90m\"", both);
     assert_snapshot!(snapshots(&both), @"barkeep.toml:10:71 a lock needs either `days` or `until`");
     let lz4 = format!("compression = \"lz4\"\n{aws}");
-    assert_snapshot!(snapshots(&lz4), @"barkeep.toml:10:15 snapshots have no `compression`");
+    assert_snapshot!(snapshots(&lz4), @"barkeep.toml:10:15 snapshots are not compressed");
 }
 
 #[test]
