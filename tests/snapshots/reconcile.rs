@@ -74,7 +74,7 @@ impl Scene {
              method = \"snapshot\"\nimmediate_checkpoint = true\nwal = {{ spool = \"{}\" }}\n\
              snapshot = {{ {place}, instance = \"{INSTANCE}\", disks = [\"pgdata\", \"pgwal\"], tags = {{ team = \"db\" }}, \
              mounts = {{ pgdata = \"{pgdata} rw,noatime\", pgwal = \"/mnt/pgwal\" }} }}\n\
-             retention = {{ redundancy = 1 }}\n",
+             retention = {{ redundancy = 1 }}\ndeletes = {{ grace = \"0s\" }}\n",
             self.path("store").display(),
             self.cluster.socket_directory().display(),
             self.cluster.port(),
