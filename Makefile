@@ -28,9 +28,24 @@ bed: ## Install what the tests run against
 cargo-test: ## Run the tests against what `make bed` installed
 	cargo test --locked
 
+.PHONY: packages
+packages: ## Build what this machine can build for others: deb, rpm
+	cargo build --locked --profile dist
+	packaging/build $(CARGO_TARGET_DIR)/dist/barkeep $(CARGO_TARGET_DIR)/packages
+
+.PHONY: test-packaging
+test-packaging: bed ## Install the packages into a clean root, and run what is shipped with them
+	tests/bed/install PACKAGING
+	cargo build --locked
+	tests/packaging/run $(CARGO_TARGET_DIR)/debug/barkeep
+
 .PHONY: soak
 soak: bed ## Let two services and a cron job live on one destination for ten minutes, with kills
 	BARKEEP_SOAK=600 cargo test --locked --test e2e -- service:: --nocapture
+
+.PHONY: chaos
+chaos: bed ## Kill receiver, destination and PostgreSQL ten times each within five minutes under load
+	BARKEEP_CHAOS=300 cargo test --locked --test e2e -- chaos:: --nocapture
 
 .PHONY: simulate
 simulate: ## Live through ten thousand made-up histories, with and without leases

@@ -41,6 +41,7 @@ use crate::{
     },
 };
 
+pub mod approval;
 pub mod board;
 pub mod exclusion;
 pub mod once;
@@ -297,7 +298,12 @@ impl Ports {
         let span = info_span!("plan", server = %server.name);
         // Much is held across its awaits; on the heap it costs nothing.
         let observing = Box::pin(self.observe_again(server, Depth::Everything, earlier));
-        let mut observed = observing.instrument(span).await;
+        let observed = observing.instrument(span).await;
+        self.decide(server, observed).await
+    }
+
+    /// Plans from what was observed, and from what has to be looked at more for that.
+    async fn decide(&self, server: &Server, mut observed: Observed) -> Activation {
         let now = self.clock.now();
         for _ in 0..QUESTIONS_MAX {
             let questions = lock::questions(server, &observed, now);
@@ -347,6 +353,14 @@ impl Ports {
     /// What limits the bandwidth to a destination.
     fn throttle(&self, destination: &DestinationName) -> Option<Throttle> {
         self.destinations.get(destination)?.throttle.clone()
+    }
+
+    /// The limits on what is written for a server.
+    fn throttles(&self, server: &Server) -> BTreeMap<DestinationName, Throttle> {
+        let names = server.entries.iter().map(|entry| &entry.destination);
+        names
+            .filter_map(|name| Some((name.clone(), self.throttle(name)?)))
+            .collect()
     }
 
     /// Whether a destination heeds conditions: found out once.

@@ -6,6 +6,7 @@ archive_command, a stanza), that happens before the command is returned and is n
 import ast
 import copy
 import shlex
+import shutil
 
 import clouds
 from clouds import aws_env
@@ -89,6 +90,46 @@ class DropIn(Barman):
 
     def command(self, verb, *options):
         return [self.binary, f"barman-cloud-{verb}", *self.where, *options]
+
+
+class PgBaseBackup:
+    """PostgreSQL's own client, to a local directory."""
+    name = "pg_basebackup"
+
+    def __init__(self, bed):
+        self.bed, self.env = bed, None
+        self.dest = f"{bed.restored}/streamed"
+
+    def backup(self, codec):
+        del codec  # Plain files.
+        apart = f"{self.bed.cluster}/tablespace={self.dest}-apart"
+        return [f"{self.bed.pg_bin}/pg_basebackup", "-h", self.bed.socket, "-U", "postgres", "-D", self.dest,
+                "-T", apart, "-X", "none", "-c", "fast", "--no-sync"]
+
+    def forget(self, codec):
+        del codec
+        for path in (self.dest, f"{self.dest}-apart"):
+            shutil.rmtree(path, ignore_errors=True)
+        self.bed.make_dir(self.bed.restored)
+
+
+class Streamer:
+    """barkeep, which has PostgreSQL send its files straight to the store."""
+    name = "barkeep"
+
+    def __init__(self, barkeep):
+        self.barkeep, self.bed, self.env = barkeep, barkeep.bed, barkeep.env
+        barkeep.add_server("streamed", 'method = "stream"', 'compression = "none"')
+
+    def backup(self, codec):
+        del codec  # As configured.
+        archive = self.barkeep.command("wal-archive", "streamed", "%p")
+        self.bed.set_archive_command(in_server(self.env, archive))
+        return self.barkeep.command("backup", "streamed")
+
+    def forget(self, codec):
+        del codec
+        self.bed.drop("barkeep/bench/streamed/")
 
 
 class PgBackRest:

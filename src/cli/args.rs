@@ -129,6 +129,12 @@ pub enum Command {
     /// for a backup that is kept or needed by another, and if fewer good ones than `minimum_redundancy` would be left. Its WAL goes with
     /// the next `reconcile`, if nothing else needs it.
     Delete(Delete),
+    /// Take up what is there already
+    ///
+    /// A prefix that holds backups which no run of barkeep has seen is only observed. This shows what the policy would keep and delete of
+    /// them, and changes nothing before it is accepted: on a terminal by a yes, elsewhere with `--approve` and the digest that was shown. The
+    /// same accepts that backups are gone which no run has deleted. Ends with 10 if the digest does not hold any more.
+    Adopt(Adopt),
     /// Keep a backup that is marked to be deleted
     ///
     /// What a policy lets go is marked first, and deleted when `deletes.grace` has passed. This keeps it, with a reason and the name of
@@ -244,6 +250,15 @@ pub struct Reconcile {
     /// Apply exactly this saved plan, or exit with 10 if the catalog has changed
     #[arg(long, value_name = "FILE", requires = "once")]
     pub plan: Option<PathBuf>,
+    /// Apply exactly the plan with this digest, beyond the budget and although the policy was shortened, or exit with 10 if there is none;
+    /// may be repeated
+    #[arg(
+        long,
+        value_name = "DIGEST",
+        requires = "once",
+        conflicts_with = "plan"
+    )]
+    pub approve: Vec<String>,
 }
 
 /// `status`
@@ -361,6 +376,19 @@ pub struct Delete {
     /// Show what would be deleted, and delete nothing
     #[arg(long)]
     pub dry_run: bool,
+}
+
+/// `adopt`
+#[derive(Debug, Args)]
+pub struct Adopt {
+    /// The server
+    pub server: ServerName,
+    /// Only in this destination
+    #[arg(long, value_name = "NAME")]
+    pub destination: Option<DestinationName>,
+    /// Accept what was shown with this digest
+    #[arg(long, value_name = "DIGEST")]
+    pub approve: Option<String>,
 }
 
 /// `undelete`

@@ -91,6 +91,9 @@ pub(super) enum Error {
     /// Signals cannot be listened for.
     #[error("cannot listen for SIGHUP")]
     Signal(#[source] io::Error),
+    /// Standard input could not be read.
+    #[error("cannot read from standard input")]
+    Input(#[source] io::Error),
     /// Standard output could not be written.
     #[error("cannot write to standard output")]
     Output(#[source] io::Error),
@@ -154,9 +157,11 @@ impl Error {
             | Self::NothingSelected
             | Self::Usage(_) => Exit::Usage,
             Self::Failed { source, .. } => Exit::from(source.kind),
-            Self::File { .. } | Self::Listen { .. } | Self::Signal(_) | Self::Output(_) => {
-                Exit::Failed
-            }
+            Self::File { .. }
+            | Self::Listen { .. }
+            | Self::Signal(_)
+            | Self::Input(_)
+            | Self::Output(_) => Exit::Failed,
         }
     }
 

@@ -30,7 +30,7 @@ pub enum Exit {
     Unreachable,
     /// What was read is not what was written.
     Verification,
-    /// The saved plan is stale.
+    /// The saved plan, or the digest that was approved, is stale.
     Stale,
     /// Interrupted, the state is clean.
     Interrupted,
@@ -57,7 +57,7 @@ impl Exit {
         (Self::LeaseHeld, 7, "lease held, by a command that insists"),
         (Self::Unreachable, 8, "destination or database unreachable"),
         (Self::Verification, 9, "verification failed"),
-        (Self::Stale, 10, "stale saved plan"),
+        (Self::Stale, 10, "stale saved plan or digest"),
         (Self::Interrupted, 130, "interrupted, state clean"),
     ];
 

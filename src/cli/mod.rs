@@ -195,6 +195,7 @@ async fn dispatch(command: Command, session: &Session) -> ExitCode {
         Command::Backup(arguments) => commands::backup::run(arguments, session).await,
         Command::Keep(arguments) => commands::keep::run(arguments, session).await,
         Command::Delete(arguments) => commands::delete::run(arguments, session).await,
+        Command::Adopt(arguments) => commands::adopt::run(arguments, session).await,
         Command::Undelete(arguments) => commands::undelete::run(arguments, session).await,
         Command::Abandon(arguments) => commands::abandon::run(arguments, session).await,
         Command::Restore(arguments) => commands::restore::run(arguments, session).await,

@@ -28,7 +28,7 @@ use crate::{
         semantics::Records,
         time::Timestamp,
         timeline::TimelineId,
-        wal::{SegmentName, SegmentSize},
+        wal::SegmentSize,
     },
     store::{Archive, Error as StoreError, Key, Meaning, ObjectMeta, PutMode, StoreExt as _},
 };
@@ -92,29 +92,37 @@ pub(super) async fn backups(
     snapshots: Snapshots<'_>,
 ) -> Vec<Result<(), Error>> {
     let mut outcomes = Vec::new();
-    let mut data = Vec::new();
+    let mut found = Vec::new();
     for checked in check(archive, doomed).await {
-        let (keys, outcome) = match checked {
-            Ok(keys) => (keys, Ok(())),
-            Err(error) => (Vec::new(), Err(error)),
+        let (objects, outcome) = match checked {
+            Ok(objects) => (objects, Ok(())),
+            Err(error) => (Found::default(), Err(error)),
         };
-        data.push(keys);
+        found.push(objects);
         outcomes.push(outcome);
     }
     if occasion.locks == LockCheck::Heeded {
-        heed_locks(archive, doomed, &data, &mut outcomes).await;
+        heed_locks(archive, doomed, &found, &mut outcomes).await;
     }
     let going = Going::check(archive, doomed, snapshots, &mut outcomes).await;
     announce(archive, doomed, occasion, &mut outcomes).await;
     going.delete(doomed, &mut outcomes).await;
-    first_wave(archive, doomed, (&data, occasion.records), &mut outcomes).await;
+    first_wave(archive, doomed, (&found, occasion.records), &mut outcomes).await;
     second_wave(archive, doomed, &mut outcomes).await;
     outcomes
 }
 
-/// Looks at backups again. Returns the keys of the data of each.
-async fn check(archive: &Archive, doomed: &[Doomed]) -> Vec<Result<Vec<Key>, Error>> {
-    let listed = list(archive, doomed).await.map_err(Arc::new);
+/// What of a backup goes.
+#[derive(Default)]
+struct Found {
+    data: Vec<ObjectMeta>,
+    info: Option<ObjectMeta>,
+}
+
+/// Looks at backups again. Deletes begin at the oldest, so little lies between them.
+async fn check(archive: &Archive, doomed: &[Doomed]) -> Vec<Result<Found, Error>> {
+    let ids = doomed.iter().map(|one| one.id.clone());
+    let listed = archive.backups(ids).await.map_err(Arc::new);
     let checks = doomed.iter().map(|one| async {
         match &listed {
             Ok(listed) => unchanged(archive, one, listed.get(&one.id)).await,
@@ -127,84 +135,55 @@ async fn check(archive: &Archive, doomed: &[Doomed]) -> Vec<Result<Vec<Key>, Err
     stream::iter(checks).buffered(CHECKS_MAX).collect().await
 }
 
-/// The objects of backups, in one listing from the oldest to the newest: deletes begin at the oldest, so little lies between them.
-async fn list(
-    archive: &Archive,
-    doomed: &[Doomed],
-) -> Result<BTreeMap<BackupId, Vec<ObjectMeta>>, StoreError> {
-    let mut listed: BTreeMap<BackupId, Vec<ObjectMeta>> = doomed
-        .iter()
-        .map(|one| (one.id.clone(), Vec::new()))
-        .collect();
-    let (Some((first, _)), Some((last, _))) = (listed.first_key_value(), listed.last_key_value())
-    else {
-        return Ok(listed);
-    };
-    let directory = |id| archive.prefix(&keys::backup_directory(id));
-    let after = directory(first).trim_end_matches('/').to_owned();
-    // No key below a directory is greater than its name with the character that follows the slash.
-    let until = format!("{}0", directory(last).trim_end_matches('/'));
-    let base = archive.prefix(keys::BASE);
-    let mut objects = archive.store().list_range(&base, Some(after), Some(until));
-    while let Some(meta) = objects.try_next().await? {
-        if let Some(ObjectKey::Base(id, _)) = archive.parse(&meta.key)
-            && let Some(of_backup) = listed.get_mut(&id)
-        {
-            of_backup.push(meta);
-        }
-    }
-    Ok(listed)
-}
-
-/// The keys of a backup's data, if it is what was judged.
+/// What goes of a backup, if it is what was judged.
 async fn unchanged(
     archive: &Archive,
     doomed: &Doomed,
     objects: Option<&Vec<ObjectMeta>>,
-) -> Result<Vec<Key>, Error> {
+) -> Result<Found, Error> {
     let id = &doomed.id;
     let failed = |source| Error::Delete {
         what: id.to_string(),
         source,
     };
-    let mut data = Vec::new();
+    let mut found = Found::default();
     let mut version = None;
     for meta in objects.into_iter().flatten() {
         match archive.parse(&meta.key) {
             Some(ObjectKey::Base(_, BaseObject::Keep)) => return Err(Error::Kept(id.clone())),
             Some(ObjectKey::Base(_, BaseObject::Info)) => {
                 version = Some(told(archive, meta).await.map_err(failed)?);
+                found.info = Some(meta.clone());
             }
-            object if doomed.scope.holds(object.as_ref()) => data.push(meta.key.clone()),
+            object if doomed.scope.holds(object.as_ref()) => found.data.push(meta.clone()),
             _ => {}
         }
     }
     // Where all is gone, somebody else has done it.
-    let gone = data.is_empty() && version.is_none();
+    let gone = found.data.is_empty() && version.is_none();
     if !gone && version.as_ref() != Some(&doomed.epitaph.version) {
         return Err(Error::Changed(id.clone()));
     }
-    Ok(data)
+    Ok(found)
 }
 
 /// Looks again whether anything of a backup is locked: then all of it stays.
 async fn heed_locks(
     archive: &Archive,
     doomed: &[Doomed],
-    data: &[Vec<Key>],
+    found: &[Found],
     outcomes: &mut [Result<(), Error>],
 ) {
-    let mut keys = Vec::new();
+    let mut objects = Vec::new();
     let mut owners = Vec::new();
-    for (index, one) in doomed.iter().enumerate() {
+    for (index, Found { data, info }) in found.iter().enumerate() {
         if outcomes[index].is_ok() {
-            let before = keys.len();
-            keys.extend(data[index].iter().cloned());
-            keys.push(archive.key(&ObjectKey::info(&one.id)));
-            owners.extend(std::iter::repeat_n(index, keys.len() - before));
+            let before = objects.len();
+            objects.extend(data.iter().chain(info).cloned());
+            owners.extend(std::iter::repeat_n(index, objects.len() - before));
         }
     }
-    let locks = archive.store().locks(&keys).await;
+    let locks = archive.store().locks_of(&objects).await;
     for (index, lock) in owners.into_iter().zip(locks) {
         if lock != Lock::Free && outcomes[index].is_ok() {
             let what = doomed[index].id.to_string();
@@ -214,11 +193,16 @@ async fn heed_locks(
 }
 
 /// Looks again whether any of some objects is locked: then all of them stay.
-async fn free(archive: &Archive, keys: &[Key], what: &str, check: LockCheck) -> Result<(), Error> {
+async fn free(
+    archive: &Archive,
+    objects: &[ObjectMeta],
+    what: &str,
+    check: LockCheck,
+) -> Result<(), Error> {
     if check == LockCheck::Needless {
         return Ok(());
     }
-    let locks = archive.store().locks(keys).await;
+    let locks = archive.store().locks_of(objects).await;
     match locks.into_iter().find(|lock| *lock != Lock::Free) {
         Some(lock) => Err(Error::Locked {
             what: what.to_owned(),
@@ -274,7 +258,7 @@ async fn announce(
 async fn first_wave(
     archive: &Archive,
     doomed: &[Doomed],
-    (data, records): (&[Vec<Key>], Records),
+    (found, records): (&[Found], Records),
     outcomes: &mut [Result<(), Error>],
 ) {
     let mut keys = Vec::new();
@@ -290,7 +274,8 @@ async fn first_wave(
         let notes = notes.iter().cloned().map(ObjectKey::Own);
         let notes = notes.map(|object| archive.key(&object));
         let before = keys.len();
-        keys.extend(data[index].iter().cloned().chain(notes));
+        let data = found[index].data.iter().map(|meta| meta.key.clone());
+        keys.extend(data.chain(notes));
         owners.extend(std::iter::repeat_n(index, keys.len() - before));
     }
     let deleted = archive.store().delete(&keys).await;
@@ -359,8 +344,8 @@ pub(super) async fn orphan(
         Err(error) if error.meaning != Meaning::Unsupported => return Err(failed(error)),
         Ok(_) | Err(_) => {}
     }
+    free(archive, &objects, id.as_str(), locks).await?;
     let keys: Vec<Key> = objects.into_iter().map(|meta| meta.key).collect();
-    free(archive, &keys, id.as_str(), locks).await?;
     all(archive, &keys, id.as_str()).await
 }
 
@@ -434,7 +419,9 @@ async fn wal_of(
     };
     let objects = archive.segments(timeline, Run { first, last }, doomed.size);
     let goes = |meta: &ObjectMeta| {
-        let number = segment_of(archive, meta).map(|segment| segment.number(doomed.size));
+        let number = archive
+            .segment(&meta.key)
+            .map(|segment| segment.number(doomed.size));
         let holds = |number| {
             let of = |span: &&WalSpan| span.run.first <= number && number <= span.run.last;
             spans.iter().any(of)
@@ -449,20 +436,12 @@ async fn wal_of(
             what: what.clone(),
             source: error.1,
         })?;
+        free(archive, &batch, &what, doomed.locks).await?;
         let keys: Vec<Key> = batch.into_iter().map(|meta| meta.key).collect();
-        free(archive, &keys, &what, doomed.locks).await?;
         all(archive, &keys, &what).await?;
         deleted += u64::try_from(keys.len()).unwrap_or(u64::MAX);
     }
     Ok(deleted)
-}
-
-/// The segment that an object of the archive belongs to; none for a timeline's history.
-fn segment_of(archive: &Archive, meta: &ObjectMeta) -> Option<SegmentName> {
-    match archive.parse(&meta.key)? {
-        ObjectKey::Wal(object) => object.file.segment(),
-        _ => None,
-    }
 }
 
 async fn all(archive: &Archive, keys: &[Key], what: &str) -> Result<(), Error> {

@@ -30,6 +30,7 @@ use crate::{
         timeline::TimelineId,
         wal::{SegmentName, SegmentSize},
     },
+    pipeline::throttle::Throttle,
     plan::{Step, abandon::Unfinished, guard::Guarded},
     snapshot::Clouds,
     store::{
@@ -55,6 +56,8 @@ pub struct Workshop<'a> {
     pub server: &'a Server,
     /// Its catalogs.
     pub archives: &'a BTreeMap<DestinationName, Archive>,
+    /// How fast may be written where there is a limit.
+    pub throttles: &'a BTreeMap<DestinationName, Throttle>,
     /// Where something may be deleted, for as long as the fence lets it.
     pub fences: &'a BTreeMap<DestinationName, Arc<dyn Fence>>,
     /// What the plan was made from.
@@ -451,9 +454,9 @@ async fn one(step: &Step, archive: &Archive, workshop: &Workshop<'_>) -> Result<
             delete::wal(archive, &doomed).await.map(|_| ())
         }
         Action::FinishBackup { backup } => finish(archive, backup).await,
-        Action::AbandonAttempt { backup } => {
+        Action::AbandonAttempt { backup, parent } => {
             let entry = workshop.server.entry(&step.destination);
-            abandon(archive, backup, (&Unfinished::Ours, DIED), entry).await
+            give_up(archive, backup, parent.as_ref(), entry).await
         }
         Action::CopyWal {
             from,
@@ -465,6 +468,23 @@ async fn one(step: &Step, archive: &Archive, workshop: &Workshop<'_>) -> Result<
             Ok(())
         }
     }
+}
+
+/// Gives an attempt up. Its parent forgets it first: once the attempt is forgotten nobody would know that it must.
+async fn give_up(
+    archive: &Archive,
+    backup: &BackupId,
+    parent: Option<&BackupId>,
+    entry: Option<&Entry>,
+) -> Result<(), Error> {
+    if let Some(parent) = parent {
+        let unlinked = base_backup::unlink(archive, parent, backup).await;
+        unlinked.map_err(|source| Error::Adopt {
+            backup: backup.clone(),
+            source: Box::new(source),
+        })?;
+    }
+    abandon(archive, backup, (&Unfinished::Ours, DIED), entry).await
 }
 
 async fn copy_wal(
@@ -482,7 +502,7 @@ async fn copy_wal(
         source: open(from)?,
         target: open(&step.destination)?,
         part_bytes: entry.map_or(0, |entry| entry.files.part_bytes),
-        throttle: None,
+        throttle: workshop.throttles.get(&step.destination).cloned(),
         cancel: workshop.cancel,
     };
     let stored = workshop.observed.destinations.get(from);

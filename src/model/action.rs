@@ -59,6 +59,9 @@ pub enum Action {
     AbandonAttempt {
         /// The backup.
         backup: BackupId,
+        /// The backup that calls it its child though it never came to be: that is taken back.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        parent: Option<BackupId>,
     },
     /// Set a keep.
     SetKeep {
@@ -166,7 +169,7 @@ impl Action {
             Self::TakeBackup { .. } | Self::CopyWal { .. } | Self::DeleteWal { .. } => None,
             Self::CopyBackup { backup, .. }
             | Self::FinishBackup { backup }
-            | Self::AbandonAttempt { backup }
+            | Self::AbandonAttempt { backup, .. }
             | Self::SetKeep { backup, .. }
             | Self::ReleaseKeep { backup }
             | Self::MarkDelete { backup, .. }

@@ -607,7 +607,7 @@ pub struct DeleteBudget {
 }
 
 /// A rule that keeps the first good backup of every calendar period.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeepRule {
     /// Of which period.
     pub first_of: Period,
@@ -633,12 +633,31 @@ pub enum Period {
 }
 
 /// A span in calendar units: `12 months`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CalendarSpan {
     /// How many.
     pub count: u32,
     /// Of which unit.
     pub unit: Period,
+}
+
+impl fmt::Display for Period {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.pad(match self {
+            Self::Day => "day",
+            Self::Week => "week",
+            Self::Month => "month",
+            Self::Year => "year",
+        })
+    }
+}
+
+impl fmt::Display for CalendarSpan {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { count, unit } = self;
+        let plural = if *count == 1 { "" } else { "s" };
+        write!(formatter, "{count} {unit}{plural}")
+    }
 }
 
 /// A keep that the configuration declares.

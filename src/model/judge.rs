@@ -20,6 +20,7 @@ mod chain;
 use std::{
     cmp::Reverse,
     collections::{BTreeMap, BTreeSet},
+    fmt,
     time::Duration,
 };
 
@@ -100,6 +101,16 @@ pub enum Fate {
     Expire,
     /// It stays whatever the policy says.
     Protect,
+}
+
+impl fmt::Display for Fate {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.pad(match self {
+            Self::Retain => "retained",
+            Self::Protect => "protected",
+            Self::Expire => "obsolete",
+        })
+    }
 }
 
 /// How much WAL a backup holds while it exists.

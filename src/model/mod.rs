@@ -17,6 +17,7 @@ pub mod location;
 pub mod lock;
 pub mod names;
 pub mod observed;
+pub mod policy;
 pub mod progress;
 pub mod reason;
 pub mod receiving;

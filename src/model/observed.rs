@@ -12,7 +12,7 @@ use super::{
     catalog::Catalog,
     lock::Locks,
     names::{DestinationName, ServerName},
-    record::{Attempt, Identity, KeepRecord, Life, Mark, Tombstone},
+    record::{Attempt, Baseline, Identity, KeepRecord, Life, Mark, Tombstone},
     slot::SlotFacts,
     time::Timestamp,
     timeline::{TimelineHistory, TimelineId},
@@ -160,9 +160,12 @@ pub struct Stored {
     pub catalog: Knowledge<Catalog>,
     /// The cluster that the prefix belongs to.
     pub identity: Knowledge<Identity>,
+    /// What the last run saw; `Absent` where there was none.
+    pub baseline: Knowledge<Baseline>,
     /// The attempts on record, each with what is known about its process.
     pub attempts: Knowledge<BTreeMap<BackupId, (Attempt, Life)>>,
-    /// The backups that barkeep deleted: at least those of the last 24 hours, and whatever tells of one that is still there in part.
+    /// The backups that barkeep deleted: at least those of the last 24 hours and since the baseline, and whatever tells of one that is
+    /// still there in part.
     pub tombstones: Knowledge<Vec<Tombstone>>,
     /// The backups that are to go when their grace has passed.
     pub marks: Knowledge<BTreeMap<BackupId, Mark>>,
@@ -187,6 +190,7 @@ impl Stored {
             store_time: Knowledge::Unknown(failure.clone()),
             catalog: Knowledge::Unknown(failure.clone()),
             identity: Knowledge::Unknown(failure.clone()),
+            baseline: Knowledge::Unknown(failure.clone()),
             attempts: Knowledge::Unknown(failure.clone()),
             tombstones: Knowledge::Unknown(failure.clone()),
             marks: Knowledge::Unknown(failure.clone()),

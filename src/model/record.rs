@@ -2,14 +2,18 @@
 //!
 //! None of it is needed to restore. Losing any of it makes barkeep more careful, never bolder.
 
-use std::{collections::BTreeMap, fmt, path::PathBuf};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    path::PathBuf,
+};
 
 use serde::{Deserialize, Serialize};
 
 use super::{
     backup::{ArchiveRoot, BackupId, KeepTarget},
     compression::Compression,
-    retention::RetentionPolicy,
+    policy::Policy,
     time::Timestamp,
     wal::{Lsn, SegmentName, SystemId},
 };
@@ -236,11 +240,12 @@ pub struct Mark {
 pub struct Baseline {
     /// When, by the store's clock.
     pub at: Timestamp,
-    /// The retention then; none keeps everything.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub retention: Option<RetentionPolicy>,
-    /// The minimum redundancy then.
-    pub minimum_redundancy: u32,
-    /// The backups then: one that is gone without a tombstone has vanished.
-    pub backups: Vec<BackupId>,
+    /// What the policy was.
+    #[serde(flatten)]
+    pub policy: Policy,
+    /// The complete backups that were retained: one that is gone without a tombstone has vanished.
+    pub backups: BTreeSet<BackupId>,
+    /// The backups that had been deleted within a day, and when: the budget must find them again.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub deleted: BTreeMap<BackupId, Timestamp>,
 }

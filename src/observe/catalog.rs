@@ -28,7 +28,7 @@ use crate::{
         desired::{ObjectLock, Overwriting},
         lock::Locks,
         observed::{Knowledge, PendingUpload, Stored},
-        record::{Attempt, Deletion, Identity, KeepRecord, Life, Mark, Tombstone},
+        record::{Attempt, Baseline, Deletion, Identity, KeepRecord, Life, Mark, Tombstone},
         time::Timestamp,
     },
     store::{
@@ -83,8 +83,13 @@ pub async fn observe(archive: &Archive, context: &Context<'_>) -> Stored {
         catalog.page_damage = own.page_damage();
         catalog.manifests = own.manifests();
     }
+    let baseline = own.record::<Baseline>(archive, OwnObject::Baseline).await;
+    // What has vanished since the last run may have been deleted by somebody who wrote it down.
+    let last_run = baseline
+        .known()
+        .map_or(Timestamp::MAX, |last| last.at - RECENT);
     let since = match (&store_time, tells_of_deletes(&catalog)) {
-        (Knowledge::Known(time), false) => Some(*time - RECENT),
+        (Knowledge::Known(time), false) => Some(last_run.min(*time - RECENT)),
         _ => None,
     };
     let records = own.read(archive, since).await;
@@ -93,6 +98,7 @@ pub async fn observe(archive: &Archive, context: &Context<'_>) -> Stored {
         store_time,
         identity: inferred(records.identity, &catalog, read_at),
         catalog,
+        baseline,
         attempts: records.attempts,
         tombstones: records.tombstones,
         marks: records.marks,
@@ -416,7 +422,7 @@ impl Own {
             self.tombstones(archive, since),
             self.marks(archive),
             keeps,
-            self.identity(archive)
+            self.record::<Identity>(archive, OwnObject::Identity)
         );
         let with_life = |attempts: BTreeMap<BackupId, Attempt>| {
             let each = attempts.into_iter().map(|(id, attempt)| {
@@ -480,13 +486,13 @@ impl Own {
         Ok(records.into_iter().collect())
     }
 
-    async fn identity(&self, archive: &Archive) -> Knowledge<Identity> {
-        let pinned = self.keys.iter().any(|(key, _)| *key == OwnObject::Identity);
-        if !pinned {
+    /// Reads the one record of a kind.
+    async fn record<T: Record>(&self, archive: &Archive, object: OwnObject) -> Knowledge<T> {
+        if !self.keys.iter().any(|(key, _)| *key == object) {
             return Knowledge::Absent;
         }
-        match archive.read_record::<Identity>(OwnObject::Identity).await {
-            Ok(Some((identity, _))) => Knowledge::Known(identity),
+        match archive.read_record(object).await {
+            Ok(Some((record, _))) => Knowledge::Known(record),
             Ok(None) => Knowledge::Absent,
             Err(error) => Knowledge::Unknown(Failure::of(error.kind(), &error)),
         }

@@ -1,16 +1,16 @@
 //! The locks of what would be deleted, at bounded cost.
 //!
-//! One question tells whether the destination locks anything at all; if not, that is all. Else directories are listed and, where the
-//! listing does not tell, their objects asked for; of WAL the newest segment is asked for first, because it is usually locked
-//! longest: a span that is locked there costs one question, however long it is.
+//! One question tells whether the destination locks anything at all; if not, that is all. Where listings tell the locks, one over all
+//! directories and one over all WAL answer everything, and pass over the rest of a span that is locked. Elsewhere objects are asked
+//! for; of WAL the newest segment first, because it is usually locked longest: a span that is locked there costs one question, however
+//! long it is.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use futures_util::{StreamExt as _, TryStreamExt as _};
 
 use crate::{
     failure::{Failure, chain},
-    format::keys,
     model::{
         action::WalSpan,
         backup::BackupId,
@@ -20,11 +20,8 @@ use crate::{
         observed::{Knowledge, Observed, Stored},
         wal::SegmentSize,
     },
-    store::{Archive, Error, Key, ObjectMeta},
+    store::{Archive, Error, ObjectMeta, StoreExt as _},
 };
-
-/// How many directories are listed at once.
-const LISTS_MAX: usize = 16;
 
 /// How many keys of WAL are held and asked for at once.
 const BATCH: usize = 1000;
@@ -67,11 +64,13 @@ async fn one(archive: &Archive, questions: &Questions, stored: &mut Stored) {
     if locks.retention.locking == Locking::Off {
         return;
     }
-    let directories = directories(archive, questions.directories.iter().cloned().collect()).await;
+    let directories = directories(archive, &questions.directories).await;
     locks.directories.extend(directories);
-    for span in &questions.wal {
-        let lock = wal(archive, span, size).await;
-        locks.wal.insert(*span, lock.unwrap_or_else(unknown));
+    let mut spans = questions.wal.clone();
+    spans.sort_unstable();
+    for spans in spans.chunk_by(|one, next| one.timeline == next.timeline) {
+        let found = wal(archive, spans, size).await;
+        locks.wal.extend(spans.iter().copied().zip(found));
     }
 }
 
@@ -80,37 +79,78 @@ fn unknown(error: Error) -> Lock {
     Lock::Unknown(chain(&error))
 }
 
-/// Of each directory the lock that lasts longest. What all of them do not tell in their listing is asked for together.
-async fn directories(archive: &Archive, ids: Vec<BackupId>) -> Vec<(BackupId, Lock)> {
-    let list = |id: BackupId| async move {
-        let objects = archive.objects(&keys::backup_directory(&id)).await;
-        (id, objects)
-    };
-    let listed = stream::iter(ids).map(list).buffered(LISTS_MAX);
-    let listed: Vec<_> = listed.collect().await;
-    let untold = listed
-        .iter()
-        .filter_map(|(_, objects)| objects.as_ref().ok());
-    let untold = untold.flatten().filter(|meta| meta.lock.is_none());
-    let untold: Vec<Key> = untold.map(|meta| meta.key.clone()).collect();
-    let mut answers = archive.store().locks(&untold).await.into_iter();
-    let mut lock = |objects: Vec<ObjectMeta>| {
-        let mut longest = Lock::Free;
-        for meta in objects {
-            let told = meta.lock.or_else(|| answers.next());
-            longest = longest.and(told.expect("one answer for each"));
+/// Of each directory the lock that lasts longest.
+async fn directories(archive: &Archive, ids: &BTreeSet<BackupId>) -> Vec<(BackupId, Lock)> {
+    let listed = match archive.backups(ids.iter().cloned()).await {
+        Ok(listed) => listed,
+        Err(error) => {
+            let unknown = unknown(error);
+            return ids.iter().map(|id| (id.clone(), unknown.clone())).collect();
         }
-        longest
     };
-    let each = listed.into_iter().map(|(id, objects)| match objects {
-        Ok(objects) => (id, lock(objects)),
-        Err(error) => (id, unknown(error)),
+    // What no listing tells is asked for together.
+    let all: Vec<ObjectMeta> = listed.values().flatten().cloned().collect();
+    let mut locks = archive.store().locks_of(&all).await.into_iter();
+    let each = listed.into_iter().map(|(id, objects)| {
+        let of_it = locks.by_ref().take(objects.len());
+        (id, of_it.fold(Lock::Free, Lock::and))
     });
     each.collect()
 }
 
-/// A lock that forbids to delete all of a span; free if there is none.
-async fn wal(archive: &Archive, span: &WalSpan, size: SegmentSize) -> Result<Lock, Error> {
+/// Of each span of a timeline, in their order, a lock that forbids to delete all of it; free if there is none.
+async fn wal(archive: &Archive, spans: &[WalSpan], size: SegmentSize) -> Vec<Lock> {
+    match told(archive, spans, size).await {
+        Ok(Some(locks)) => return locks,
+        Ok(None) => {}
+        Err(error) => return vec![unknown(error); spans.len()],
+    }
+    let mut locks = Vec::new();
+    for span in spans {
+        let lock = asked(archive, span, size).await;
+        locks.push(lock.unwrap_or_else(unknown));
+    }
+    locks
+}
+
+/// What listings tell of the spans; `None` if they tell nothing.
+async fn told(
+    archive: &Archive,
+    spans: &[WalSpan],
+    size: SegmentSize,
+) -> Result<Option<Vec<Lock>>, Error> {
+    let mut locks = vec![Lock::Free; spans.len()];
+    let mut at = 0;
+    while let (Some(span), Some(end)) = (spans.get(at), spans.last()) {
+        let run = Run {
+            first: span.run.first,
+            last: end.run.last,
+        };
+        let mut pages = archive.segment_pages(span.timeline, run, size);
+        // Of a span that is locked nothing more has to be seen.
+        while locks.get(at) == Some(&Lock::Free) {
+            let Some(page) = pages.try_next().await? else {
+                return Ok(Some(locks));
+            };
+            for meta in page {
+                let Some(lock) = meta.lock else {
+                    return Ok(None);
+                };
+                let number = archive.segment(&meta.key).map(|name| name.number(size));
+                let number = number.expect("a page of segments");
+                at += spans[at..].partition_point(|span| span.run.last < number);
+                if spans[at].run.first <= number {
+                    locks[at] = std::mem::replace(&mut locks[at], Lock::Free).and(lock);
+                }
+            }
+        }
+        at += 1;
+    }
+    Ok(Some(locks))
+}
+
+/// A lock that forbids to delete all of a span, asked for.
+async fn asked(archive: &Archive, span: &WalSpan, size: SegmentSize) -> Result<Lock, Error> {
     let newest = Run {
         first: span.run.last,
         last: span.run.last,
@@ -119,19 +159,13 @@ async fn wal(archive: &Archive, span: &WalSpan, size: SegmentSize) -> Result<Loc
         let objects = archive.segments(span.timeline, run, size);
         let mut batches = objects.try_chunks(BATCH);
         while let Some(batch) = batches.next().await {
-            let lock = longest(archive, batch.map_err(|error| error.1)?).await;
+            let batch = batch.map_err(|error| error.1)?;
+            let locks = archive.store().locks_of(&batch).await;
+            let lock = locks.into_iter().fold(Lock::Free, Lock::and);
             if lock != Lock::Free {
                 return Ok(lock);
             }
         }
     }
     Ok(Lock::Free)
-}
-
-async fn longest(archive: &Archive, objects: Vec<ObjectMeta>) -> Lock {
-    let (told, untold): (Vec<_>, Vec<_>) = objects.into_iter().partition(|o| o.lock.is_some());
-    let untold: Vec<Key> = untold.into_iter().map(|meta| meta.key).collect();
-    let asked = archive.store().locks(&untold).await;
-    let told = told.into_iter().filter_map(|meta| meta.lock);
-    told.chain(asked).fold(Lock::Free, Lock::and)
 }

@@ -94,7 +94,9 @@ fn of_ours(
             conditions: vec![waits(scene, attempt, &first)],
             ..Decision::wait(Waiting::Wal { first })
         },
-        Fate::Abandon => abandon(scene, id, attempt),
+        // Whether a parent calls it its child is not known.
+        Fate::Abandon if scene.stored.catalog.unknown().is_some() => Decision::default(),
+        Fate::Abandon => abandon(scene, catalog, (id, attempt)),
     }
 }
 
@@ -156,12 +158,19 @@ fn first_missing(wal: &WalArchive, stopped: &Stopped, size: SegmentSize) -> Opti
     }
 }
 
-fn abandon(scene: &Scene<'_>, id: &BackupId, attempt: &Attempt) -> Decision {
+fn abandon(scene: &Scene<'_>, catalog: &Catalog, (id, attempt): (&BackupId, &Attempt)) -> Decision {
     let mut decision = Decision::default();
+    // It died after its parent was told of it and before it was there itself.
+    let is_missing = catalog.backup(id).is_none() && !catalog.unreadable.contains_key(id);
+    let mut backups = catalog.backups.iter();
+    let parent = backups.find(|backup| is_missing && backup.children.contains(id));
     let reason = Reason::DeadAttempt {
         since: attempt.alive_at,
     };
-    let action = Action::AbandonAttempt { backup: id.clone() };
+    let action = Action::AbandonAttempt {
+        backup: id.clone(),
+        parent: parent.map(|parent| parent.id.clone()),
+    };
     decision.step(scene, action, reason, Weight::default());
     decision
 }
@@ -191,6 +200,7 @@ fn of_others(scene: &Scene<'_>, backup: &Backup) -> Decision {
 
 #[cfg(test)]
 mod tests {
+    use super::*;
     use crate::plan::testing::{stands, steps, waits};
 
     #[test]
@@ -233,6 +243,30 @@ mod tests {
         let expected = format!("abandon {id}: its attempt died after 2026-11-20T12:00:00Z");
         assert_eq!(steps(&format!("| done 1d | attempt {id} dead")), expected);
         assert_eq!(steps(&format!("| attempt {id} dead | nothing")), expected);
+    }
+
+    #[test]
+    fn a_parent_forgets_a_child_that_never_came_to_be() {
+        let parent = |text: &str| {
+            let plan = crate::plan::testing::World::parse(text).plan();
+            let Some(Action::AbandonAttempt { parent, .. }) =
+                plan.steps.first().map(|step| step.action.clone())
+            else {
+                panic!("nothing is abandoned: {text}");
+            };
+            parent
+        };
+        let child = "20261120T110000";
+        let died = format!("| done 1d id:20261119T110000 child:{child} | attempt {child} dead");
+        assert_eq!(parent(&died), Some(BackupId::new("20261119T110000")));
+        let there = format!("{died} | started 1h id:{child} parent:20261119T110000");
+        assert_eq!(
+            parent(&there),
+            None,
+            "it is there, and its deletion will do it"
+        );
+        let unread = format!("{died} | lose catalog");
+        assert!(!steps(&unread).contains("abandon"), "nobody knows who does");
     }
 
     #[test]

@@ -72,7 +72,12 @@ fn apply(
             with(catalog, backup, |found| found.status = BackupStatus::Done);
             forget(&mut stored.attempts, backup);
         }
-        Action::AbandonAttempt { backup } => {
+        Action::AbandonAttempt { backup, parent } => {
+            if let Some(parent) = parent {
+                with(catalog, parent, |found| {
+                    found.children.retain(|child| child != backup);
+                });
+            }
             with(catalog, backup, |found| match found.status {
                 BackupStatus::Started | BackupStatus::WaitingForWals => {
                     found.status = BackupStatus::Failed;

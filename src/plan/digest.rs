@@ -7,16 +7,31 @@ use crate::model::{
     catalog::Catalog,
     names::DestinationName,
     observed::{Knowledge, ServerFacts, Stored},
+    reason::Waiting,
 };
 
 impl Plan {
-    /// The digest of what the plan does and why, without ages: equal plans made at different times agree.
+    /// The digest of what the plan does and why, and of what it would do if it were approved, without ages: equal plans made at
+    /// different times agree.
     pub fn digest(&self) -> String {
-        short(&canonical(&(
-            &self.server,
-            self.mode,
-            self.steps.iter().map(shape).collect::<Vec<_>>(),
-        )))
+        let steps: Vec<_> = self.steps.iter().map(shape).collect();
+        let does = (&self.server, self.mode, steps);
+        let approvable = self.approvable();
+        if approvable.is_empty() {
+            return short(&canonical(&does));
+        }
+        short(&canonical(&(does, approvable)))
+    }
+
+    /// What is withheld until somebody approves it.
+    fn approvable(&self) -> Vec<(&DestinationName, &Waiting)> {
+        let waiting = self.targets.iter().flat_map(|(destination, target)| {
+            let waiting = target.waiting.iter();
+            waiting.map(move |waiting| (destination, waiting))
+        });
+        waiting
+            .filter(|(_, waiting)| waiting.is_approvable())
+            .collect()
     }
 }
 

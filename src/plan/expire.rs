@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::{
-    Budget, Decision, Scene, Step, Weight,
+    Budget, Decision, Scene, Step, Weight, baseline,
     choose::{choose, locked},
     mark, trust,
 };
@@ -29,7 +29,7 @@ use crate::model::{
 };
 
 /// The rolling span that the budget is counted over.
-const BUDGET_SPAN: Duration = Duration::from_hours(24);
+pub(super) const BUDGET_SPAN: Duration = Duration::from_hours(24);
 
 /// The judgement on every backup. What should be kept is protected, whether it carries its annotation yet or not.
 pub(super) fn judge(scene: &Scene<'_>, protected: BTreeMap<BackupId, Reason>) -> Verdicts {
@@ -229,7 +229,7 @@ fn newest_sign(scene: &Scene<'_>, orphan: &Orphan) -> Option<Timestamp> {
 /// The backups that go with these steps, and those whose grace goes on.
 fn going(scene: &Scene<'_>, catalog: &Catalog, steps: &[Step]) -> BTreeSet<BackupId> {
     let mut going = match trust::destructive(scene) {
-        Ok(()) if scene.server.mode == Mode::Full => mark::marked(scene, catalog),
+        Ok(()) if baseline::mode(scene) == Mode::Full => mark::marked(scene, catalog),
         _ => BTreeSet::new(),
     };
     for step in steps {

@@ -8,7 +8,7 @@ use super::Plan;
 use crate::model::{
     backup::{Backup, BackupId},
     catalog::Catalog,
-    judge::{Fate, Verdict},
+    judge::Verdict,
     lock::Lock,
     names::DestinationName,
     observed::Observed,
@@ -79,12 +79,7 @@ impl fmt::Display for Explanation<'_> {
             line("needs", format!("{begin} .. {end}"))?;
         }
         if let Some(verdict) = self.verdict {
-            let fate = match verdict.fate {
-                Fate::Retain => "retained",
-                Fate::Protect => "protected",
-                Fate::Expire => "obsolete",
-            };
-            line("verdict", fate.to_owned())?;
+            line("verdict", verdict.fate.to_string())?;
             for reason in &verdict.reasons {
                 line("because", reason.to_string())?;
             }

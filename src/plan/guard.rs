@@ -4,14 +4,14 @@
 //! stricter than needed. A violation refuses the destructive steps of that destination; what only adds always runs. Only the guard
 //! makes a [`Guarded`] plan, and only such a plan is executed.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::collections::BTreeSet;
 
 use super::{Plan, Step, trust::OBSERVATION_AGE_MAX};
 use crate::model::{
     action::{Action, Effect, WalSpan},
     backup::{Backup, BackupId, BackupStatus, KeepTarget},
     catalog::{Catalog, WalArchive},
-    desired::{DeleteBudget, Mode, ObjectLock, Server},
+    desired::{Entry, Mode, ObjectLock, Server},
     lock::Lock,
     names::DestinationName,
     observed::{Knowledge, Observed, Stored},
@@ -48,6 +48,8 @@ impl Guarded {
 pub enum Asked {
     /// The policy: every invariant holds.
     ByPolicy,
+    /// The policy, and a person who has approved exactly this plan: the budget and a policy that was shortened do not hold it up.
+    Approved,
     /// A person: damaged, unfinished and surplus backups may go, kept ones and the minimum may not.
     ByName,
     /// A command line of Barman's: as by name, but how many backups stay is for it to say, and whether any.
@@ -57,7 +59,7 @@ pub enum Asked {
 impl Asked {
     /// Whether nobody has named what is deleted.
     fn is_policy(self) -> bool {
-        self == Self::ByPolicy
+        matches!(self, Self::ByPolicy | Self::Approved)
     }
 }
 
@@ -81,16 +83,15 @@ pub fn guard(
         if steps.is_empty() {
             continue;
         }
+        let entry = server.entry(&destination);
         let minimum = match asked {
             Asked::AsBarman => 0,
-            Asked::ByPolicy | Asked::ByName => server
-                .entry(&destination)
-                .map_or(1, |entry| entry.minimum_redundancy),
+            Asked::ByPolicy | Asked::Approved | Asked::ByName => {
+                entry.map_or(1, |entry| entry.minimum_redundancy)
+            }
         };
-        let entry = server.entry(&destination);
         let inspection = Inspection {
-            grace: entry.map_or(Duration::MAX, |entry| entry.grace),
-            budget: entry.map_or(NO_BUDGET, |entry| entry.deletes),
+            entry,
             stored: observed.destinations.get(&destination),
             observed,
             steps: &steps,
@@ -98,7 +99,7 @@ pub fn guard(
             object_lock: match asked {
                 // It looks itself, if it is asked to.
                 Asked::AsBarman => ObjectLock::Ignore,
-                Asked::ByPolicy | Asked::ByName => {
+                Asked::ByPolicy | Asked::Approved | Asked::ByName => {
                     entry.map_or(ObjectLock::Respect, |entry| entry.object_lock)
                 }
             },
@@ -125,7 +126,7 @@ pub fn guard(
 
 /// Takes out what the server's mode forbids: it may have changed since the plan was saved. A person who names a backup is no policy.
 fn within_mode(plan: &mut Plan, mode: Mode, asked: Asked) -> Vec<Refusal> {
-    let forbidden = |step: &Step| asked == Asked::ByPolicy && !mode.allows(step.action.effect());
+    let forbidden = |step: &Step| asked.is_policy() && !mode.allows(step.action.effect());
     let refused: BTreeSet<_> = plan
         .steps
         .iter()
@@ -186,12 +187,6 @@ fn destructive<'a>(plan: &'a Plan, destination: &DestinationName) -> Vec<&'a Ste
     plan.steps.iter().filter(of).collect()
 }
 
-/// What may be deleted where nothing is configured.
-const NO_BUDGET: DeleteBudget = DeleteBudget {
-    backups_max: 0,
-    percent_max: 0,
-};
-
 struct Inspection<'a> {
     stored: Option<&'a Stored>,
     observed: &'a Observed,
@@ -199,8 +194,7 @@ struct Inspection<'a> {
     kept: BTreeSet<&'a BackupId>,
     object_lock: ObjectLock,
     minimum: usize,
-    grace: Duration,
-    budget: DeleteBudget,
+    entry: Option<&'a Entry>,
     asked: Asked,
     now: Timestamp,
 }
@@ -239,7 +233,7 @@ impl Inspection<'_> {
             stored.attempts.unknown().is_some(),
             "the record of attempts",
         ));
-        if self.asked == Asked::ByPolicy {
+        if self.asked.is_policy() {
             let silent = self.observed.postgres.unknown().is_some();
             violations.extend(unknown(silent, "the server"));
             let tombstones = stored.tombstones.unknown().is_some();
@@ -302,7 +296,7 @@ impl Inspection<'_> {
             .known()
             .is_some_and(|all| all.contains_key(id));
         let unfinished = match self.asked {
-            Asked::ByPolicy => {
+            Asked::ByPolicy | Asked::Approved => {
                 attempted || !matches!(backup.status, BackupStatus::Done | BackupStatus::Failed)
             }
             Asked::ByName | Asked::AsBarman => attempted,
@@ -316,7 +310,7 @@ impl Inspection<'_> {
             .known()
             .is_some_and(|tombstones| tombstones.iter().any(|tombstone| tombstone.backup == *id));
         let done = backup.status == BackupStatus::Done;
-        if self.asked == Asked::ByPolicy && done && !begun && !is_whole(catalog, backup) {
+        if self.asked.is_policy() && done && !begun && !is_whole(catalog, backup) {
             violations.push(Violation::Damaged(id.clone()));
         }
         let deleted = self.deleted();
@@ -367,7 +361,7 @@ impl Inspection<'_> {
         let records = stored.keep_records.known();
         let until = records.and_then(|records| records.get(backup)?.until);
         let ended = until.is_some_and(|until| until <= self.now);
-        let ours = ended || self.asked != Asked::ByPolicy;
+        let ours = ended || !self.asked.is_policy();
         (!ours).then(|| Violation::NotReleasable(backup.clone()))
     }
 
@@ -387,7 +381,7 @@ impl Inspection<'_> {
                 minimum: self.minimum,
             });
         }
-        if self.asked == Asked::ByPolicy {
+        if self.asked.is_policy() {
             let good = newest(before.iter().copied());
             let clean = |backup: &&Backup| !catalog.page_damage.contains(&backup.id);
             let clean = newest(before.iter().copied().filter(clean)).filter(|id| good != Some(*id));
@@ -413,7 +407,7 @@ impl Inspection<'_> {
         }
         let deleted = self.deleted();
         let counts = |backup: &Backup| match self.asked {
-            Asked::ByPolicy | Asked::ByName => !is_nothing(backup),
+            Asked::ByPolicy | Asked::Approved | Asked::ByName => !is_nothing(backup),
             // Barman leaves a backup whose process died STARTED for ever; WAL would, too.
             Asked::AsBarman => is_copied(backup),
         };

@@ -12,7 +12,7 @@ use crate::model::{
     action::Action,
     backup::{Backup, BackupId, BackupStatus, KeepTarget},
     catalog::Catalog,
-    desired::{DeclaredKeep, KeepRule, Overwriting, Period},
+    desired::{DeclaredKeep, KeepRule, Overwriting},
     lock::Lock,
     reason::{Locked, Reason, Waiting},
     record::KeepRecord,
@@ -154,8 +154,8 @@ fn by_calendar(scene: &Scene<'_>, catalog: &Catalog, rule: &KeepRule) -> Vec<Wis
         target: rule.target,
         until: Some(until(period)),
         reason: Reason::FirstOf {
-            period: word(rule.first_of).to_owned(),
-            kept_for: format!("{} {}s", rule.keep_for.count, word(rule.keep_for.unit)),
+            period: rule.first_of.to_string(),
+            kept_for: rule.keep_for.to_string(),
         },
     };
     covered.map(wish).collect()
@@ -169,15 +169,6 @@ fn is_kept_until(scene: &Scene<'_>, backup: &Backup, until: Timestamp) -> bool {
 
 fn record<'a>(scene: &Scene<'a>, id: &BackupId) -> Option<&'a KeepRecord> {
     scene.stored.keep_records.known()?.get(id)
-}
-
-fn word(period: Period) -> &'static str {
-    match period {
-        Period::Day => "day",
-        Period::Week => "week",
-        Period::Month => "month",
-        Period::Year => "year",
-    }
 }
 
 /// What to keep, and which keeps to release.

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Decision, Scene, Weight, expire, trust};
+use super::{Decision, Scene, Weight, baseline, expire, trust};
 use crate::model::{
     action::Action,
     backup::{Backup, BackupId},
@@ -51,7 +51,7 @@ pub(super) fn withdraw(
     decision: &mut Decision,
 ) {
     // Where nothing is deleted marks do no harm, and whoever runs there may have no right to remove them.
-    if scene.server.mode != Mode::Full {
+    if baseline::mode(scene) != Mode::Full {
         return;
     }
     let marks = scene.stored.marks.known().into_iter();

@@ -44,6 +44,7 @@ pub(crate) mod testing;
 
 pub mod abandon;
 pub mod after;
+pub mod baseline;
 pub mod chain;
 pub mod due;
 pub mod explain;
@@ -276,7 +277,8 @@ pub fn plan(
     let mut decided: Vec<_> = all.iter().map(|scene| decide(*scene, &all)).collect();
     copy_before_delete(&mut decided);
     for one in &mut decided {
-        within_mode(server.mode, &mut one.decision);
+        within_mode(baseline::mode(&one.scene), &mut one.decision);
+        baseline::hold(&one.scene, &mut one.decision);
     }
     one_attempt_or_deletes(&mut decided);
     let mut plan = Plan {
@@ -339,6 +341,7 @@ fn decide<'a>(scene: Scene<'a>, all: &[Scene<'a>]) -> Decided<'a> {
     let budget = expire::budget(&scene);
     let mut decision = health::assess(&scene);
     decision.conditions.extend(lock::required(&scene));
+    baseline::assess(&scene, &mut decision);
     match trust::additive(&scene) {
         Ok(()) => {
             decision.extend(adopt::decide(&scene));

@@ -193,7 +193,7 @@ fn object(action: &Action, weight: Weight, target: Option<&Target>) -> String {
             format!("orphan {backup}  {}", Bytes(weight.bytes))
         }
         Action::FinishBackup { backup }
-        | Action::AbandonAttempt { backup }
+        | Action::AbandonAttempt { backup, .. }
         | Action::ReleaseKeep { backup }
         | Action::Undelete { backup } => backup.to_string(),
     }

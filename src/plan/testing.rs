@@ -4,32 +4,25 @@
 //! [`Scene`], then what else is so. The server is `orders`, its one destination `primary`; the present is that of every scene. A span alone
 //! (`1d`) is an age, and the name of the backup that ended then.
 
-use std::{
-    collections::BTreeMap, fmt::Write as _, num::NonZeroUsize, path::PathBuf, sync::Mutex,
-    time::Duration,
-};
+use std::{collections::BTreeMap, fmt::Write as _, sync::Mutex, time::Duration};
 
 use barkeep::{
     failure::{Failure, Kind},
     model::{
         action::WalSpan,
-        backup::{Backup, BackupId, KeepTarget},
+        backup::{Backup, BackupId, BackupStatus, KeepTarget},
         catalog::{Catalog, Orphan, Run},
-        compression::Compression,
         desired::{
-            CalendarSpan, CatchUp, Checkpoint, DeclaredKeep, DeleteBudget, Delivery, Entry,
-            FilesOptions, Incremental, KeepRule, Method, Mode, ObjectLock, Overwriting, Period,
-            Server, ServerState, WalCheck, WalOptions,
+            CalendarSpan, CatchUp, DeclaredKeep, DeleteBudget, Entry, Incremental, KeepRule,
+            Method, Mode, Period, Server, ServerState, WalCheck,
         },
-        lock::{BucketRetention, Lock, LockMode, Locking, Locks},
+        lock::{Lock, LockMode, Locking},
         names::DestinationName,
-        observed::{
-            ArchiveMode, Archiver, Knowledge, Locality, Observed, PendingUpload, Role, ServerFacts,
-            Stored,
-        },
+        observed::{ArchiveMode, Knowledge, Locality, Observed, PendingUpload, Role, Stored},
+        policy::Policy,
         record::{
-            Actor, ArchiveRecord, Attempt, Epitaph, Identity, KeepRecord, Life, Mark, SetBy,
-            Stopped, Tombstone,
+            Actor, ArchiveRecord, Attempt, Baseline, Epitaph, Identity, KeepRecord, Life, Mark,
+            SetBy, Stopped, Tombstone,
         },
         schedule::{Schedule, StartWindow, Zone},
         time::Timestamp,
@@ -40,6 +33,10 @@ use barkeep::{
 };
 
 use crate::model::scene::{Scene, instant, now, number, span, timeline};
+
+mod plain;
+
+use plain::{observed, server};
 
 /// A server with all that there is to know of it.
 pub(crate) struct World {
@@ -68,13 +65,59 @@ impl World {
         for word in configuration.split_whitespace() {
             world.configure(word);
         }
-        for part in own {
+        let is_late = |part: &&str| part.starts_with("lose") || part.starts_with("baseline");
+        let (late, facts): (Vec<&str>, Vec<&str>) = own.into_iter().partition(is_late);
+        for part in facts {
+            world.fact(part);
+        }
+        world.adopt();
+        for part in late {
             world.fact(part);
         }
         if world.server.state == ServerState::Retired {
             world.observed.postgres = Knowledge::Absent;
         }
         world
+    }
+
+    /// What is there now is what the last run saw.
+    pub(crate) fn adopt(&mut self) {
+        let catalog = self.observed.destinations.values().next();
+        let catalog = catalog.and_then(|stored| stored.catalog.known());
+        let Some(catalog) = catalog else { return };
+        let done = catalog.backups.iter();
+        let done = done.filter(|backup| backup.status == BackupStatus::Done);
+        let baseline = Baseline {
+            at: self.now,
+            policy: Policy::of(&self.server.entries[0]),
+            backups: done.map(|backup| backup.id.clone()).collect(),
+            deleted: BTreeMap::new(),
+        };
+        self.stored().baseline = Knowledge::Known(baseline);
+    }
+
+    /// `none`, `retention=30d min=3`, `gone:20d`, `deleted:20d@3h`: what the last run saw otherwise.
+    fn baseline(&mut self, words: &[&str]) {
+        let server = self.server.clone();
+        let is_setting = |word: &&&str| word.contains('=');
+        words
+            .iter()
+            .filter(is_setting)
+            .for_each(|word| self.configure(word));
+        self.adopt();
+        self.server = server;
+        let (gone, deleted) = (after(words, "gone"), after(words, "deleted"));
+        let stored = self.stored();
+        match &mut stored.baseline {
+            baseline if words == ["none"] => *baseline = Knowledge::Absent,
+            Knowledge::Known(baseline) => {
+                baseline.backups.extend(gone.map(BackupId::new));
+                let deleted = deleted.and_then(|word| word.split_once('@'));
+                let deleted = deleted.map(|(id, age)| (BackupId::new(id), instant(age)));
+                baseline.deleted.extend(deleted);
+            }
+            _ => {}
+        }
     }
 
     /// The only entry.
@@ -178,6 +221,7 @@ impl World {
             "attempt" => self.attempt(&words),
             "tombstone" => self.tombstone(&words),
             "mark" => self.mark(&words),
+            "baseline" => self.baseline(&words),
             "record" => self.record(&words),
             "declare" => self.declare(&words),
             "orphan" => self.orphan(&words),
@@ -423,6 +467,7 @@ impl World {
             "attempts" => stored.attempts = Knowledge::Unknown(failure),
             "tombstones" => stored.tombstones = Knowledge::Unknown(failure),
             "marks" => stored.marks = Knowledge::Unknown(failure),
+            "baseline" => stored.baseline = Knowledge::Unknown(failure),
             "keeps" => stored.keep_records = Knowledge::Unknown(failure),
             "identity" => stored.identity = Knowledge::Unknown(failure),
             "clock" => stored.store_time = Knowledge::Unknown(failure),
@@ -454,12 +499,13 @@ fn stopped_as(backup: &Backup) -> Option<Stopped> {
 }
 
 /// The first words of what is no backup.
-const WORDS: [&str; 15] = [
+const WORDS: [&str; 16] = [
     "locked",
     "unlooked",
     "attempt",
     "tombstone",
     "mark",
+    "baseline",
     "record",
     "declare",
     "orphan",
@@ -535,111 +581,6 @@ fn actor() -> Actor {
         boot: "b".to_owned(),
         pid: 1,
         started: 1,
-    }
-}
-
-fn server() -> Server {
-    let entry = Entry {
-        destination: "primary".parse().expect("a name"),
-        policy: None,
-        schedule: None,
-        window: None,
-        splay: Duration::ZERO,
-        catch_up: CatchUp::Once,
-        zone: Zone::utc(),
-        retention: None,
-        minimum_redundancy: 1,
-        keep_rules: Vec::new(),
-        method: Method::Files,
-        snapshot: None,
-        server_compression: Compression::None,
-        incremental: None,
-        files: FilesOptions {
-            compression: Compression::None,
-            level: None,
-            jobs: NonZeroUsize::MIN,
-            max_archive_bytes: 1 << 40,
-            part_bytes: 8 << 20,
-            checkpoint: Checkpoint::Spread,
-            name: None,
-        },
-        wal: WalOptions {
-            compression: Compression::None,
-            level: None,
-            max_lag: None,
-            check: WalCheck::On,
-            read_ahead: 0,
-            spool: PathBuf::from("spool"),
-        },
-        failed_after: None,
-        orphans_after: None,
-        deletes: DeleteBudget {
-            backups_max: 100,
-            percent_max: 100,
-        },
-        grace: Duration::ZERO,
-        object_lock: ObjectLock::Respect,
-        copy_of: None,
-        delivery: Delivery::Required,
-        overwriting: Overwriting::Allowed,
-    };
-    Server {
-        name: "orders".parse().expect("a name"),
-        mode: Mode::Full,
-        state: ServerState::Active,
-        labels: BTreeMap::new(),
-        connection: None,
-        pgdata: None,
-        entries: vec![entry],
-        keeps: Vec::new(),
-        receive: None,
-    }
-}
-
-/// A primary that has archived all that the catalog of a scene holds, and nothing else of note.
-fn observed(mut catalog: Catalog) -> Observed {
-    let versions = catalog.backups.iter();
-    catalog.versions = versions
-        .map(|backup| (backup.id.clone(), backup.id.to_string()))
-        .collect();
-    let facts = ServerFacts {
-        system_id: SystemId(1),
-        version: 180_001,
-        segment_size: SegmentSize::DEFAULT,
-        role: Role::Primary,
-        timeline: TimelineId::FIRST,
-        history: None,
-        data_directory: PathBuf::from("pgdata"),
-        position: Lsn(0),
-        summarized_from: None,
-        slot: None,
-        archiver: Archiver {
-            mode: ArchiveMode::On,
-            last_archived: Some(SegmentNumber(1010).name(TimelineId::FIRST, SegmentSize::DEFAULT)),
-            ..Archiver::default()
-        },
-        clock: now(),
-    };
-    let stored = Stored {
-        read_at: now(),
-        store_time: Knowledge::Known(now()),
-        catalog: Knowledge::Known(catalog),
-        identity: Knowledge::Known(Identity {
-            system_id: SystemId(1),
-            pinned_at: now(),
-        }),
-        attempts: Knowledge::Known(BTreeMap::new()),
-        tombstones: Knowledge::Known(Vec::new()),
-        marks: Knowledge::Known(BTreeMap::new()),
-        keep_records: Knowledge::Known(BTreeMap::new()),
-        uploads: Knowledge::Known(Vec::new()),
-        locks: Knowledge::Known(Locks::new(BucketRetention::NONE)),
-    };
-    Observed {
-        server: "orders".parse().expect("a name"),
-        postgres: Knowledge::Known(facts),
-        locality: Locality::Local,
-        destinations: BTreeMap::from([("primary".parse().expect("a name"), stored)]),
     }
 }
 

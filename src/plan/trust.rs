@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use super::Scene;
+use super::{Scene, baseline};
 use crate::model::{
     observed::{Knowledge, Locality, Role},
     reason::Waiting,
@@ -47,6 +47,7 @@ pub(super) fn destructive(scene: &Scene<'_>) -> Result<(), Vec<Waiting>> {
     let silent = scene.postgres.unknown();
     against.extend(silent.map(|why| unknown("the server", &why.message)));
     against.extend(skew(scene).map(|by| Waiting::ClockSkew { by }));
+    against.extend(baseline::against(scene));
     if against.is_empty() {
         Ok(())
     } else {
@@ -60,6 +61,7 @@ pub(super) fn unknown_records<'a>(scene: &Scene<'a>) -> impl Iterator<Item = Wai
     // Where the whole catalog is unknown, that says it all.
     let told = stored.catalog.unknown().is_some();
     let records = [
+        ("the baseline", stored.baseline.unknown()),
         ("the attempts on record", stored.attempts.unknown()),
         ("the record of deletes", stored.tombstones.unknown()),
         ("the record of marks", stored.marks.unknown()),

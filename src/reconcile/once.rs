@@ -10,10 +10,12 @@ use tracing::{Instrument as _, info, info_span, warn};
 
 use super::{
     Activation, Ports, SERVERS_MAX,
+    approval::Baselines,
     exclusion::{Fences, Rights, wanted},
 };
 use crate::{
     execute::{self, Outcome, Workshop, attempt::Ended},
+    failure::Failure,
     format::keys::OwnObject,
     model::{
         desired::{Server, SnapshotOptions},
@@ -27,6 +29,7 @@ use crate::{
     },
     plan::{
         Plan, Step,
+        baseline::{Word, baselines},
         guard::{Asked, Guarded, Refusal},
     },
     store::{Archive, PutMode},
@@ -91,6 +94,7 @@ async fn converge(ports: &Ports, server: &Server) -> Report {
     let mut report = Report::new(ports.plan(server).await);
     for _ in 0..ROUNDS_MAX {
         settle(ports, server, &mut report, |_| None).await;
+        remember(ports, server, &report.last.observed).await;
         let Some(step) = report.attempt().filter(|_| !ports.cancel.is_cancelled()) else {
             break;
         };
@@ -223,7 +227,9 @@ pub(super) async fn attempt(
             let Some(step) = steps.find(wanted) else {
                 return Tried::NotNeeded;
             };
-            pin(&opened(ports, server), &observed, ports.clock.now()).await;
+            if let Err(failure) = begin(ports, server, &opened(ports, server), &observed).await {
+                return Tried::Ended(Box::new(Ended::failed(step, failure)));
+            }
             let ended = ports.servers.attempt(ports, server, step, &observed).await;
             Tried::Ended(Box::new(ended))
         })
@@ -262,10 +268,13 @@ pub async fn apply(
     fences: &Fences,
 ) -> Vec<Outcome> {
     let archives = opened(ports, server);
-    pin(&archives, observed, ports.clock.now()).await;
+    if let Err(failure) = begin(ports, server, &archives, observed).await {
+        warn!("cannot write down what a run begins with: {failure}");
+    }
     let workshop = Workshop {
         server,
         archives: &archives,
+        throttles: &ports.throttles(server),
         fences,
         observed,
         semantics: SAFE,
@@ -282,11 +291,65 @@ pub async fn apply(
     outcomes
 }
 
-fn opened(ports: &Ports, server: &Server) -> BTreeMap<DestinationName, Archive> {
+pub(super) fn opened(ports: &Ports, server: &Server) -> BTreeMap<DestinationName, Archive> {
     let archives = ports.archives(server).into_iter();
     archives
         .filter_map(|(name, archive)| Some((name, archive.ok()?)))
         .collect()
+}
+
+/// What is written down before anything else: whose a prefix is, and that an empty one was taken up. The backups of one that nobody has
+/// taken up would be nobody's.
+async fn begin(
+    ports: &Ports,
+    server: &Server,
+    archives: &BTreeMap<DestinationName, Archive>,
+    observed: &Observed,
+) -> Result<(), Failure> {
+    let now = ports.clock.now();
+    pin(archives, observed, now).await;
+    let mut words = baselines(server, observed, now, Word::Run);
+    words.retain(|destination, _| is_first(observed, destination));
+    record(archives, observed, &words).await
+}
+
+/// What is written down at the end: what a run has seen.
+pub(super) async fn remember(ports: &Ports, server: &Server, observed: &Observed) {
+    let words = baselines(server, observed, ports.clock.now(), Word::Run);
+    if let Err(failure) = record(&opened(ports, server), observed, &words).await {
+        warn!("cannot write down what a run has seen: {failure}");
+    }
+}
+
+fn is_first(observed: &Observed, destination: &DestinationName) -> bool {
+    let stored = observed.destinations.get(destination);
+    stored.is_some_and(|stored| matches!(stored.baseline, Knowledge::Absent))
+}
+
+/// Writes baselines; of two that come first at once, one wins.
+pub(super) async fn record(
+    archives: &BTreeMap<DestinationName, Archive>,
+    observed: &Observed,
+    words: &Baselines,
+) -> Result<(), Failure> {
+    for (destination, baseline) in words {
+        let Some(archive) = archives.get(destination) else {
+            continue;
+        };
+        let mode = if is_first(observed, destination) {
+            PutMode::Create
+        } else {
+            PutMode::Overwrite
+        };
+        let written = archive
+            .write_record(OwnObject::Baseline, baseline, mode)
+            .await;
+        match written {
+            Err(error) if !error.is_conflict() => return Err(Failure::of(error.kind(), &error)),
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 /// Writes down at the first contact which cluster a prefix belongs to. Created, never overwritten: of two that come at once, one wins,

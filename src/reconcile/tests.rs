@@ -8,9 +8,10 @@ use crate::{
     format::keys::{ObjectKey, OwnObject},
     model::{
         backup::KeepTarget,
-        desired::{Mode, ObjectLock, ProviderOptions, Service},
+        desired::{Mode, ObjectLock, Overwriting, ProviderOptions, Service},
         location::Location,
         lock::{BucketRetention, DefaultLock, Lock, LockMode, Locking, Remains},
+        observed::Knowledge,
         record::{Actor, Attempt},
         scene::{instant, now},
     },
@@ -24,6 +25,9 @@ use crate::{
         scene,
     },
 };
+
+mod approval;
+mod losses;
 
 /// A server whose world is stored in memory, and the ports to look after it.
 struct Bed {
@@ -45,6 +49,10 @@ impl Bed {
         let mut catalog = world.catalog().clone();
         catalog.orphans.clear();
         scene::write(&archive, &catalog).await;
+        if let Knowledge::Known(baseline) = &world.stored().baseline {
+            let written = archive.write_record(OwnObject::Baseline, baseline, PutMode::Create);
+            written.await.expect("memory");
+        }
         Self {
             memory,
             archive,
@@ -271,11 +279,9 @@ async fn a_record_that_cannot_be_understood_stops_deletes() {
     assert_eq!(report.last.plan.standing().to_string(), "stalled");
 }
 
-#[tokio::test]
-async fn a_dead_attempt_is_declared_failed_and_its_uploads_are_freed() {
-    let bed = Bed::new("| done 1d | started 0d").await;
-    let id = bed.world.id("0d");
-    let attempt = Attempt {
+/// An attempt of a process elsewhere that has not been heard of for long.
+fn dead(id: &crate::model::backup::BackupId) -> Attempt {
+    Attempt {
         backup: id.clone(),
         started_at: now(),
         by: Actor {
@@ -287,8 +293,66 @@ async fn a_dead_attempt_is_declared_failed_and_its_uploads_are_freed() {
         due: None,
         alive_at: instant("20m"),
         stopped: None,
+    }
+}
+
+#[tokio::test]
+async fn where_nothing_is_written_twice_what_a_dead_attempt_left_goes_as_an_orphan() {
+    let mut bed = Bed::new("| done 1d").await;
+    bed.world.entry().orphans_after = Some(Duration::from_hours(14 * 24));
+    bed.world.entry().overwriting = Overwriting::Forbidden;
+    let data = bed.memory.clone().forbidding_overwriting();
+    let (control, name) = (Memory::new(now()), "control".parse().expect("a name"));
+    let mut ports = bed.ports(Arc::new(data));
+    let destination = bed.server().entries[0].destination.clone();
+    let place = ports.destinations.get_mut(&destination).expect("opened");
+    place.configured.control = Some(DestinationName::clone(&name));
+    let configured = Destination {
+        name: name.clone(),
+        control: None,
+        ..place.configured.clone()
     };
+    let place = Place::new(configured, Ok(Arc::new(control.clone())));
+    ports.destinations.insert(name, place);
+    let archive = ports.archives(bed.server()).remove(&destination);
+    let archive = archive.expect("it is there").expect("it is open");
+    let id = crate::model::backup::BackupId::new("20261120T115900");
+    scene::put(&archive, &format!("base/{id}/data.tar"), "x").await;
     let own = OwnObject::Attempt(id.clone());
+    let attempt = dead(&id);
+    let written = archive.write_record(own.clone(), &attempt, PutMode::Create);
+    written.await.expect("memory");
+    let left = async || {
+        archive
+            .objects(&format!("base/{id}/"))
+            .await
+            .expect("memory")
+            .len()
+    };
+
+    let report = once(&ports, &[bed.server()]).await;
+    assert_eq!(failures(&report[0]), Vec::<String>::new());
+    let attempt = archive.head(&ObjectKey::Own(own)).await.expect("memory");
+    assert!(attempt.is_none(), "the attempt is forgotten");
+    assert_eq!(left().await, 1, "nobody says yet whose it is");
+
+    let later = now() + Duration::from_hours(15 * 24);
+    ports.clock = Clock::Fixed(later);
+    for memory in [&bed.memory, &control] {
+        memory.set_time(later);
+    }
+    let report = once(&ports, &[bed.server()]).await;
+    assert_eq!(failures(&report[0]), Vec::<String>::new());
+    assert_eq!(left().await, 0);
+    assert_eq!(bed.backups().await, "1d DONE");
+}
+
+#[tokio::test]
+async fn a_dead_attempt_is_declared_failed_and_its_uploads_are_freed() {
+    let bed = Bed::new("| done 1d | started 0d").await;
+    let id = bed.world.id("0d");
+    let own = OwnObject::Attempt(id.clone());
+    let attempt = dead(&id);
     let written = bed
         .archive
         .write_record(own.clone(), &attempt, PutMode::Create);
@@ -449,6 +513,31 @@ async fn what_is_locked_is_found_out_before_anything_goes_and_looked_at_once() {
         once(&ports, &[bed.server()]).await;
         assert_eq!(bed.backups().await, "1d DONE", "listing: {listing}");
     }
+}
+
+#[tokio::test]
+async fn where_listings_tell_the_locks_they_cost_two_listings() {
+    let ages = (1..=11).map(|day| format!("done {day}d"));
+    let scene = ages.collect::<Vec<_>>().join(" | ");
+    let mut requests = Vec::new();
+    for locking in [Locking::Off, Locking::On { default: None }] {
+        let bed = Bed::new(&format!("retention=1x | {scene} | wal 1:400-1010")).await;
+        let memory = bed.memory.clone().listing_locks();
+        memory.set_retention(BucketRetention {
+            locking,
+            remains: Remains::Nothing,
+        });
+        let counts = Counts::default();
+        let report = bed
+            .once(Arc::new(Meter::new(Arc::new(memory), counts.clone())))
+            .await;
+        assert_eq!(failures(&report), Vec::<String>::new());
+        assert_eq!(bed.backups().await, "1d DONE");
+        assert!(!counts.snapshot().contains_key(&Operation::Locks));
+        requests.push(counts.requests());
+    }
+    // That of the directories, and that of the WAL between the first and the last.
+    assert_eq!(requests[1], requests[0] + 2);
 }
 
 #[tokio::test]

@@ -340,6 +340,7 @@ impl Look {
         let last = self.ports.plan_again(server, earlier).await;
         let mut report = Report::new(last);
         once::settle(&self.ports, server, &mut report, |step| self.holds(step)).await;
+        once::remember(&self.ports, server, &report.last.observed).await;
         Some(report)
     }
 
@@ -393,7 +394,8 @@ fn failures(mut failures: Failures, report: &Report, now: Timestamp) -> Failures
     // Where nothing is left to be tried, what failed has been mended by somebody else, or is not wanted any more.
     let plan = &report.last.plan;
     let quiet = plan.targets.iter().filter(|(name, target)| {
-        let idle = |waiting: &Waiting| matches!(waiting, Waiting::NextDue { .. });
+        let idle =
+            |waiting: &Waiting| matches!(waiting, Waiting::NextDue { .. } | Waiting::Grace { .. });
         let is_done = !plan.steps.iter().any(|step| step.destination == **name);
         is_done && target.waiting.iter().all(idle)
     });

@@ -3,9 +3,12 @@
 //! An [`Archive`] joins the server's name in front of every key and speaks of `backup.info`, records and segments instead of objects. It
 //! decides nothing; what is missing is `None`, and whatever could not be read is an error.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
-use futures_util::{StreamExt as _, TryStreamExt as _, stream::BoxStream};
+use futures_util::{
+    StreamExt as _, TryStreamExt as _,
+    stream::{self, BoxStream},
+};
 
 use super::{
     Error, GetOptions, Head, Key, ObjectMeta, ObjectVersion, PutMode, PutOptions, SharedStore,
@@ -25,7 +28,7 @@ use crate::{
         desired::Overwriting,
         names::ServerName,
         timeline::TimelineId,
-        wal::{SegmentNumber, SegmentSize, WalFile},
+        wal::{SegmentName, SegmentNumber, SegmentSize, WalFile},
     },
 };
 
@@ -172,10 +175,47 @@ impl Archive {
         Some(ObjectKey::parse(path))
     }
 
+    /// The segment that an object of the WAL archive belongs to; none for a timeline's history.
+    pub fn segment(&self, key: &Key) -> Option<SegmentName> {
+        match self.parse(key)? {
+            ObjectKey::Wal(object) => object.file.segment(),
+            _ => None,
+        }
+    }
+
     /// The objects of a backup's directory.
     pub async fn objects(&self, directory: &str) -> Result<Vec<ObjectMeta>, Error> {
         let prefix = self.prefix(directory);
         self.store.list_all(&prefix).try_collect().await
+    }
+
+    /// The objects of some backups' directories, in one listing from the first of them to the last. What lies between them is listed,
+    /// too, and left out.
+    pub async fn backups(
+        &self,
+        ids: impl IntoIterator<Item = BackupId>,
+    ) -> Result<BTreeMap<BackupId, Vec<ObjectMeta>>, Error> {
+        let mut listed: BTreeMap<BackupId, Vec<ObjectMeta>> =
+            ids.into_iter().map(|id| (id, Vec::new())).collect();
+        let (Some((first, _)), Some((last, _))) =
+            (listed.first_key_value(), listed.last_key_value())
+        else {
+            return Ok(listed);
+        };
+        let directory = |id| self.prefix(&keys::backup_directory(id));
+        let after = directory(first).trim_end_matches('/').to_owned();
+        // No key below a directory is greater than its name with the character that follows the slash.
+        let until = format!("{}0", directory(last).trim_end_matches('/'));
+        let base = self.prefix(keys::BASE);
+        let mut objects = self.store.list_range(&base, Some(after), Some(until));
+        while let Some(meta) = objects.try_next().await? {
+            if let Some(ObjectKey::Base(id, _)) = self.parse(&meta.key)
+                && let Some(of_backup) = listed.get_mut(&id)
+            {
+                of_backup.push(meta);
+            }
+        }
+        Ok(listed)
     }
 
     /// The objects of some segments of a timeline, with their partial and backup history files, in the order of their names.
@@ -187,6 +227,18 @@ impl Archive {
         run: Run,
         size: SegmentSize,
     ) -> BoxStream<'_, Result<ObjectMeta, Error>> {
+        let pages = self.segment_pages(timeline, run, size);
+        let objects = pages.map_ok(|page| stream::iter(page).map(Ok));
+        objects.try_flatten().boxed()
+    }
+
+    /// The same, page by page, as the store lists them.
+    pub fn segment_pages(
+        &self,
+        timeline: TimelineId,
+        run: Run,
+        size: SegmentSize,
+    ) -> BoxStream<'_, Result<Vec<ObjectMeta>, Error>> {
         // A slash sorts behind the dot of every extension and before the digits of the next segment.
         let end = |segment: SegmentNumber| {
             let stem = keys::wal_stem(WalFile::Segment(segment.name(timeline, size)));
@@ -195,7 +247,7 @@ impl Archive {
         let before = run.first.0.checked_sub(1);
         let before = before.map(|number| end(SegmentNumber(number)));
         let prefix = self.prefix(&format!("{}{timeline}", keys::WALS));
-        let objects = self.store.list_range(&prefix, before, Some(end(run.last)));
+        let pages = self.store.list_pages(&prefix, before, Some(end(run.last)));
         let is_inside = move |meta: &ObjectMeta| {
             let Some(ObjectKey::Wal(object)) = self.parse(&meta.key) else {
                 return false;
@@ -206,7 +258,10 @@ impl Archive {
                 exact && run.first <= number && number <= run.last
             })
         };
-        let inside = objects.try_filter(move |meta| std::future::ready(is_inside(meta)));
+        let inside = pages.map_ok(move |mut page| {
+            page.retain(&is_inside);
+            page
+        });
         inside.boxed()
     }
 

@@ -33,6 +33,7 @@ pub async fn basic(store: &dyn Store) {
     conditions(store).await;
     listing(store).await;
     uploads(store).await;
+    lengths(store).await;
     broken_uploads(store).await;
     locks(store).await;
     time(store).await;
@@ -259,9 +260,10 @@ pub async fn race(store: &dyn Store) {
 /// Listings are complete, in order, in pages of any size, up to a delimiter, from any key on; deletes are of any number.
 pub async fn listing(store: &dyn Store) {
     let root = "conformance/listing/";
-    let mut keys: Vec<Key> = (0..1_001)
+    let mut keys: Vec<Key> = (0..2_500)
         .map(|number| key(&format!("{root}many/{number:04}")))
         .collect();
+    let many: Vec<String> = keys.iter().map(ToString::to_string).collect();
     // Where the order of bytes is not the order of a directory walk.
     let names = [
         "a", "a-b/x", "a.b", "a0", "b/y", "b/z/1", "c d/x", "c", "c.x/q",
@@ -273,7 +275,10 @@ pub async fn listing(store: &dyn Store) {
         .collect::<Vec<_>>()
         .await;
 
-    assert_eq!(listed(store, &format!("{root}many/")).await.len(), 1_001);
+    for limit in [1_000, usize::MAX] {
+        paged(store, &format!("{root}many/"), limit, &many).await;
+    }
+    paged(store, &format!("{root}many/24"), 1, &many[2_400..]).await;
     assert_eq!(listed(store, &format!("{root}many/000")).await.len(), 10);
     let order = format!("{root}order/");
     let names: BTreeSet<String> = names.iter().map(|name| format!("{order}{name}")).collect();
@@ -416,6 +421,35 @@ pub async fn uploads(store: &dyn Store) {
     assert!(late.is_err_and(|error| error.meaning == Meaning::AlreadyExists));
     upload.abort().await.expect("it can be aborted");
     delete_all(store, &[key]).await;
+}
+
+/// Objects of any length come back as they were, written at once or in parts.
+pub async fn lengths(store: &dyn Store) {
+    let whole = key("conformance/lengths/whole");
+    let part_bytes = upload_options(store, PutMode::Create).part_bytes;
+    let part = usize::try_from(part_bytes).expect("a part in memory");
+    for length in [0, 1, part - 1, part, part + 1] {
+        let bytes = (0..=250).cycle().take(length);
+        let content = Bytes::from(bytes.collect::<Vec<u8>>());
+        let written = store.put(&whole, content.clone(), PutOptions::default());
+        written.await.expect("it can be written");
+        assert!(store.get_bytes(&whole).await.expect("it is there") == content);
+        for mode in [PutMode::Create, PutMode::Overwrite] {
+            let key = key(&format!("conformance/lengths/{length}/{mode:?}"));
+            let upload = store.begin_upload(&key, upload_options(store, mode)).await;
+            let upload = upload.expect("an upload");
+            let nothing = content.is_empty().then_some(&content[..]);
+            let mut parts = Vec::new();
+            for (number, piece) in (1..).zip(content.chunks(part).chain(nothing)) {
+                let sent = upload.put_part(number, content.slice_ref(piece)).await;
+                parts.push(sent.expect("a part"));
+            }
+            upload.complete(parts).await.expect("it completes");
+            assert!(store.get_bytes(&key).await.expect("it is there") == content);
+            delete_all(store, &[key]).await;
+        }
+    }
+    delete_all(store, &[whole]).await;
 }
 
 /// An upload that is aborted leaves nothing, and cannot be gone on with.

@@ -11,6 +11,7 @@ use super::{
     Error, GetOptions, Head, Key, ListRequest, Meaning, ObjectMeta, Operation, PutMode, PutOptions,
     Result, Store, Stored,
 };
+use crate::model::lock::Lock;
 
 /// Conveniences over any [`Store`].
 #[async_trait]
@@ -41,6 +42,14 @@ pub trait StoreExt: Store {
         until: Option<String>,
     ) -> BoxStream<'a, Result<ObjectMeta>>;
 
+    /// The same, page by page, as the store gives them.
+    fn list_pages<'a>(
+        &'a self,
+        prefix: &str,
+        after: Option<String>,
+        until: Option<String>,
+    ) -> BoxStream<'a, Result<Vec<ObjectMeta>>>;
+
     /// All objects below a prefix, in ranges of which at most `parallel` are listed at once. `bounds` are the texts between the
     /// ranges, in order; a key equal to one belongs to the range before it.
     ///
@@ -52,6 +61,9 @@ pub trait StoreExt: Store {
         bounds: Vec<String>,
         parallel: usize,
     ) -> BoxStream<'a, Result<(usize, Vec<ObjectMeta>)>>;
+
+    /// Whether each of these objects may be destroyed, in the order given: as their listing told, and asked for where it did not.
+    async fn locks_of(&self, listed: &[ObjectMeta]) -> Vec<Lock>;
 
     /// The texts up to and including the next slash below a prefix, and the objects beside them.
     async fn list_children(&self, prefix: &str) -> Result<(Vec<String>, Vec<ObjectMeta>)>;
@@ -114,6 +126,15 @@ impl<S: Store + ?Sized> StoreExt for S {
             .boxed()
     }
 
+    fn list_pages<'a>(
+        &'a self,
+        prefix: &str,
+        after: Option<String>,
+        until: Option<String>,
+    ) -> BoxStream<'a, Result<Vec<ObjectMeta>>> {
+        pages(self, prefix, after, until).boxed()
+    }
+
     fn list_parallel<'a>(
         &'a self,
         prefix: &str,
@@ -132,6 +153,21 @@ impl<S: Store + ?Sized> StoreExt for S {
             })
             .flatten_unordered(parallel.max(1))
             .boxed()
+    }
+
+    async fn locks_of(&self, listed: &[ObjectMeta]) -> Vec<Lock> {
+        let untold = listed.iter().filter(|meta| meta.lock.is_none());
+        let untold: Vec<Key> = untold.map(|meta| meta.key.clone()).collect();
+        let mut asked = if untold.is_empty() {
+            Vec::new().into_iter()
+        } else {
+            self.locks(&untold).await.into_iter()
+        };
+        let lock = |meta: &ObjectMeta| {
+            let told = meta.lock.clone().or_else(|| asked.next());
+            told.expect("one answer for each")
+        };
+        listed.iter().map(lock).collect()
     }
 
     async fn list_children(&self, prefix: &str) -> Result<(Vec<String>, Vec<ObjectMeta>)> {

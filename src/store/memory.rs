@@ -291,16 +291,14 @@ impl Store for Memory {
         let object = object.ok_or_else(|| failed(Meaning::NotFound))?;
         if options
             .version
-            .is_some_and(|version| version != object.meta.version)
+            .as_ref()
+            .is_some_and(|version| *version != object.meta.version)
         {
             return Err(failed(Meaning::Precondition));
         }
-        let range = match options.range {
-            None => 0..object.meta.size,
-            Some(range) => range
-                .resolve(object.meta.size)
-                .ok_or_else(|| failed(Meaning::Precondition))?,
-        };
+        let range = options
+            .resolve(object.meta.size)
+            .ok_or_else(|| failed(Meaning::Precondition))?;
         let offset = |at: u64| usize::try_from(at).expect("an offset in memory");
         let content = object.content.slice(offset(range.start)..offset(range.end));
         Ok(GetResult {

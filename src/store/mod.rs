@@ -26,6 +26,8 @@ use crate::model::{
 mod archive;
 #[cfg(feature = "azure")]
 pub mod azure;
+#[cfg(any(feature = "aws", feature = "azure", feature = "gcp"))]
+mod batches;
 pub mod checksum;
 pub mod conformance;
 pub mod control;

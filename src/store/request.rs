@@ -96,6 +96,14 @@ impl GetOptions {
             version: None,
         }
     }
+
+    /// The offsets in an object of this size, or `None` if they begin beyond its end.
+    pub fn resolve(&self, size: u64) -> Option<Range<u64>> {
+        match &self.range {
+            None => Some(0..size),
+            Some(range) => range.resolve(size),
+        }
+    }
 }
 
 /// An object and when the store told of it.
@@ -164,6 +172,20 @@ pub struct Deleted {
     pub key: Key,
     /// Whether it is gone.
     pub outcome: Result<(), Error>,
+}
+
+impl Deleted {
+    /// What became of an object: one that was not there is gone.
+    pub fn of(key: &Key, outcome: Result<(), Error>) -> Self {
+        let outcome = match outcome {
+            Err(error) if error.is_not_found() => Ok(()),
+            outcome => outcome,
+        };
+        Self {
+            key: key.clone(),
+            outcome,
+        }
+    }
 }
 
 /// How to send an object in parts.

@@ -9,6 +9,7 @@ use crate::{
     restore::restored_by_barman,
     support::{
         backup::{DIGEST, fill, fill_tablespace, read, request, start_restored, take_of},
+        cloud::Cloud,
         cluster::Cluster,
     },
 };
@@ -31,7 +32,8 @@ async fn chain(place: &Place, cluster: &Cluster) -> Vec<BackupId> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_chain_is_listed_shown_and_never_broken_by_a_policy() {
-    let (Some(place), Some(mut cluster)) = (Place::s3().await, Cluster::create(17)) else {
+    let place = Place::new(Cloud::s3s());
+    let (Some(place), Some(mut cluster)) = (place, Cluster::create(17)) else {
         return;
     };
     cluster.configure(&[("summarize_wal", "on")]);

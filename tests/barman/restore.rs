@@ -37,16 +37,16 @@ macro_rules! over {
     ($($(#[$condition:meta])? $name:ident: $place:ident, $major:literal;)*) => {$(
         $(#[$condition])?
         mod $name {
-            use crate::place::Place;
+            use crate::{place::Place, support::cloud::Cloud};
 
             #[tokio::test(flavor = "multi_thread")]
             async fn barman_restores_what_barkeep_wrote() {
-                super::barman_restores_what_barkeep_wrote(Place::$place().await, $major).await;
+                super::barman_restores_what_barkeep_wrote(Place::new(Cloud::$place()), $major).await;
             }
 
             #[tokio::test(flavor = "multi_thread")]
             async fn barkeep_restores_what_barman_wrote() {
-                super::barkeep_restores_what_barman_wrote(Place::$place().await, $major).await;
+                super::barkeep_restores_what_barman_wrote(Place::new(Cloud::$place()), $major).await;
             }
         }
     )*};
@@ -54,13 +54,13 @@ macro_rules! over {
 
 over! {
     #[cfg(feature = "aws")]
-    s3_v15: s3, 15;
+    s3_v15: s3s, 15;
     #[cfg(feature = "aws")]
-    s3_v17: s3, 17;
+    s3_v17: s3s, 17;
     #[cfg(feature = "aws")]
-    s3_v18: s3, 18;
+    s3_v18: s3s, 18;
     #[cfg(feature = "azure")]
-    azure_v17: azure, 17;
+    azure_v17: azurite, 17;
     #[cfg(feature = "gcp")]
     gcs_v17: gcs, 17;
     #[cfg(feature = "gcp")]

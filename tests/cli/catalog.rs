@@ -110,13 +110,8 @@ fn a_plan_deletes_what_the_policy_no_longer_wants() {
     for day in [3, 10, 17, 18] {
         scene.backup(day);
     }
-    // Without a connection only the catalog is looked after.
-    let config = std::fs::read_to_string(scene.path("barkeep.toml")).expect("read");
-    let config: Vec<_> = config
-        .lines()
-        .filter(|line| !line.starts_with("connection"))
-        .collect();
-    scene.configure(&config.join("\n"));
+    scene.without_connection();
+    scene.adopt();
     assert_snapshot!(scene.run(&["plan", "--now", NOW]), @r"
     exit 0
     --- stdout

@@ -46,7 +46,7 @@ pub(crate) fn compare(path: &str, text: &str) {
 }
 
 /// Every document, by its path in the repository.
-fn documents() -> Vec<String> {
+pub(crate) fn documents() -> Vec<String> {
     let directories = ["", "docs", "benches", "packaging", "tests/bed"];
     let mut documents = Vec::new();
     for directory in directories {
@@ -108,7 +108,7 @@ fn every_quirk_is_decided() {
             "{row}"
         );
     }
-    assert_eq!(numbers, (1..=90).collect::<Vec<_>>());
+    assert_eq!(numbers, (1..=92).collect::<Vec<_>>());
 }
 
 /// The anchor that a heading gets.

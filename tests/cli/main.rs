@@ -2,12 +2,14 @@
 //!
 //! The real binary against directories; no PostgreSQL, no network but closed ports of this host.
 
+mod adoption;
 #[path = "../support/bed.rs"]
 #[expect(dead_code, reason = "no server is run here")]
 mod bed;
 mod catalog;
 mod configuration;
 mod documents;
+mod examples;
 mod help;
 mod packaged;
 mod picture;

@@ -1,6 +1,10 @@
 //! README.md shows a configuration that compiles, and the plan that really follows from it.
 
-use std::{collections::BTreeMap, fs, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    time::Duration,
+};
 
 use barkeep::{
     config::{
@@ -16,7 +20,8 @@ use barkeep::{
         observed::{
             ArchiveMode, Archiver, Knowledge, Locality, Observed, Role, ServerFacts, Stored,
         },
-        record::{Epitaph, Identity, Mark},
+        policy::Policy,
+        record::{Baseline, Epitaph, Identity, Mark},
         time::Timestamp,
         timeline::TimelineId,
         wal::{Lsn, SegmentNumber, SegmentSize, SystemId},
@@ -124,6 +129,16 @@ pub(crate) fn observed(now: Timestamp) -> Observed {
         identity: Knowledge::Known(Identity {
             system_id: SYSTEM,
             pinned_at: instant("2026-10-18T14:11:40Z"),
+        }),
+        baseline: Knowledge::Known(Baseline {
+            at: now,
+            policy: Policy {
+                retention: "RECOVERY WINDOW OF 30 DAYS".parse().ok(),
+                minimum_redundancy: 1,
+                keep_rules: Vec::new(),
+            },
+            backups: BTreeSet::new(),
+            deleted: BTreeMap::new(),
         }),
         attempts: Knowledge::Known(BTreeMap::new()),
         tombstones: Knowledge::Known(Vec::new()),

@@ -110,6 +110,32 @@ impl Scene {
         self.run(&line.split_whitespace().collect::<Vec<_>>())
     }
 
+    /// What a command prints as JSON.
+    pub(crate) fn json(&self, line: &str) -> serde_json::Value {
+        let mut command = self.command(&line.split_whitespace().collect::<Vec<_>>());
+        let output = command.args(["--format", "json"]).output();
+        let output = output.expect("the program starts");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {said}"))
+    }
+
+    /// Takes up what is stored.
+    pub(crate) fn adopt(&self) {
+        let shown = self.json("adopt orders");
+        let digest = shown["plan"]["digest"].as_str().expect("a digest");
+        let adopted = self.json(&format!("adopt orders --approve {digest}"));
+        assert_eq!(adopted["adopted"], true);
+    }
+
+    /// Leaves only the catalog to be looked after: there is no server to ask.
+    pub(crate) fn without_connection(&self) {
+        let config = fs::read_to_string(self.path("barkeep.toml")).expect("read");
+        let lines = config
+            .lines()
+            .filter(|line| !line.starts_with("connection"));
+        self.configure(&lines.collect::<Vec<_>>().join("\n"));
+    }
+
     /// A digest covers versions of objects, which a directory makes of times.
     fn plain(&self, said: &str) -> String {
         const DIGITS: usize = 8;

@@ -33,7 +33,12 @@ fn object_store() -> ObjectStore {
 
 /// A Pod whose PostgreSQL archives by itself, as it does through the plugin's socket.
 fn pod(whose: Whose) -> Option<Place> {
-    let place = Place::new(whose)?;
+    pod_of(whose, 17)
+}
+
+/// The same with another version of PostgreSQL.
+fn pod_of(whose: Whose, major: u32) -> Option<Place> {
+    let place = Place::new(whose, major)?;
     let plugin = Plugin::new(&place, object_store());
     let mut arguments = vec!["--gzip".to_owned()];
     let mut words = plugin.restore_words("%p", "");
@@ -96,9 +101,19 @@ of_both! {
 }
 
 async fn a_cluster_comes_back_to_an_instant(whose: Whose) {
-    let Some(place) = pod(whose) else {
-        return;
-    };
+    if let Some(place) = pod(whose) {
+        comes_back_to_an_instant(place).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cluster_of_another_version_comes_back_to_an_instant() {
+    if let Some(place) = pod_of(Whose::Barkeep, 18) {
+        comes_back_to_an_instant(place).await;
+    }
+}
+
+async fn comes_back_to_an_instant(place: Place) {
     let plugin = Plugin::new(&place, object_store());
     place
         .cluster
@@ -131,7 +146,7 @@ async fn a_cluster_comes_back_to_an_instant(whose: Whose) {
         ("recovery_target_action", "promote"),
         ("archive_mode", "off"),
     ];
-    let copy = start_copy(&directory, &settings);
+    let copy = start_copy(place.cluster.major(), &directory, &settings);
     until("the end of recovery", async || {
         (copy.sql("SELECT pg_is_in_recovery()") == "f").then_some(())
     })
@@ -140,8 +155,8 @@ async fn a_cluster_comes_back_to_an_instant(whose: Whose) {
 }
 
 /// Starts what was restored, with settings as CloudNativePG writes them.
-fn start_copy(directory: &Path, settings: &[(&str, &str)]) -> Cluster {
-    let mut copy = Cluster::empty(17).expect("this version is here");
+fn start_copy(major: u32, directory: &Path, settings: &[(&str, &str)]) -> Cluster {
+    let mut copy = Cluster::empty(major).expect("this version is here");
     run(Command::new("cp")
         .arg("-a")
         .arg(directory)

@@ -69,11 +69,11 @@ impl From<Output> for Ran {
 
 impl Place {
     /// A started cluster, an empty bucket and the commands; `None` after saying what is missing.
-    pub(crate) fn new(whose: Whose) -> Option<Self> {
+    pub(crate) fn new(whose: Whose, major: u32) -> Option<Self> {
         let programs = bed().get("BARMAN_BIN")?;
         let store = Server::moto()?;
         // As its group, so that uid 26 can read it: the cluster itself runs as the bed's user.
-        let mut cluster = Cluster::create_with(17, &["--allow-group-access"])?;
+        let mut cluster = Cluster::create_with(major, &["--allow-group-access"])?;
         let root = match whose {
             Whose::Barkeep => Some(image()?),
             Whose::Barman => None,

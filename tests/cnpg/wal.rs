@@ -42,7 +42,7 @@ of_both! {
 
 /// A server whose archiver stands still, with this many segments that wait.
 fn behind(whose: Whose, segments: usize) -> Option<(Place, Vec<String>)> {
-    let place = Place::new(whose)?;
+    let place = Place::new(whose, 17)?;
     place
         .cluster
         .sql("ALTER SYSTEM SET archive_command = '/bin/false'");

@@ -3,7 +3,7 @@
 //! `in STATE` says with which catalog the following lines begin. A line is a command line in a shell's manner, with quotes and with
 //! variables in front; `{url}`, `{bucket}`, `{missing}` and `{LABEL}` of a backup are filled in. What ends otherwise than Barman's is told behind
 //! `##`: the row of `docs/quirks.md` that says why, and which of `code`, `stdout` and `objects` differ;
-//! `objects@s3` differ on S3 only.
+//! `objects@s3+azure` differ only on those.
 
 use std::collections::BTreeMap;
 

@@ -4,22 +4,24 @@
 mod support;
 
 mod arguments;
-#[cfg(feature = "aws")]
+#[cfg(all(feature = "aws", feature = "azure", feature = "gcp"))]
 mod base;
-#[cfg(feature = "aws")]
+#[cfg(all(feature = "aws", feature = "azure", feature = "gcp"))]
 mod case;
-#[cfg(feature = "aws")]
+#[cfg(all(feature = "aws", feature = "azure", feature = "gcp"))]
 mod differential;
-#[cfg(feature = "aws")]
+#[cfg(all(feature = "aws", feature = "azure", feature = "gcp"))]
 mod pair;
-#[cfg(feature = "aws")]
+#[cfg(all(feature = "aws", feature = "azure", feature = "gcp"))]
 mod place;
-#[cfg(feature = "aws")]
+#[cfg(all(feature = "aws", feature = "azure", feature = "gcp"))]
+mod requests;
+#[cfg(all(feature = "aws", feature = "azure", feature = "gcp"))]
 mod state;
 mod typed;
-#[cfg(feature = "aws")]
+#[cfg(all(feature = "aws", feature = "azure", feature = "gcp"))]
 mod wal_archive;
-#[cfg(feature = "aws")]
+#[cfg(all(feature = "aws", feature = "azure", feature = "gcp"))]
 mod wal_restore;
 
 /// The script with Barman's programs in it.

@@ -5,31 +5,23 @@
 //! details.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
 };
 
-use barkeep::{
-    model::desired::S3Options,
-    secret::Secret,
-    store::{
-        Key, PutOptions, Store as _, StoreExt as _,
-        s3::{AccessKeys, S3},
-    },
-};
+use barkeep::store::{Key, PutOptions, SharedStore, StoreExt as _};
 use bytes::Bytes;
 use futures_util::TryStreamExt as _;
+use serde_json::Value;
 
 use crate::{
-    case::Case,
-    support::{bed::bed, s3::Server},
+    case::{Case, cases},
+    support::{bed::bed, cloud::Cloud},
 };
 
 /// What may differ.
 const QUIRKS: &str = include_str!("../../docs/quirks.md");
-
-const KEYS: (&str, &str) = ("testkey", "testsecret1");
 
 /// Below which path of its bucket each works.
 const PREFIX: &str = "some/path";
@@ -54,7 +46,7 @@ impl Whose {
 
 /// A store with a bucket for each, and a directory for each.
 pub(crate) struct Pair {
-    pub(crate) server: Server,
+    pub(crate) cloud: Cloud,
     programs: PathBuf,
     home: tempfile::TempDir,
     /// More `{words}` and what they stand for.
@@ -102,10 +94,10 @@ impl Ran {
 
 impl Pair {
     /// `None` after saying what is missing.
-    pub(crate) async fn start() -> Option<Self> {
+    pub(crate) fn start(cloud: Option<Cloud>) -> Option<Self> {
         let pair = Self {
             programs: bed().get("BARMAN_BIN")?,
-            server: Server::moto()?,
+            cloud: cloud?,
             home: tempfile::Builder::new()
                 .prefix("pair.")
                 .tempdir_in("/tmp")
@@ -113,8 +105,7 @@ impl Pair {
             words: BTreeMap::new(),
         };
         for whose in Whose::BOTH {
-            let bucket = pair.store(whose).await.create_destination().await;
-            bucket.expect("a bucket");
+            pair.cloud.create_bucket(whose.bucket());
             std::fs::create_dir(pair.out(whose)).expect("a directory");
         }
         Some(pair)
@@ -130,17 +121,13 @@ impl Pair {
         self.home.path()
     }
 
-    async fn store(&self, whose: Whose) -> S3 {
-        let options = S3Options {
-            endpoint_url: Some(self.server.url()),
-            region: Some("us-east-1".to_owned()),
-            ..S3Options::default()
-        };
-        let keys = AccessKeys {
-            id: KEYS.0.to_owned(),
-            secret: Secret::new(KEYS.1.to_owned()),
-        };
-        S3::with_keys(whose.bucket(), PREFIX, &options, Some(keys)).await
+    /// The URL of what is one's.
+    pub(crate) fn url(&self, whose: Whose) -> String {
+        self.cloud.url(whose.bucket(), PREFIX)
+    }
+
+    async fn store(&self, whose: Whose) -> SharedStore {
+        self.cloud.store(whose.bucket(), PREFIX).await
     }
 
     /// Stores the same for both.
@@ -166,10 +153,45 @@ impl Pair {
         objects
     }
 
-    /// The store's own answer about an object: its tags, say.
-    pub(crate) fn ask(&self, whose: Whose, key: &str, query: &str) -> String {
-        let path = format!("/{}/{PREFIX}/{key}?{query}", whose.bucket());
-        self.server.send("GET", &path, "", "")
+    /// Removes what both have below a prefix.
+    pub(crate) async fn clear(&self, prefix: &str) {
+        for whose in Whose::BOTH {
+            let store = self.store(whose).await;
+            let listed: Vec<_> = store.list_all(prefix).try_collect().await.expect("a list");
+            let keys: Vec<_> = listed.into_iter().map(|object| object.key).collect();
+            for deleted in store.delete(&keys).await {
+                deleted.outcome.expect("deleted");
+            }
+        }
+    }
+
+    /// The tags of an object, where the store can be asked for them by anyone.
+    pub(crate) fn tags(&self, whose: Whose, key: &str) -> BTreeSet<String> {
+        let (bucket, key) = (whose.bucket(), format!("{PREFIX}/{key}"));
+        match &self.cloud {
+            Cloud::Moto(server) => {
+                let told = server.send("GET", &format!("/{bucket}/{key}?tagging"), "", "");
+                let tags = told.split("<Tag>").skip(1);
+                tags.map(|tag| tag.split("</Tag>").next().unwrap_or_default().to_owned())
+                    .collect()
+            }
+            Cloud::Gcs(server) => {
+                let path = format!("/storage/v1/b/{bucket}/o/{}", key.replace('/', "%2F"));
+                let told: Value =
+                    serde_json::from_str(&server.send("GET", &path, "")).expect("JSON");
+                let tags = told["metadata"].as_object().into_iter().flatten();
+                tags.map(|(name, value)| format!("{name}={value}"))
+                    .collect()
+            }
+            _ => BTreeSet::new(),
+        }
+    }
+
+    /// The lines of a table that mean anything here.
+    pub(crate) fn cases(&self, table: &str) -> Vec<Case> {
+        let mut cases = cases(table);
+        cases.retain(|case| self.cloud.takes(&case.line));
+        cases
     }
 
     /// Runs both and compares how they ended. The first is Barman's.
@@ -180,7 +202,7 @@ impl Pair {
             command.spawn().expect("the program starts")
         });
         let ran = running.map(|child| Ran::from(child.wait_with_output().expect("it ends")));
-        Self::compare(case, &ran);
+        self.compare(case, &ran);
         ran
     }
 
@@ -190,17 +212,19 @@ impl Pair {
         Ran::from(output.expect("the program starts"))
     }
 
-    fn compare(case: &Case, [theirs, ours]: &[Ran; 2]) {
-        let line = &case.line;
+    /// Whether a row of the table of quirks tells the two apart.
+    pub(crate) fn differs(&self, case: &Case) -> bool {
+        !self.cloud.expected(&case.differs).is_empty()
+    }
+
+    fn compare(&self, case: &Case, [theirs, ours]: &[Ran; 2]) {
+        let line = format!("{}: {}", self.cloud.endpoint(), case.line);
         assert_eq!(ours.stdout, theirs.stdout, "{line}");
         if let Some(row) = case.row {
-            assert!(
-                QUIRKS.contains(&format!(
-                    "
-| {row} |"
-                )),
-                "{line}: there is no row {row}"
-            );
+            let is_there = QUIRKS.contains(&format!("\n| {row} |"));
+            assert!(is_there, "{line}: there is no row {row}");
+        }
+        if self.differs(case) {
             let told = "this row no longer tells them apart";
             assert_ne!(ours.code, theirs.code, "{line}: {told}");
             return;
@@ -230,28 +254,23 @@ impl Pair {
                 command
             }
         };
-        if !case.line.contains("--endpoint-url") {
-            command.args(["--endpoint-url", &self.server.url()]);
-        }
         command
+            .args(self.cloud.options())
             .args(filled.words)
             .env_clear()
             .env("PATH", "/usr/bin:/bin")
             .env("TZ", "Europe/Rome")
-            .env("AWS_ACCESS_KEY_ID", KEYS.0)
-            .env("AWS_SECRET_ACCESS_KEY", KEYS.1)
-            .env("AWS_DEFAULT_REGION", "us-east-1")
-            .env("AWS_EC2_METADATA_DISABLED", "true")
             .env("AWS_MAX_ATTEMPTS", "1")
+            .envs(self.cloud.environment())
             .envs(filled.variables)
             .current_dir(self.out(whose));
         command
     }
 
     fn filled(&self, whose: Whose, word: &str) -> String {
-        let url = format!("s3://{}/{PREFIX}", whose.bucket());
+        let url = self.url(whose);
         let out = self.out(whose).display().to_string();
-        let endpoint = self.server.url();
+        let endpoint = self.cloud.endpoint();
         let known = [
             ("{url}", url.as_str()),
             ("{bucket}", whose.bucket()),
@@ -266,7 +285,7 @@ impl Pair {
             .map(|(name, value)| (*name, value.as_str()));
         let fill = |text: String, (name, value): (&str, &str)| text.replace(name, value);
         // Those may hold the known ones.
-        more.chain(known).fold(word.to_owned(), fill)
+        more.chain(known).fold(self.cloud.translated(word), fill)
     }
 }
 
@@ -278,6 +297,6 @@ fn at_least_so_many_command_lines_move_data() {
         include_str!("cases/wal-archive.txt"),
         include_str!("cases/wal-restore.txt"),
     ];
-    let counts = tables.map(|table| crate::case::cases(table).len());
+    let counts = tables.map(|table| cases(table).len());
     assert!(counts.iter().sum::<usize>() >= 250, "{counts:?}");
 }

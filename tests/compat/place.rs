@@ -1,160 +1,95 @@
-//! Where both keep their catalogs: a server of a cloud's protocol, with a bucket for each.
+//! A cloud as the tables see it: which of their lines mean anything there, and by what its objects are told apart.
 
-use std::sync::Arc;
+use barkeep::store::ObjectMeta;
 
-use barkeep::{
-    model::desired::S3Options,
-    secret::Secret,
-    store::{
-        ObjectMeta, SharedStore,
-        s3::{AccessKeys, S3},
-    },
-};
+use crate::{state::Lock, support::cloud::Cloud};
 
-#[cfg(feature = "azure")]
-use crate::support::azurite::{Azurite, account_url, connection_string};
-use crate::{state::Lock, support::s3::Server};
+/// What of the tables is about S3 only.
+const OF_S3: [&str; 8] = [
+    "AWS_",
+    "http:",
+    "gs://",
+    "--addressing-style",
+    "--cloud-provider",
+    "--endpoint",
+    "--profile",
+    "-P ",
+];
 
-/// Whom the servers know.
-const KEYS: (&str, &str) = ("testkey", "testsecret1");
+/// Buckets that a line may name instead of a URL.
+const NAMED: [&str; 3] = ["{bucket}", "{missing}", "no-such-bucket"];
 
-/// A server.
-pub(crate) enum Place {
-    /// One that speaks S3, with locks and versions.
-    S3(Server),
-    /// One that speaks Azure Blob.
-    #[cfg(feature = "azure")]
-    Azure(Azurite),
-}
-
-impl Place {
+impl Cloud {
     /// Makes a bucket, on S3 with these headers.
-    #[cfg_attr(
-        not(feature = "azure"),
-        expect(clippy::unused_async, reason = "moto is asked without waiting")
-    )]
-    pub(crate) async fn create(&self, bucket: &str, headers: &str) {
+    pub(crate) fn create_with(&self, bucket: &str, headers: &str) {
         match self {
-            Self::S3(server) => drop(server.send("PUT", &format!("/{bucket}"), headers, "")),
-            #[cfg(feature = "azure")]
-            Self::Azure(_) => {
-                let created = self.store(bucket).await.create_destination().await;
-                created.expect("a container");
-            }
+            Self::Moto(server) => drop(server.send("PUT", &format!("/{bucket}"), headers, "")),
+            _ => self.create_bucket(bucket),
         }
     }
 
-    /// Removes an empty bucket.
-    pub(crate) fn remove(&self, bucket: &str) {
-        match self {
-            Self::S3(server) => drop(server.send("DELETE", &format!("/{bucket}"), "", "")),
-            #[cfg(feature = "azure")]
-            Self::Azure(_) => panic!("nothing creates one there"),
-        }
-    }
-
-    /// Locks an object.
+    /// Locks an object; on Google Cloud it is held, however it should be.
     pub(crate) fn lock(&self, bucket: &str, key: &str, lock: &Lock) {
         match self {
-            Self::S3(server) => {
+            Self::Moto(server) => {
                 let path = format!("/{bucket}/{key}?{}", lock.path);
                 server.send("PUT", &path, "", &lock.body);
             }
-            #[cfg(feature = "azure")]
-            Self::Azure(_) => panic!("Barman knows no locks there"),
-        }
-    }
-
-    /// A whole bucket.
-    pub(crate) async fn store(&self, bucket: &str) -> SharedStore {
-        match self {
-            Self::S3(server) => {
-                let options = S3Options {
-                    endpoint_url: Some(server.url()),
-                    region: Some("us-east-1".to_owned()),
-                    ..S3Options::default()
-                };
-                let keys = AccessKeys {
-                    id: KEYS.0.to_owned(),
-                    secret: Secret::new(KEYS.1.to_owned()),
-                };
-                Arc::new(S3::with_keys(bucket, "", &options, Some(keys)).await)
+            Self::Gcs(server) => {
+                let path = format!("/storage/v1/b/{bucket}/o/{}", key.replace('/', "%2F"));
+                server.send("PATCH", &path, "{\"temporaryHold\": true}");
             }
-            #[cfg(feature = "azure")]
-            Self::Azure(server) => Arc::new(server.store(bucket, "")),
-        }
-    }
-
-    /// The URL of a path in a bucket.
-    pub(crate) fn url(&self, bucket: &str, prefix: &str) -> String {
-        let url = match self {
-            Self::S3(_) => format!("s3://{bucket}/{prefix}"),
-            #[cfg(feature = "azure")]
-            Self::Azure(server) => format!("{}/{bucket}/{prefix}", account_url(&server.url())),
-        };
-        url.trim_end_matches('/').to_owned()
-    }
-
-    /// What a command line needs beside the URL.
-    pub(crate) fn options(&self) -> &'static [&'static str] {
-        match self {
-            Self::S3(_) => &[],
-            #[cfg(feature = "azure")]
-            Self::Azure(_) => &["--cloud-provider=azure-blob-storage"],
-        }
-    }
-
-    /// What a command finds in its environment.
-    pub(crate) fn environment(&self) -> Vec<(&'static str, String)> {
-        match self {
-            Self::S3(server) => vec![
-                ("AWS_ACCESS_KEY_ID", KEYS.0.to_owned()),
-                ("AWS_SECRET_ACCESS_KEY", KEYS.1.to_owned()),
-                ("AWS_DEFAULT_REGION", "us-east-1".to_owned()),
-                ("AWS_EC2_METADATA_DISABLED", "true".to_owned()),
-                ("AWS_ENDPOINT_URL", server.url()),
-            ],
-            #[cfg(feature = "azure")]
-            Self::Azure(server) => vec![(
-                "AZURE_STORAGE_CONNECTION_STRING",
-                connection_string(&server.url()),
-            )],
+            _ => panic!("nothing is locked there"),
         }
     }
 
     /// Whether a command line of a table means anything here: those of S3's own are about S3.
     pub(crate) fn takes(&self, line: &str) -> bool {
-        let foreign = ["s3://", "AWS_", "http:", "{missing}", "--cloud-provider"];
-        let general = line.contains("{url}") && !foreign.iter().any(|word| line.contains(word));
-        general || matches!(self, Self::S3(_))
+        let named = NAMED.iter().fold(line.to_owned(), |line, bucket| {
+            line.replace(&format!("s3://{bucket}"), "{url}")
+        });
+        let is_general = (named.contains("{url}") || named.contains("{from}"))
+            && !named.contains("s3://")
+            && !OF_S3.iter().any(|word| named.contains(word));
+        is_general || matches!(self, Self::Moto(_))
     }
 
-    /// Which of the differences that a line tells are there: `objects@s3` is one only on S3.
+    /// The bucket's URL where a line has that of S3.
+    pub(crate) fn translated(&self, word: &str) -> String {
+        NAMED.iter().fold(word.to_owned(), |word, bucket| {
+            word.replace(&format!("s3://{bucket}"), &self.url(bucket, ""))
+        })
+    }
+
+    /// Which of the differences that a line tells are there: `objects@s3+azure` is one only on those.
     pub(crate) fn expected(&self, told: &[String]) -> Vec<String> {
-        let here = |word: &String| match (word.split_once('@'), self) {
-            (None, _) => Some(word.clone()),
-            (Some((word, "s3")), Self::S3(_)) => Some(word.to_owned()),
-            (Some(_), _) => None,
+        let here = match self {
+            Self::Moto(_) | Self::S3s(_) => "s3",
+            Self::Azure(_) => "azure",
+            Self::Gcs(_) | Self::GcsEmulator(_) => "gcs",
         };
-        told.iter().filter_map(here).collect()
+        let is_here = |places: &str| places.split('+').any(|place| place == here);
+        let word = |told: &String| match told.split_once('@') {
+            None => Some(told.clone()),
+            Some((word, places)) => is_here(places).then(|| word.to_owned()),
+        };
+        told.iter().filter_map(word).collect()
     }
 
     /// By what a listed object is told from another under its key.
     pub(crate) fn tag(&self, meta: &ObjectMeta) -> String {
         match self {
-            Self::S3(_) => meta.version.0.clone(),
-            // Its versions are of the writing, not of the content.
-            #[cfg(feature = "azure")]
-            Self::Azure(_) => meta.size.to_string(),
+            Self::Moto(_) => meta.version.0.clone(),
+            // Elsewhere versions are of the writing, not of the content.
+            _ => meta.size.to_string(),
         }
     }
 
     /// The same of a text.
     pub(crate) fn tag_of(&self, text: &str) -> String {
         match self {
-            Self::S3(_) => md5(text),
-            #[cfg(feature = "azure")]
-            Self::Azure(_) => text.len().to_string(),
+            Self::Moto(_) => md5(text),
+            _ => text.len().to_string(),
         }
     }
 }

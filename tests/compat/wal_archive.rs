@@ -10,6 +10,7 @@ use barkeep::{
 use crate::{
     case::{Case, cases},
     pair::{Pair, Whose},
+    support::cloud::Cloud,
 };
 
 /// A segment, its partial and its backup history, a timeline's history.
@@ -37,8 +38,8 @@ const FLAGS: [&str; 13] = [
 ];
 
 /// A pair with the files in `{wal}`.
-async fn pair() -> Option<Pair> {
-    let mut pair = Pair::start().await?;
+fn pair(cloud: Option<Cloud>) -> Option<Pair> {
+    let mut pair = Pair::start(cloud)?;
     let wal = pair.home().join("wal");
     std::fs::create_dir(&wal).expect("a directory");
     for (index, name) in NAMES.iter().enumerate() {
@@ -78,27 +79,14 @@ async fn check(pair: &Pair, case: &Case) {
     assert_eq!(keys(&ours), keys(&theirs), "{}", case.line);
     assert!(ours == theirs, "{}", case.line);
     for (key, _) in &ours {
-        let tags = |whose| {
-            let told = pair.ask(whose, key, "tagging");
-            let mut tags: Vec<_> = told.split("<Tag>").skip(1).map(str::to_owned).collect();
-            for tag in &mut tags {
-                tag.truncate(tag.find("</Tag>").unwrap_or(0));
-            }
-            tags.sort();
-            tags
-        };
-        assert_eq!(
-            tags(Whose::Ours),
-            tags(Whose::Theirs),
-            "{}: {key}",
-            case.line
-        );
+        let [theirs, ours] = Whose::BOTH.map(|whose| pair.tags(whose, key));
+        assert_eq!(ours, theirs, "{}: {key}", case.line);
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_codec_stores_every_kind_of_file() {
-    let Some(pair) = pair().await else {
+    let Some(pair) = pair(Cloud::moto()) else {
         return;
     };
     for (number, flags) in FLAGS.into_iter().enumerate() {
@@ -118,22 +106,30 @@ async fn every_codec_stores_every_kind_of_file() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_other_line_ends_alike_and_leaves_the_same() {
-    let Some(mut pair) = pair().await else {
-        return;
-    };
-    let all = cases(include_str!("cases/wal-archive.txt"));
-    for (number, case) in all.iter().enumerate() {
-        pair.words.insert("{srv}", format!("srv{number}"));
-        check(&pair, case).await;
+    for cloud in Cloud::EACH {
+        let Some(mut pair) = pair(cloud()) else {
+            return;
+        };
+        let all = pair.cases(include_str!("cases/wal-archive.txt"));
+        for (number, case) in all.iter().enumerate() {
+            pair.words.insert("{srv}", format!("srv{number}"));
+            check(&pair, case).await;
+        }
     }
 }
 
 /// Row 5: Barman writes over what is there.
 #[tokio::test(flavor = "multi_thread")]
 async fn other_content_is_overwritten_only_by_barman_or_if_asked() {
-    let Some(pair) = pair().await else {
-        return;
-    };
+    for cloud in Cloud::EACH {
+        let Some(pair) = pair(cloud()) else {
+            return;
+        };
+        overwritten(&pair).await;
+    }
+}
+
+async fn overwritten(pair: &Pair) {
     let name = NAMES[0];
     let key = format!("srv/wals/0000000200000000/{name}");
     pair.put(&key, "other content").await;
@@ -144,7 +140,7 @@ async fn other_content_is_overwritten_only_by_barman_or_if_asked() {
     assert_eq!(&ours[&key][..], b"other content");
     assert_eq!(ours.len(), 1, "nothing is put aside");
     let line = format!("BARKEEP_WAL_CONFLICT=overwrite {line}");
-    check(&pair, &cases(&line)[0]).await;
+    check(pair, &cases(&line)[0]).await;
     // The same content under another extension is enough; Barman stores it once more.
     let line = format!("barman-cloud-wal-archive -z {{url}} srv {{wal}}/{name}");
     pair.run(&cases(&line)[0]);

@@ -8,8 +8,8 @@ const OBJECTIVE_MISSED: i32 = 6;
 /// A server whose backups go to a bucket with object locks.
 fn scene(settings: &str) -> Option<Scene> {
     let plain = "schedule = \"none\"\nretention = \"none\"";
-    let mut scene = Scene::new(17, Kind::Moto, plain)?;
-    let server = scene.place.s3().as_ref().expect("moto");
+    let scene = Scene::new(17, Kind::Moto, plain)?;
+    let server = scene.place.server().expect("moto");
     let lock = "x-amz-bucket-object-lock-enabled: true\r\n";
     server.send("PUT", "/vault", lock, "");
     let url = server.url();
@@ -23,7 +23,7 @@ fn scene(settings: &str) -> Option<Scene> {
 
 #[tokio::test]
 async fn what_is_locked_stays_with_its_date_and_what_is_held_until_somebody_lifts_it() {
-    let Some(mut scene) = scene("") else { return };
+    let Some(scene) = scene("") else { return };
     for _ in 0..2 {
         scene.run(&["backup", "main"]).exits(0);
         scene.archive_all().await;
@@ -31,13 +31,13 @@ async fn what_is_locked_stays_with_its_date_and_what_is_held_until_somebody_lift
     let ids = scene.place.ids("main", "DONE");
     let old = ids[0].clone();
     let key = format!("/vault/prod/main/base/{old}/data.tar.lz4");
-    let send = |scene: &mut Scene, what: &str, body: &str| {
-        let server = scene.place.s3().as_ref().expect("moto");
+    let send = |what: &str, body: &str| {
+        let server = scene.place.server().expect("moto");
         server.send("PUT", &format!("{key}?{what}"), "", body);
     };
     let retention = "<Retention><Mode>GOVERNANCE</Mode>\
                      <RetainUntilDate>2099-01-01T00:00:00Z</RetainUntilDate></Retention>";
-    send(&mut scene, "retention", retention);
+    send("retention", retention);
     let blocked = format!("! blocked  {old}  object lock until 2099-01-01T00:00:00Z");
     scene
         .run(&["plan"])
@@ -56,7 +56,7 @@ async fn what_is_locked_stays_with_its_date_and_what_is_held_until_somebody_lift
     assert_eq!(scene.place.ids("main", "DONE"), ids);
 
     let held = "<LegalHold><Status>ON</Status></LegalHold>";
-    send(&mut scene, "legal-hold", held);
+    send("legal-hold", held);
     scene.run(&["plan"]).exits(0).says("legal hold");
     scene
         .run(&["delete", "main", &old])

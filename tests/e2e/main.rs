@@ -3,6 +3,9 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod chaos;
+#[cfg(all(feature = "aws", feature = "azure", feature = "gcp"))]
+mod clouds;
 mod commands;
 mod copies;
 mod damage;

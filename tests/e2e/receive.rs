@@ -56,12 +56,10 @@ async fn confirmed(cluster: &Cluster) {
 }
 
 /// Restores into a new cluster that recovers to the end of what there is.
-async fn restore(place: &Place, major: u32) -> Cluster {
+async fn restore(place: &Place, major: u32, backup: &str) -> Cluster {
     let mut copy = Cluster::empty(major).expect("this version is here");
     let directory = copy.pgdata().display().to_string();
-    place
-        .run(&["restore", "main", "latest", &directory])
-        .exits(0);
+    place.run(&["restore", "main", backup, &directory]).exits(0);
     copy.surround(&place.environment());
     copy.start();
     recovered(&copy).await;
@@ -101,14 +99,17 @@ async fn all_that_was_confirmed_is_restored_though_the_server_is_lost() {
         );
         drop(service);
         place.barman_list("main");
-        let copy = restore(&place, major).await;
+        let copy = restore(&place, major, "latest").await;
         assert_eq!(copy.sql("SELECT count(*) FROM t"), "300001", "{major}");
     }
 }
 
+/// With a hot tail and without a spool.
+const RECEIVE: &str = "{ tail = \"1s\" }";
+
 #[tokio::test]
-async fn a_promotion_is_followed_and_the_old_timeline_ends_in_a_partial() {
-    let Some((mut primary, place)) = server(17, Kind::Directory) else {
+async fn a_promotion_is_followed_in_the_middle_of_receiving_and_of_a_backup() {
+    let Some((mut primary, mut place)) = server(17, Kind::Directory) else {
         return;
     };
     let mut standby = primary.standby();
@@ -121,12 +122,24 @@ async fn a_promotion_is_followed_and_the_old_timeline_ends_in_a_partial() {
         primary.port(),
         standby.port()
     );
-    configure(&place, &both, "{ tail = \"1s\" }");
+
+    configure(&place, &both, RECEIVE);
     let service = watch(&place);
     streaming(&primary).await;
     primary.sql("CREATE TABLE t AS SELECT generate_series(1, 1000) AS id");
     place.run(&["backup", "main"]).exits(0);
     primary.sql("INSERT INTO t SELECT generate_series(1001, 2000)");
+    // The next backup is too slow to end before its server does.
+    primary
+        .sql("CREATE TABLE large AS SELECT md5(random()::text) FROM generate_series(1, 500000) i");
+    place.limit("max_bandwidth = \"1MiB/s\"");
+    configure(&place, &both, RECEIVE);
+    let mut slow = place.start(&["backup", "main"]);
+    until("the backup", async || {
+        let sql = "SELECT count(*) FROM pg_stat_progress_basebackup";
+        (primary.sql(sql) == "1").then_some(())
+    })
+    .await;
     confirmed(&primary).await;
     let end = primary.sql("SELECT pg_current_wal_flush_lsn()");
     until("the standby", async || {
@@ -137,6 +150,11 @@ async fn a_promotion_is_followed_and_the_old_timeline_ends_in_a_partial() {
     let segment = primary.sql("SELECT pg_walfile_name(pg_current_wal_lsn())");
     primary.stop(Stop::Immediate);
     standby.promote();
+    until("the backup to give up", async || slow.has_ended()).await;
+    let gave_up = slow.end();
+    assert_ne!(gave_up.code, Some(0), "{gave_up}");
+    place.limit("");
+    configure(&place, &both, RECEIVE);
     standby.sql("INSERT INTO t SELECT generate_series(2001, 3000)");
     streaming(&standby).await;
     confirmed(&standby).await;
@@ -151,14 +169,19 @@ async fn a_promotion_is_followed_and_the_old_timeline_ends_in_a_partial() {
         place.keys(&left).is_empty().then_some(())
     })
     .await;
+    place.run(&["backup", "main"]).exits(0);
     standby.sql("INSERT INTO t VALUES (3001)");
     confirmed(&standby).await;
     standby.stop(Stop::Immediate);
     service.signal(Signal::TERM);
     let ran = service.end();
     assert_eq!(ran.code, Some(0), "{ran}");
-    let copy = restore(&place, 17).await;
-    assert_eq!(copy.sql("SELECT count(*) FROM t"), "3001");
+    let done = place.ids("main", "DONE");
+    assert_eq!(done.len(), 2, "one on each timeline: {done:?}");
+    for backup in done {
+        let copy = restore(&place, 17, &backup).await;
+        assert_eq!(copy.sql("SELECT count(*) FROM t"), "3001", "{backup}");
+    }
 }
 
 #[tokio::test]
@@ -175,7 +198,7 @@ async fn a_full_spool_holds_the_wal_at_the_server_and_says_so() {
     streaming(&cluster).await;
     cluster.sql("CREATE TABLE t AS SELECT generate_series(1, 1000) AS id");
     place.run(&["backup", "main"]).exits(0);
-    place.s3().as_mut().expect("a server").kill();
+    place.s3().kill();
     let end = || cluster.sql("SELECT pg_current_wal_flush_lsn()");
     for _ in 0..8 {
         cluster.sql("INSERT INTO t SELECT generate_series(1, 1000); SELECT pg_switch_wal()");
@@ -188,7 +211,7 @@ async fn a_full_spool_holds_the_wal_at_the_server_and_says_so() {
         (cluster.sql(&held) == "t").then_some(())
     })
     .await;
-    place.s3().as_mut().expect("a server").revive();
+    place.s3().revive();
     cluster.sql("INSERT INTO t VALUES (1); SELECT pg_switch_wal()");
     confirmed(&cluster).await;
     let last = cluster.sql("SELECT pg_walfile_name(pg_current_wal_lsn() - 1)");
@@ -198,6 +221,6 @@ async fn a_full_spool_holds_the_wal_at_the_server_and_says_so() {
     })
     .await;
     drop(service);
-    let copy = restore(&place, 17).await;
+    let copy = restore(&place, 17, "latest").await;
     assert_eq!(copy.sql("SELECT count(*) FROM t"), "9001");
 }

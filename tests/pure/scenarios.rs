@@ -7,6 +7,7 @@
 //! |---|---|
 //! | `world TEXT` | begins with the world of a text, as in the tables of the unit tests |
 //! | `set KEY=VALUE`, `fact TEXT` | changes the configuration, or what is so |
+//! | `adopt` | somebody accepts what is there and what is configured |
 //! | `wait SPAN` | lets time pass; ten segments a day are archived |
 //! | `plan` | prints the plan as people see it |
 //! | `reconcile` | does what is planned until nothing is left, and prints the steps |
@@ -72,6 +73,7 @@ impl Life {
         match verb {
             "world" => *self = Self::new(rest),
             "set" => self.world.configure(rest),
+            "adopt" => self.world.adopt(),
             "fact" => self.world.fact(rest),
             "wait" => self.wait(rest),
             "plan" => return Text(&self.seen().plan()).to_string(),

@@ -3,6 +3,7 @@
 
 use barkeep::store::{Key, Meaning};
 
+mod alike;
 #[cfg(feature = "azure")]
 mod azure;
 mod faults;
@@ -10,6 +11,8 @@ mod faults;
 mod gcs;
 #[cfg(feature = "aws")]
 mod s3;
+#[cfg(any(feature = "azure", feature = "gcp"))]
+mod sdk;
 #[path = "../support/mod.rs"]
 mod support;
 

@@ -4,7 +4,7 @@ use std::process::Command;
 
 use barkeep::{
     model::desired::{AzureOptions, SecretRef},
-    store::azure::Azure,
+    store::{Store as _, azure::Azure},
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 
@@ -52,6 +52,18 @@ impl Azurite {
             connection_string: Some(SecretRef::File(path)),
             ..AzureOptions::default()
         }
+    }
+
+    /// Makes a container, wherever a runtime may run.
+    pub(crate) fn create_container(&self, container: &str) {
+        let store = self.store(container, "");
+        let created = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread();
+            let runtime = { runtime }.enable_all().build().expect("a runtime");
+            runtime.block_on(store.create_destination())
+        });
+        let created = created.join().expect("no panic");
+        created.expect("a container");
     }
 
     /// A store on a container.

@@ -238,26 +238,11 @@ impl Standin {
         tls: Option<Arc<ServerConfig>>,
         respond: impl Fn(&Request) -> R + Send + Sync + 'static,
     ) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let port = listener.local_addr().expect("an address").port();
         let asked = Asked::default();
         let remembered = asked.clone();
-        let respond: Arc<Respond> = Arc::new(move |request: &Request| respond(request).into());
-        std::thread::spawn(move || {
-            for stream in listener.incoming() {
-                let (stream, tls) = (stream.expect("a connection"), tls.clone());
-                let (asked, respond) = (remembered.clone(), respond.clone());
-                std::thread::spawn(move || {
-                    let socket = stream.try_clone().expect("a socket");
-                    match tls {
-                        None => serve(stream, &socket, &asked, &*respond),
-                        Some(config) => {
-                            let tls = ServerConnection::new(config).expect("a connection");
-                            serve(StreamOwned::new(tls, stream), &socket, &asked, &*respond);
-                        }
-                    }
-                });
-            }
+        let port = listen(tls, move |request| {
+            remembered.lock().expect("no panic").push(request.clone());
+            respond(request).into()
         });
         Self {
             url: format!("{place}:{port}"),
@@ -275,10 +260,36 @@ impl Standin {
     }
 }
 
-fn serve<S: Read + Write>(stream: S, socket: &TcpStream, asked: &Asked, respond: &Respond) {
+/// Answers on a port of its own until the test's process ends, and remembers nothing.
+pub(crate) fn listen(
+    tls: Option<Arc<ServerConfig>>,
+    respond: impl Fn(&Request) -> Reply + Send + Sync + 'static,
+) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = listener.local_addr().expect("an address").port();
+    let respond: Arc<Respond> = Arc::new(respond);
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let (stream, tls) = (stream.expect("a connection"), tls.clone());
+            let respond = respond.clone();
+            std::thread::spawn(move || {
+                let socket = stream.try_clone().expect("a socket");
+                match tls {
+                    None => serve(stream, &socket, &*respond),
+                    Some(config) => {
+                        let tls = ServerConnection::new(config).expect("a connection");
+                        serve(StreamOwned::new(tls, stream), &socket, &*respond);
+                    }
+                }
+            });
+        }
+    });
+    port
+}
+
+fn serve<S: Read + Write>(stream: S, socket: &TcpStream, respond: &Respond) {
     let mut stream = BufReader::new(stream);
     while let Some(request) = Request::read(&mut stream) {
-        asked.lock().expect("no panic").push(request.clone());
         let (answer, length) = match respond(&request) {
             // An answer to HEAD has the headers of the whole one.
             Reply::Answer(mut answer) if request.method() == "HEAD" => {

@@ -10,6 +10,7 @@ pub(crate) mod azurite;
 pub(crate) mod backup;
 pub(crate) mod bed;
 pub(crate) mod certificates;
+pub(crate) mod cloud;
 pub(crate) mod cluster;
 pub(crate) mod dice;
 pub(crate) mod gcs;

@@ -151,7 +151,10 @@ fn of_locks(stored: &Stored) -> Found {
             return Found::Good { detail };
         }
     };
-    let BucketRetention { locking, remains } = &locks.retention;
+    of_retention(&locks.retention)
+}
+
+fn of_retention(BucketRetention { locking, remains }: &BucketRetention) -> Found {
     let lacking = |why: &str, mend: &str| Found::Bad {
         why: why.to_owned(),
         mend: mend.to_owned(),
@@ -303,5 +306,55 @@ impl fmt::Display for Checks {
             table.noted(cells, notes);
         }
         write!(formatter, "{table}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::lock::{DefaultLock, LockMode};
+
+    #[test]
+    fn what_a_bucket_lacks_to_lock_is_named_with_its_mend() {
+        let version = Remains::Version { kept: None };
+        let on = |default| Locking::On { default };
+        let lock = DefaultLock {
+            mode: LockMode::Compliance,
+            period: None,
+        };
+        let cases = [
+            (
+                Locking::Off,
+                Remains::Nothing,
+                "and no versions",
+                "versioning",
+            ),
+            (
+                Locking::Off,
+                version.clone(),
+                "no object locks",
+                "object locks",
+            ),
+            (on(None), version.clone(), "not locked", "default retention"),
+            (
+                Locking::Unknown("refused".to_owned()),
+                version.clone(),
+                "refused",
+                "the right",
+            ),
+        ];
+        for (locking, remains, lacks, mends) in cases {
+            let Found::Bad { why, mend, .. } = of_retention(&BucketRetention { locking, remains })
+            else {
+                panic!("`{lacks}` is not found");
+            };
+            assert!(why.contains(lacks) && mend.contains(mends), "{why}: {mend}");
+        }
+        let locking = on(Some(lock));
+        let found = of_retention(&BucketRetention {
+            locking,
+            remains: version,
+        });
+        assert!(matches!(found, Found::Good { .. }));
     }
 }

@@ -1,6 +1,7 @@
 //! One command per file: its arguments come from `args`, its work is done below `cli`, its result is printed here.
 
 pub(super) mod abandon;
+pub(super) mod adopt;
 pub(super) mod backup;
 mod capabilities;
 pub(super) mod catalog;

@@ -26,6 +26,7 @@ use crate::{
     },
     reconcile::{
         Activation, Ports,
+        approval::Approved,
         exclusion::{Rights, wanted},
         once::{self, Report},
     },
@@ -44,12 +45,11 @@ pub(in crate::cli) async fn run(
         return Box::pin(super::watch::run(&arguments.select, session)).await;
     }
     let ports = session.ports(None).await?;
+    let servers = selection::servers(&ports.desired, &arguments.select)?;
     let reports = match &arguments.plan {
         Some(path) => saved(&ports, &super::plan::read(path)?).await?,
-        None => {
-            let servers = selection::servers(&ports.desired, &arguments.select)?;
-            once::once(&ports, &servers).await
-        }
+        None if arguments.approve.is_empty() => once::once(&ports, &servers).await,
+        None => approved(&ports, &servers, &arguments.approve).await?,
     };
     tell(session, &reports)?;
     let exit = reports.iter().map(ending).fold(Exit::Done, Exit::worst);
@@ -110,6 +110,54 @@ async fn fits<'a>(
         current.push((server, activation));
     }
     Ok(current)
+}
+
+/// Carries out exactly the plans with these digests, or nothing if there is none for one of them.
+async fn approved(
+    ports: &Ports,
+    servers: &[&Server],
+    digests: &[String],
+) -> Result<Vec<Report>, Error> {
+    let mut chosen = Vec::new();
+    let planned: Vec<String> = ports
+        .plan_all(servers)
+        .await
+        .iter()
+        .map(|a| a.plan.digest())
+        .collect();
+    for digest in digests {
+        let found = planned.iter().position(|planned| planned == digest);
+        chosen.push((servers[found.ok_or_else(|| no_such_plan(digest))?], digest));
+    }
+    let mut reports = Vec::new();
+    for (server, digest) in chosen {
+        let done = ports.carry_out_approved(server, digest).await;
+        let failed =
+            |failure| Error::failed(format!("nothing is done for `{}`", server.name), failure);
+        match done.map_err(failed)? {
+            Approved::Stale => return Err(no_such_plan(digest)),
+            Approved::Missing(waiting) => return Err(Error::lease_held(&server.name, &waiting)),
+            Approved::Done {
+                outcomes,
+                attempts,
+                refusals,
+            } => reports.push(Report {
+                outcomes,
+                attempts,
+                refusals,
+                missing: Vec::new(),
+                last: ports.plan(server).await,
+            }),
+        }
+    }
+    Ok(reports)
+}
+
+fn no_such_plan(digest: &str) -> Error {
+    let stale = Failure::new(Kind::Stale, "what would be done has changed");
+    let doing = format!("no plan has the digest `{digest}`");
+    Error::failed(doing, stale)
+        .hinted("`barkeep plan` shows what would be done now, and its digest")
 }
 
 async fn apply(

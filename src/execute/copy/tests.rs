@@ -1,8 +1,22 @@
-use std::sync::Arc;
+use std::{collections::BTreeMap, num::NonZeroU64, sync::Arc};
 
-use super::*;
+use bytes::Bytes;
+
+use super::{
+    super::{Workshop, one},
+    *,
+};
 use crate::{
-    model::{backup::KeepTarget, names::ServerName, scene},
+    clock::Clock,
+    model::{
+        action::Action,
+        backup::KeepTarget,
+        names::{DestinationName, ServerName},
+        scene,
+        semantics::SAFE,
+        snapshot::Access,
+    },
+    plan::{Step, Weight, testing::World},
     store::{
         Key, Meaning, Operation, SharedStore,
         fault::{Effect, Faults, Faulty, Rule},
@@ -203,6 +217,57 @@ async fn a_backup_whose_wal_is_gone_is_not_copied() {
             .await
             .iter()
             .any(|path| path.ends_with("backup.info"))
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn wal_flows_no_faster_than_its_destination_takes_it() {
+    let copies = Copies::new("done 1d").await;
+    let world = World::parse("| done 1d");
+    let names = ["near", "far"].map(|name| name.parse::<DestinationName>().expect("a name"));
+    let [near, far] = &names;
+    let run = Run {
+        first: SegmentNumber(1),
+        last: SegmentNumber(20),
+    };
+    let timeline = TimelineId::new(1).expect("not zero");
+    let spans = [WalSpan { timeline, run }];
+    let action = Action::CopyWal {
+        from: near.clone(),
+        spans: spans.to_vec(),
+        histories: Vec::new(),
+    };
+    let step = Step {
+        destination: far.clone(),
+        action,
+        reasons: Vec::new(),
+        weight: Weight::default(),
+    };
+    let target = Archive::new(copies.target(), &server());
+    let workshop = Workshop {
+        server: &world.server,
+        archives: &[
+            (near.clone(), copies.bed.archive.clone()),
+            (far.clone(), target),
+        ]
+        .into(),
+        throttles: &[(far.clone(), Throttle::new(NonZeroU64::MIN))].into(),
+        fences: &BTreeMap::new(),
+        observed: &world.observed,
+        clouds: &Access::default(),
+        semantics: SAFE,
+        clock: Clock::System,
+        cancel: &CancellationToken::new(),
+    };
+    let began = tokio::time::Instant::now();
+    let copied = one(&step, &copies.bed.archive, &workshop).await;
+    copied.expect("copied");
+    let bytes: usize = copies.target.contents().values().map(Bytes::len).sum();
+    assert_eq!(bytes, 20, "a byte in each");
+    assert_eq!(
+        began.elapsed().as_secs(),
+        19,
+        "one a second, after the first"
     );
 }
 

@@ -9,7 +9,8 @@ use crate::model::{
     desired::Mode,
     lease::HeldLease,
     lock::Lock,
-    names::DestinationName,
+    names::{DestinationName, ServerName},
+    policy::Shortened,
     time::{Span, Timestamp},
     wal::{SegmentName, SystemId},
 };
@@ -69,6 +70,25 @@ pub enum Waiting {
         first: Timestamp,
         /// How many WAL segments go with them.
         segments: u64,
+    },
+    /// Somebody who approves a policy that keeps less than that of the last run.
+    Shortened {
+        /// What it keeps less of.
+        policy: Vec<Shortened>,
+        /// What would be done.
+        steps: Vec<String>,
+    },
+    /// Somebody who knows what became of backups that were retained.
+    Vanished {
+        /// They.
+        backups: Vec<BackupId>,
+    },
+    /// Somebody who takes up backups that no run has seen.
+    Adoption {
+        /// The server that they would be.
+        server: ServerName,
+        /// How many.
+        backups: usize,
     },
     /// The server's mode forbids it.
     Mode {
@@ -184,6 +204,11 @@ pub enum Locked {
 }
 
 impl Waiting {
+    /// Whether somebody who has seen the plan may approve what it withholds.
+    pub fn is_approvable(&self) -> bool {
+        matches!(self, Self::Budget { .. } | Self::Shortened { .. })
+    }
+
     /// Whether a lock withholds it, until a time comes or somebody lifts it.
     pub fn is_lock(&self) -> bool {
         matches!(self, Self::Locked { .. } | Self::LockedWal { .. })
@@ -201,18 +226,11 @@ impl fmt::Display for Waiting {
             Self::BackOff { until, failures } => {
                 write!(formatter, "{failures} failed in a row, next try {until}")
             }
-            Self::Budget { backups, allowed } => {
-                let backups = Several(backups);
-                write!(
-                    formatter,
-                    "{backups}: the delete budget of {allowed} is used up"
-                )
-            }
-            Self::Grace {
-                backups,
-                first,
-                segments,
-            } => write_grace(formatter, backups, *first, *segments),
+            Self::Budget { .. }
+            | Self::Grace { .. }
+            | Self::Shortened { .. }
+            | Self::Vanished { .. }
+            | Self::Adoption { .. } => self.fmt_of_deletes(formatter),
             Self::Mode { mode, step } => write!(formatter, "mode is {mode}: would {step}"),
             Self::Retired => formatter.write_str("the server is retired"),
             Self::AdditiveFirst => formatter.write_str("the rest follows when the backup is done"),
@@ -253,6 +271,50 @@ impl fmt::Display for Waiting {
     }
 }
 
+impl Waiting {
+    /// What holds up deletes until time has passed, or somebody has said a word.
+    fn fmt_of_deletes(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Budget { backups, allowed } => {
+                let backups = Several(backups);
+                write!(
+                    formatter,
+                    "{backups}: the delete budget of {allowed} is used up"
+                )
+            }
+            Self::Grace {
+                backups,
+                first,
+                segments,
+            } => write_grace(formatter, backups, *first, *segments),
+            Self::Shortened { policy, steps } => {
+                write!(formatter, "the policy was shortened: {}", All(policy))?;
+                if steps.is_empty() {
+                    return Ok(());
+                }
+                write!(formatter, "; would {}", Several(steps))
+            }
+            Self::Vanished { backups } => write!(
+                formatter,
+                "{}: retained, and gone without a record of it",
+                Several(backups)
+            ),
+            Self::Adoption { server, backups } => {
+                let are = if *backups == 1 {
+                    "backup is"
+                } else {
+                    "backups are"
+                };
+                write!(
+                    formatter,
+                    "first contact: {backups} {are} there; `barkeep adopt {server}` takes up what is"
+                )
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
 fn write_grace(
     formatter: &mut fmt::Formatter<'_>,
     backups: &[BackupId],
@@ -266,6 +328,19 @@ fn write_grace(
         _ => write!(formatter, ", with {segments} WAL segments")?,
     }
     write!(formatter, "; goes after {first}")
+}
+
+/// All of several things.
+struct All<'a, T>(&'a [T]);
+
+impl<T: fmt::Display> fmt::Display for All<'_, T> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, one) in self.0.iter().enumerate() {
+            let separator = if index == 0 { "" } else { "; " };
+            write!(formatter, "{separator}{one}")?;
+        }
+        Ok(())
+    }
 }
 
 /// The first of several things, and how many more there are.

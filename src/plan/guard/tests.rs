@@ -425,3 +425,74 @@ fn what_must_stay_is_not_marked_either() {
     assert!(refused(text, "mark 1d").contains("the newest good one"));
     assert!(refused(text, "mark 1d").contains("the minimum is 2"));
 }
+
+#[test]
+fn nothing_is_deleted_of_what_nobody_has_adopted() {
+    let text = format!("{THREE} | baseline none");
+    let told = "nobody has adopted what is there, so nothing may be deleted";
+    for action in ["delete 15d", "mark 15d", "delete wal 1:1-849"] {
+        assert_eq!(refused(&text, action), told, "{action}");
+    }
+    assert_eq!(refused(&text, "keep 15d"), "");
+    assert_eq!(said(&text, "delete 15d", Asked::ByName), "");
+    let unknown = format!("{THREE} | lose baseline");
+    let told = "the baseline is unknown, so nothing may be deleted";
+    assert_eq!(refused(&unknown, "delete 15d"), told);
+}
+
+#[test]
+fn nothing_is_deleted_while_a_backup_has_vanished() {
+    let text = format!("{THREE} | baseline gone:x");
+    let told = "backup x has vanished, so nothing may be deleted";
+    assert_eq!(refused(&text, "delete 15d"), told);
+    assert_eq!(said(&text, "delete 15d", Asked::Approved), told);
+    let recorded = format!("{text} | tombstone 30d of:x");
+    assert_eq!(refused(&recorded, "delete 15d"), "");
+}
+
+#[test]
+fn nothing_is_deleted_by_a_policy_that_was_shortened_without_approval() {
+    let told = "the policy keeps less than at the last run, and nobody has approved that";
+    for was in [
+        "retention=2x",
+        "retention=30d",
+        "min=2",
+        "rule=month:12",
+        "retention=2x rule=year:1:full",
+    ] {
+        let text = format!("{THREE} | baseline {was}");
+        assert_eq!(refused(&text, "delete 15d"), told, "{was}");
+        assert_eq!(said(&text, "delete 15d", Asked::Approved), "", "{was}");
+    }
+    let longer = "retention=30d min=2 rule=month:13:full | done 1d | done 8d | done 15d";
+    for was in ["retention=30d", "retention=7d", "min=1", "rule=month:12"] {
+        let text = format!("{longer} | baseline {was}");
+        assert_eq!(refused(&text, "delete 15d"), "", "{was}");
+    }
+}
+
+#[test]
+fn deletes_that_were_forgotten_hold_up_more() {
+    let text = format!("{THREE} | baseline deleted:x@3h");
+    let told = "the record of deletes is unknown, so nothing may be deleted";
+    assert_eq!(refused(&text, "delete 15d"), told);
+    let old = text.replace("@3h", "@25h");
+    assert_eq!(refused(&old, "delete 15d"), "");
+}
+
+#[test]
+fn what_was_approved_goes_beyond_the_budget_and_no_other_guard() {
+    let approved = |text: &str, actions| said(text, actions, Asked::Approved);
+    let text = format!("budget=1/100 {THREE}");
+    assert_eq!(approved(&text, "delete 15d, delete 8d"), "");
+    assert_eq!(
+        approved(&format!("grace=24h {THREE}"), "delete 15d"),
+        "backup 15d was not marked for as long as its grace"
+    );
+    assert!(approved(&text, "delete 1d").contains("the newest good one"));
+    assert!(approved(&format!("{text} | lose tombstones"), "delete 8d").contains("is unknown"));
+    assert_eq!(
+        approved(&format!("mode=additive {THREE}"), "delete 8d"),
+        "mode is additive"
+    );
+}

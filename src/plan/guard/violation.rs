@@ -99,6 +99,15 @@ pub enum Violation {
         /// The store's.
         store: Timestamp,
     },
+    /// No run has seen what is there, and nobody has adopted it.
+    #[error("nobody has adopted what is there, so nothing may be deleted")]
+    NotAdopted,
+    /// A backup that was retained is gone, and nobody knows why.
+    #[error("backup {0} has vanished, so nothing may be deleted")]
+    Vanished(BackupId),
+    /// The policy keeps less than at the last run.
+    #[error("the policy keeps less than at the last run, and nobody has approved that")]
+    Shortened,
     /// More would go within 24 hours than may.
     #[error("{all} backups would be deleted within 24 hours, the budget is {allowed}")]
     Budget {

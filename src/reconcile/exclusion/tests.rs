@@ -9,7 +9,7 @@ const HOUR: Duration = Duration::from_hours(1);
 
 /// A server with more backups than it keeps, and nothing else to do.
 async fn overfull(fleet: &mut Fleet) {
-    fleet.server("a", &["d"], "schedule=@hourly retention=9x");
+    fleet.server("a", &["d"], "mode=additive schedule=@hourly retention=1x");
     for _ in 0..3 {
         run(fleet, 1).await;
         tokio::time::advance(HOUR).await;

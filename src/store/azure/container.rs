@@ -21,11 +21,11 @@ use super::{
     super::{
         Checksum, Error, GetOptions, GetRange, Head, Key, ListPage, ListRequest, Meaning,
         ObjectMeta, Operation, PageToken, PutMode, PutOptions, Result, Stored, Tags,
+        batches::Batches,
         reading::{Chunks, Source},
     },
     PAGE_SIZE, answer,
     client::{Connection, ContentMd5},
-    delete::Batch,
     failure::{conditional, failed, failed_with},
     lock::Whole,
     page::{self, Page},
@@ -48,7 +48,7 @@ pub(super) struct Container {
     pub(super) root: String,
     pub(super) location: Arc<str>,
     pub(super) options: AzureOptions,
-    pub(super) batch: Batch,
+    pub(super) batches: Batches,
     /// What was last told of the container as a whole.
     pub(super) whole: Mutex<Option<Whole>>,
     /// Whether the service is known to refuse what not every version and emulator of it knows of listings.
@@ -83,7 +83,7 @@ impl Container {
             },
             location,
             options: options.clone(),
-            batch: Batch::default(),
+            batches: Batches::default(),
             whole: Mutex::new(None),
             is_plain: AtomicBool::new(false),
         }
@@ -198,7 +198,7 @@ impl Container {
             let why = "the service does not tell its length";
             self.problem(Meaning::Other, operation, why).about(key)
         })?;
-        Ok(self.with_lock(meta))
+        Ok(self.with_lock(meta, answer::date(headers)))
     }
 
     pub(super) async fn get(&self, key: &Key, options: &GetOptions) -> Result<AsyncRawResponse> {
@@ -340,7 +340,7 @@ impl Container {
             let key = self.relative(&blob.name)?;
             let is_after = after.is_empty() || key.as_str() > after;
             let meta = is_after.then(|| blob.meta(key))??;
-            Some(self.with_lock(meta))
+            Some(self.with_lock(meta, date))
         });
         let prefixes = page
             .prefixes

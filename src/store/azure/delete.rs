@@ -1,57 +1,38 @@
-//! Deleting in batches, and one by one where there are none.
+//! Deleting blobs: many in one request, or one.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-
+use async_trait::async_trait;
 use azure_core::http::{Method, Request};
-use futures_util::{StreamExt, stream};
 
 use super::{
-    super::{Deleted, Error, Key, Meaning, Operation, Result},
+    super::{
+        Deleted, Error, Key, Meaning, Operation, Result,
+        batches::{Batches, Deletes},
+    },
     DELETE_BATCH_MAX,
     batch::{self, Answer},
     container::Container,
     failure::meaning,
 };
 
-/// How many batches are under way at once.
-const BATCHES_PARALLEL: usize = 4;
-const SINGLES_PARALLEL: usize = 16;
+#[async_trait]
+impl Deletes for Container {
+    const BATCH_MAX: usize = DELETE_BATCH_MAX;
 
-/// Whether the service is known not to delete in batches.
-#[derive(Debug, Default)]
-pub(super) struct Batch {
-    is_missing: AtomicBool,
-}
-
-/// Deletes any number, and answers in their order.
-pub(super) async fn delete(container: &Container, keys: &[Key]) -> Vec<Deleted> {
-    let batches = keys.chunks(DELETE_BATCH_MAX);
-    let batches: Vec<_> = batches
-        .map(|keys| batch_or_singles(container, keys))
-        .collect();
-    let outcomes = stream::iter(batches).buffered(BATCHES_PARALLEL);
-    outcomes.collect::<Vec<_>>().await.concat()
-}
-
-async fn batch_or_singles(container: &Container, keys: &[Key]) -> Vec<Deleted> {
-    // One is one request either way, and the plainer one.
-    if keys.len() == 1 || container.batch.is_missing.load(Ordering::Relaxed) {
-        return singles(container, keys).await;
+    fn batches(&self) -> &Batches {
+        &self.batches
     }
-    match send(container, keys).await {
-        Ok(deleted) => deleted,
-        Err(error) if error.meaning == Meaning::Unsupported => {
-            container.batch.is_missing.store(true, Ordering::Relaxed);
-            singles(container, keys).await
-        }
-        // One answer for all of them.
-        Err(error) => keys
-            .iter()
-            .map(|key| Deleted {
-                key: key.clone(),
-                outcome: Err(error.clone().about(key)),
-            })
-            .collect(),
+
+    async fn batch(&self, keys: &[Key]) -> Result<Vec<Deleted>> {
+        send(self, keys).await
+    }
+
+    async fn single(&self, key: &Key) -> Result<()> {
+        let connection = &self.connection;
+        let client = connection.blob(&self.full(Operation::Delete, key)?);
+        let deleted = connection.within(0, client.delete(None)).await;
+        deleted
+            .map(drop)
+            .map_err(|error| self.error_about(Operation::Delete, key, &error))
     }
 }
 
@@ -76,12 +57,10 @@ async fn send(container: &Container, keys: &[Key]) -> Result<Vec<Deleted>> {
     let answer = connection.send(whole(container, &parts)).await;
     let answer = answer.map_err(|error| failed(&error))?;
     let answers = batch::answers(&String::from_utf8_lossy(answer.body()));
-    let deleted = keys.iter().enumerate().map(|(index, key)| Deleted {
-        key: key.clone(),
-        outcome: container
-            .full(Operation::Delete, key)
-            .and_then(|_| outcome(container, answers.get(&index)))
-            .map_err(|error| error.about(key)),
+    let deleted = keys.iter().enumerate().map(|(index, key)| {
+        let named = container.full(Operation::Delete, key);
+        let outcome = named.and_then(|_| outcome(container, answers.get(&index)));
+        Deleted::of(key, outcome.map_err(|error| error.about(key)))
     });
     Ok(deleted.collect())
 }
@@ -106,39 +85,13 @@ fn outcome(container: &Container, answer: Option<&Answer>) -> Result<()> {
     };
     match answer {
         Some(answer) if (200..300).contains(&answer.status) => Ok(()),
-        Some(Answer { status, code, text }) => match meaning(code, *status) {
-            Meaning::NotFound => Ok(()),
-            meaning => error(meaning, format!("{code}: {text} (status {status})")),
-        },
+        Some(Answer { status, code, text }) => {
+            let why = format!("{code}: {text} (status {status})");
+            error(meaning(code, *status), why)
+        }
         None => error(
             Meaning::Unreachable,
             "the service's answer leaves it out".to_owned(),
         ),
     }
-}
-
-async fn singles(container: &Container, keys: &[Key]) -> Vec<Deleted> {
-    let requests: Vec<_> = keys.iter().map(|key| single(container, key)).collect();
-    let outcomes = stream::iter(requests).buffered(SINGLES_PARALLEL);
-    outcomes.collect().await
-}
-
-async fn single(container: &Container, key: &Key) -> Deleted {
-    let outcome = match one(container, key).await {
-        Err(error) if error.is_not_found() => Ok(()),
-        outcome => outcome,
-    };
-    Deleted {
-        key: key.clone(),
-        outcome,
-    }
-}
-
-async fn one(container: &Container, key: &Key) -> Result<()> {
-    let connection = &container.connection;
-    let client = connection.blob(&container.full(Operation::Delete, key)?);
-    let deleted = connection.within(0, client.delete(None)).await;
-    deleted
-        .map(drop)
-        .map_err(|error| container.error_about(Operation::Delete, key, &error))
 }

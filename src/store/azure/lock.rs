@@ -14,7 +14,10 @@ use super::{
 };
 use crate::{
     failure::chain,
-    model::lock::{Lock, LockMode},
+    model::{
+        lock::{Lock, LockMode},
+        time::Timestamp,
+    },
 };
 
 const HEADS_PARALLEL: usize = 16;
@@ -121,10 +124,10 @@ impl Container {
         Ok(whole)
     }
 
-    /// Completes what is told of a blob by what was last told of the container.
-    pub(super) fn with_lock(&self, meta: ObjectMeta) -> ObjectMeta {
+    /// Completes what is told of a blob at an instant of the service's clock by what was last told of the container.
+    pub(super) fn with_lock(&self, meta: ObjectMeta, now: Timestamp) -> ObjectMeta {
         let whole = *self.whole.lock().expect("nobody panics with it");
-        let lock = match (whole, meta.lock) {
+        let lock = match (whole, meta.lock.map(|lock| lock.at(now))) {
             (Some(whole), told) => Some(whole.and(told)),
             // The container's own would be missing.
             (None, Some(Lock::Free)) => None,

@@ -15,7 +15,8 @@ use bytes::Bytes;
 use self::{container::Container, upload::AzureUpload};
 use super::{
     Deleted, Error, GetOptions, GetResult, Head, Key, Limits, ListPage, ListRequest, Meaning,
-    Operation, PendingUpload, PutOptions, Result, Store, Stored, Upload, UploadOptions, reading,
+    Operation, PendingUpload, PutOptions, Result, Store, Stored, Upload, UploadOptions, batches,
+    reading,
 };
 use crate::model::{
     desired::AzureOptions,
@@ -124,15 +125,11 @@ impl Store for Azure {
         let container = &self.container;
         let answer = container.get(key, &options).await?;
         let meta = container.meta(Operation::Get, key, answer.headers())?;
-        let range = match &options.range {
-            None => 0..meta.size,
-            Some(range) => range.resolve(meta.size).ok_or_else(|| {
-                let why = "the range begins beyond its end";
-                container
-                    .problem(Meaning::Precondition, Operation::Get, why)
-                    .about(key)
-            })?,
-        };
+        let range = options.resolve(meta.size).ok_or_else(|| {
+            let why = "the range begins beyond its end";
+            let error = container.problem(Meaning::Precondition, Operation::Get, why);
+            error.about(key)
+        })?;
         let date = answer::date(answer.headers());
         let chunks = container.chunks(answer);
         Ok(GetResult {
@@ -152,7 +149,7 @@ impl Store for Azure {
     }
 
     async fn delete(&self, keys: &[Key]) -> Vec<Deleted> {
-        delete::delete(&self.container, keys).await
+        batches::delete(&*self.container, keys).await
     }
 
     async fn locks(&self, keys: &[Key]) -> Vec<Lock> {

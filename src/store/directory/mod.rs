@@ -199,15 +199,16 @@ impl Store for Directory {
                 let file = inner.tree()?.read(&wanted)?;
                 let stat = fstat(&file).map_err(tree::errno)?;
                 let meta = meta(wanted, &stat);
-                if options.version.is_some_and(|wanted| wanted != meta.version) {
+                if options
+                    .version
+                    .as_ref()
+                    .is_some_and(|wanted| *wanted != meta.version)
+                {
                     return Err(refused(Meaning::Precondition, "it is another version"));
                 }
-                let range = match options.range {
-                    None => 0..meta.size,
-                    Some(range) => range.resolve(meta.size).ok_or_else(|| {
-                        refused(Meaning::Precondition, "the range begins beyond its end")
-                    })?,
-                };
+                let range = options.resolve(meta.size).ok_or_else(|| {
+                    refused(Meaning::Precondition, "the range begins beyond its end")
+                })?;
                 Ok((file, meta, range))
             })
             .await?;

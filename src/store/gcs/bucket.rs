@@ -15,6 +15,7 @@ use super::{
     super::{
         Checksum, Error, GetOptions, GetRange, Head, Key, ListPage, ListRequest, Meaning,
         ObjectMeta, ObjectVersion, Operation, PageToken, PutMode, PutOptions, Result, Stored, Tags,
+        batches::Batches,
     },
     client::{Answer, Client, Request, date},
     components,
@@ -37,6 +38,7 @@ pub(super) struct Bucket {
     pub(super) root: String,
     pub(super) options: GcsOptions,
     pub(super) project: Option<String>,
+    pub(super) batches: Batches,
     /// What the service turned out not to know.
     pub(super) lacks: Lacks,
 }
@@ -44,7 +46,6 @@ pub(super) struct Bucket {
 /// What a service does not know that Google's does.
 #[derive(Debug, Default)]
 pub(super) struct Lacks {
-    pub(super) batches: AtomicBool,
     pub(super) uploads_in_parts: AtomicBool,
     /// What is read, told with its content.
     pub(super) descriptions: AtomicBool,
@@ -189,7 +190,7 @@ impl Bucket {
         let answer = self.missing(answer, Operation::Head, key).await?;
         let resource: Resource = self.understood(Operation::Head, &answer)?;
         Ok(Head {
-            meta: resource.headed(key),
+            meta: resource.headed(key, answer.date()),
             date: answer.date(),
         })
     }
@@ -291,6 +292,7 @@ impl Bucket {
 
     pub(super) async fn list(&self, request: &ListRequest) -> Result<ListPage> {
         let (page, headers) = self.page(request).await?;
+        let now = date(&headers);
         // The service begins with the key itself, and barkeep's own parts are no objects.
         let is_wanted = |key: &Key| {
             let after = request.start_after.as_deref();
@@ -299,7 +301,7 @@ impl Bucket {
         };
         let objects = page.items.iter().filter_map(|object| {
             let key = self.relative(&object.name).filter(is_wanted)?;
-            Some(object.listed(key))
+            Some(object.listed(key, now))
         });
         let prefixes = page.prefixes.iter();
         let prefixes = prefixes.filter_map(|prefix| self.relative(prefix).filter(is_wanted));
@@ -307,7 +309,7 @@ impl Bucket {
             objects: objects.collect(),
             prefixes: prefixes.map(|prefix| prefix.as_str().to_owned()).collect(),
             next: page.next_page_token.map(PageToken),
-            date: date(&headers),
+            date: now,
         })
     }
 

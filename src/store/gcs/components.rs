@@ -15,11 +15,10 @@ use serde_json::json;
 use super::{
     super::{
         Error, Head, Key, ListRequest, Meaning, ObjectMeta, Operation, Part, PendingUpload, Result,
-        Stored, Upload, UploadId, UploadOptions,
+        Stored, Upload, UploadId, UploadOptions, batches::delete,
     },
     bucket::{self, Bucket, MEDIA_TYPE, unlikely},
     client::{Answer, Request},
-    delete::delete,
     failure::conditional,
     resource::Resource,
     whole,
@@ -165,7 +164,7 @@ impl Upload for Components {
         let composed = self.compose(&names, &full, condition.as_deref()).await;
         let Head { meta, date } = match composed {
             Ok((stored, answer)) => Head {
-                meta: stored.headed(&self.key),
+                meta: stored.headed(&self.key, answer.date()),
                 date: answer.date(),
             },
             Err(error) => self.composed_before(&parts, error).await?,

@@ -1,73 +1,67 @@
-//! Deleting in batches, and one by one where a service has no batches.
+//! Deleting objects: many in one request, or one.
 //!
 //! A batch is one request that carries up to a hundred; each of them has its own answer. What a batch refuses for the moment is asked
 //! for again alone.
 
 use std::{collections::BTreeMap, fmt::Write};
 
+use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use http::Method;
 
 use super::{
-    super::{Deleted, Error, Key, Meaning, Operation, Result},
+    super::{
+        Deleted, Key, Meaning, Operation, Result,
+        batches::{self, Batches, Deletes},
+    },
     DELETE_BATCH_MAX,
-    bucket::{Bucket, Lacks, unlikely},
+    bucket::{Bucket, unlikely},
     client::{Answer, Request, text},
     failure::{Answered, Asked, refused},
 };
 
-/// How many batches are under way at once.
-const BATCHES_PARALLEL: usize = 4;
-const SINGLES_PARALLEL: usize = 16;
+const AGAIN_PARALLEL: usize = 16;
 
-/// Deletes any number, and answers in their order.
-pub(super) async fn delete(bucket: &Bucket, keys: &[Key]) -> Vec<Deleted> {
-    let batches = keys.chunks(DELETE_BATCH_MAX);
-    let batches: Vec<_> = batches.map(|keys| some(bucket, keys)).collect();
-    let outcomes = stream::iter(batches).buffered(BATCHES_PARALLEL);
-    outcomes.collect::<Vec<_>>().await.concat()
-}
+#[async_trait]
+impl Deletes for Bucket {
+    const BATCH_MAX: usize = DELETE_BATCH_MAX;
 
-async fn some(bucket: &Bucket, keys: &[Key]) -> Vec<Deleted> {
-    let lacks = &bucket.lacks.batches;
-    if keys.len() == 1 || Lacks::is_noted(lacks) {
-        return singles(bucket, keys).await;
+    fn batches(&self) -> &Batches {
+        &self.batches
     }
-    match batch(bucket, keys).await {
-        Ok(deleted) => deleted,
-        Err(error) if matches!(error.meaning, Meaning::Unsupported | Meaning::NotFound) => {
-            Lacks::note(lacks);
-            singles(bucket, keys).await
-        }
-        // One answer for all of them.
-        Err(error) => {
-            let refused = |key: &Key| Deleted {
-                key: key.clone(),
-                outcome: Err(error.clone().about(key)),
-            };
-            keys.iter().map(refused).collect()
-        }
-    }
-}
 
-async fn batch(bucket: &Bucket, keys: &[Key]) -> Result<Vec<Deleted>> {
-    let (media_type, body) = carrying(bucket, keys);
-    let url = bucket.client.endpoint.batch();
-    let request = Request::new(Operation::Delete, Method::POST, url);
-    let request = request.with_content(&media_type, vec![body.into()]);
-    let answers = parts(&bucket.client.ask(&request).await?);
-    let answered = keys.iter().enumerate().map(async |(index, key)| {
-        match outcome(bucket, key, answers.get(&index)) {
-            Err(error) if matches!(error.meaning, Meaning::Throttled | Meaning::Unreachable) => {
-                single(bucket, key).await
+    async fn batch(&self, keys: &[Key]) -> Result<Vec<Deleted>> {
+        let (media_type, body) = carrying(self, keys);
+        let url = self.client.endpoint.batch();
+        let request = Request::new(Operation::Delete, Method::POST, url);
+        let request = request.with_content(&media_type, vec![body.into()]);
+        let answer = self.client.ask(&request).await.map_err(|mut error| {
+            // No such place is no batches.
+            if error.is_not_found() {
+                error.meaning = Meaning::Unsupported;
             }
-            outcome => deleted(key, outcome),
-        }
-    });
-    let answered: Vec<_> = answered.collect();
-    let answered = stream::iter(answered).buffered(SINGLES_PARALLEL);
-    Ok(answered.collect().await)
+            error
+        })?;
+        let answers = parts(&answer);
+        let answered = keys.iter().enumerate().map(async |(index, key)| {
+            match outcome(self, key, answers.get(&index)) {
+                Err(error)
+                    if matches!(error.meaning, Meaning::Throttled | Meaning::Unreachable) =>
+                {
+                    batches::alone(self, key).await
+                }
+                outcome => Deleted::of(key, outcome),
+            }
+        });
+        let answered: Vec<_> = answered.collect();
+        let answered = stream::iter(answered).buffered(AGAIN_PARALLEL);
+        Ok(answered.collect().await)
+    }
+
+    async fn single(&self, key: &Key) -> Result<()> {
+        self.client.ask(&deletion(self, key)).await.map(drop)
+    }
 }
 
 /// One body with a request for each key, and its type.
@@ -130,30 +124,7 @@ fn parts(answer: &Answer) -> BTreeMap<usize, (u16, Bytes)> {
     parts.collect()
 }
 
-async fn singles(bucket: &Bucket, keys: &[Key]) -> Vec<Deleted> {
-    let requests: Vec<_> = keys.iter().map(|key| single(bucket, key)).collect();
-    let outcomes = stream::iter(requests).buffered(SINGLES_PARALLEL);
-    outcomes.collect().await
-}
-
-async fn single(bucket: &Bucket, key: &Key) -> Deleted {
-    let answer = bucket.client.ask(&deletion(bucket, key)).await;
-    deleted(key, answer.map(drop))
-}
-
 fn deletion(bucket: &Bucket, key: &Key) -> Request {
     let url = bucket.client.endpoint.object(&bucket.full(key));
     Request::new(Operation::Delete, Method::DELETE, url).about(key)
-}
-
-/// What is not there is deleted.
-fn deleted(key: &Key, outcome: Result<(), Error>) -> Deleted {
-    let outcome = match outcome {
-        Err(error) if error.is_not_found() => Ok(()),
-        outcome => outcome,
-    };
-    Deleted {
-        key: key.clone(),
-        outcome,
-    }
 }

@@ -1,17 +1,21 @@
 //! Locks of objects, and what a bucket does by itself to keep what it holds.
 //!
-//! Listings tell the locks of what they show. What lies in one directory is asked for with one listing, from the first to the last of it.
+//! Listings tell the locks of what they show. Several objects therefore cost one listing, which begins at the first of them and leaps over
+//! what nobody has asked for: never more requests than there are pages up to the last, nor than there are objects.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::Bound::{Excluded, Unbounded},
+    time::Duration,
+};
 
-use futures_util::{StreamExt, stream};
 use http::Method;
 use serde::Deserialize;
 
 use super::{
-    super::{Key, ListRequest, Meaning, Operation, Result},
+    super::{Key, ListRequest, Meaning, Operation, PageToken, Result},
     bucket::Bucket,
-    client::Request,
+    client::{Request, date},
     resource::mode,
 };
 use crate::{
@@ -19,75 +23,71 @@ use crate::{
     model::lock::{BucketRetention, DefaultLock, Lock, LockMode, Locking, Remains},
 };
 
-const LISTINGS_PARALLEL: usize = 8;
-
 /// The verdict on each object, in their order.
 pub(super) async fn locks(bucket: &Bucket, keys: &[Key]) -> Vec<Lock> {
-    let mut directories: BTreeMap<&str, Vec<&Key>> = BTreeMap::new();
-    for key in keys {
-        let end = key.as_str().rfind('/').map_or(0, |at| at + 1);
-        directories
-            .entry(&key.as_str()[..end])
-            .or_default()
-            .push(key);
-    }
-    let asked = directories
-        .into_iter()
-        .map(|(directory, keys)| of_one(bucket, directory, keys));
-    let asked: Vec<_> = asked.collect();
-    let told = stream::iter(asked).buffer_unordered(LISTINGS_PARALLEL);
-    let told: BTreeMap<Key, Lock> = told.map(stream::iter).flatten().collect().await;
-    // What no listing shows is not there.
-    let lock = |key| told.get(key).cloned().unwrap_or(Lock::Free);
-    keys.iter().map(lock).collect()
-}
-
-/// The locks of what is there of these keys of one directory.
-async fn of_one(bucket: &Bucket, directory: &str, mut keys: Vec<&Key>) -> Vec<(Key, Lock)> {
-    keys.sort_unstable();
-    let told = match keys.as_slice() {
+    let wanted: BTreeSet<&Key> = keys.iter().collect();
+    let told = match keys {
+        [] => Ok(BTreeMap::new()),
         [key] => headed(bucket, key).await,
-        keys => listed(bucket, directory, keys).await,
+        _ => listed(bucket, &wanted).await,
     };
-    told.unwrap_or_else(|error| {
-        let unknown = Lock::Unknown(chain(&error.during(Operation::Locks)));
-        keys.into_iter()
-            .map(|key| (key.clone(), unknown.clone()))
-            .collect()
-    })
+    match told {
+        // What no listing shows is not there.
+        Ok(told) => {
+            let lock = |key| told.get(key).cloned().unwrap_or(Lock::Free);
+            keys.iter().map(lock).collect()
+        }
+        Err(error) => vec![Lock::Unknown(chain(&error.during(Operation::Locks))); keys.len()],
+    }
 }
 
-async fn headed(bucket: &Bucket, key: &Key) -> Result<Vec<(Key, Lock)>> {
+async fn headed(bucket: &Bucket, key: &Key) -> Result<BTreeMap<Key, Lock>> {
     match bucket.head(key).await {
-        Ok(head) => Ok(vec![(head.meta.key, head.meta.lock.unwrap_or(Lock::Free))]),
-        Err(error) if error.is_not_found() => Ok(Vec::new()),
+        Ok(head) => {
+            let lock = head.meta.lock.unwrap_or(Lock::Free);
+            Ok(BTreeMap::from([(head.meta.key, lock)]))
+        }
+        Err(error) if error.is_not_found() => Ok(BTreeMap::new()),
         Err(error) => Err(error),
     }
 }
 
-async fn listed(bucket: &Bucket, directory: &str, keys: &[&Key]) -> Result<Vec<(Key, Lock)>> {
-    let (first, last) = (
-        keys.first().expect("several"),
-        keys.last().expect("several"),
-    );
-    // What a key begins with comes before it.
-    let mut before = first.as_str().to_owned();
-    before.pop();
-    let mut request = ListRequest {
-        start_after: Some(before),
-        ..ListRequest::below(directory)
+/// The locks of those that are there.
+async fn listed(bucket: &Bucket, wanted: &BTreeSet<&Key>) -> Result<BTreeMap<Key, Lock>> {
+    // The service begins with the key itself.
+    let from = |key: &Key| ListRequest {
+        start_after: Some(key.as_str().to_owned()),
+        ..ListRequest::default()
     };
-    let mut found = Vec::new();
+    let mut found = BTreeMap::new();
+    let Some(first) = wanted.first() else {
+        return Ok(found);
+    };
+    let mut request = from(first);
     loop {
-        let page = bucket.list(&request).await?;
-        let is_beyond = page
-            .objects
-            .last()
-            .is_some_and(|object| object.key >= **last);
-        let objects = page.objects.into_iter();
-        found.extend(objects.filter_map(|object| Some((object.key, object.lock?))));
-        match page.next.filter(|_| !is_beyond) {
-            Some(token) => request.token = Some(token),
+        let (page, headers) = bucket.page(&request).await?;
+        let mut last = None;
+        for object in &page.items {
+            let Some(key) = bucket.relative(&object.name) else {
+                continue;
+            };
+            if wanted.contains(&key) {
+                found.insert(key.clone(), object.lock().at(date(&headers)));
+            }
+            last = Some(key);
+        }
+        let Some(token) = page.next_page_token else {
+            return Ok(found);
+        };
+        let Some(last) = last else {
+            request.token = Some(PageToken(token));
+            continue;
+        };
+        match wanted
+            .range::<&Key, _>((Excluded(&&last), Unbounded))
+            .next()
+        {
+            Some(next) => request = from(next),
             None => return Ok(found),
         }
     }

@@ -23,6 +23,7 @@ use self::{
 use super::{
     Deleted, Error, GetOptions, GetResult, Head, Key, Limits, ListPage, ListRequest, Meaning,
     Operation, PendingUpload, PutMode, PutOptions, Result, Store, Stored, Upload, UploadOptions,
+    batches,
 };
 pub use crate::cloud::google::Environment;
 use crate::{
@@ -110,6 +111,7 @@ impl Gcs {
             root,
             options: options.clone(),
             project: project.or(unnamed),
+            batches: batches::Batches::default(),
             lacks: Lacks::default(),
         };
         Ok(Self {
@@ -159,13 +161,10 @@ impl Store for Gcs {
 
     async fn get(&self, key: &Key, options: GetOptions) -> Result<GetResult> {
         let (meta, response) = self.bucket.get(key, &options).await?;
-        let range = match &options.range {
-            None => 0..meta.size,
-            Some(range) => range.resolve(meta.size).ok_or_else(|| {
-                let error = self.bucket.error(Meaning::Precondition, Operation::Get);
-                error.about(key).because("the range begins beyond its end")
-            })?,
-        };
+        let range = options.resolve(meta.size).ok_or_else(|| {
+            let error = self.bucket.error(Meaning::Precondition, Operation::Get);
+            error.about(key).because("the range begins beyond its end")
+        })?;
         Ok(GetResult {
             date: date(response.headers()),
             body: read::body(self.bucket.clone(), &meta, range.clone(), response),
@@ -183,7 +182,7 @@ impl Store for Gcs {
     }
 
     async fn delete(&self, keys: &[Key]) -> Vec<Deleted> {
-        delete::delete(&self.bucket, keys).await
+        batches::delete(&*self.bucket, keys).await
     }
 
     async fn locks(&self, keys: &[Key]) -> Vec<Lock> {

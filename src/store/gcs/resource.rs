@@ -74,8 +74,8 @@ impl Resource {
         Some(crc32c(self.crc32c.as_deref()?))
     }
 
-    /// As a listing tells it.
-    pub(super) fn listed(&self, key: Key) -> ObjectMeta {
+    /// As a listing tells it at an instant of the service's clock.
+    pub(super) fn listed(&self, key: Key, now: Timestamp) -> ObjectMeta {
         let written = self.time_created.as_deref().or(self.updated.as_deref());
         ObjectMeta {
             key,
@@ -83,21 +83,21 @@ impl Resource {
             last_modified: written.and_then(instant).unwrap_or_else(epoch),
             version: self.version(),
             checksum: None,
-            lock: Some(self.lock()),
+            lock: Some(self.lock().at(now)),
         }
     }
 
     /// As it is told when asked for by name.
-    pub(super) fn headed(&self, key: &Key) -> ObjectMeta {
+    pub(super) fn headed(&self, key: &Key, now: Timestamp) -> ObjectMeta {
         ObjectMeta {
             checksum: self.checksum(),
-            ..self.listed(key.clone())
+            ..self.listed(key.clone(), now)
         }
     }
 
     /// Every answer that describes an object tells its locks; what it does not name is not there. An event-based hold is a hold: its
     /// release only begins the bucket's retention. Whether the bucket's policy may be shortened is not told: it is taken as firm.
-    fn lock(&self) -> Lock {
+    pub(super) fn lock(&self) -> Lock {
         if self.temporary_hold || self.event_based_hold {
             return Lock::Held;
         }

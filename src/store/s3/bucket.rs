@@ -18,11 +18,10 @@ use super::{
     super::{
         Checksum, ChecksumAlgorithm, Error, GetOptions, GetRange, Head, Key, ListPage, ListRequest,
         Meaning, ObjectMeta, Operation, PageToken, PutMode, PutOptions, Result, Stored, Tags,
-        checksum::crc32,
+        batches::Batches, checksum::crc32,
     },
     answer::{entity_tag, headed, instant, listed, stored_checksum, version},
     client::{Connection, Integrity},
-    delete::Batch,
     failure::{conditional, failed, lack},
     wire::{Answered, WithStoredChecksum},
 };
@@ -37,7 +36,7 @@ pub(super) struct Bucket {
     pub(super) root: String,
     pub(super) location: String,
     pub(super) options: S3Options,
-    pub(super) batch: Batch,
+    pub(super) batches: Batches,
 }
 
 impl Bucket {

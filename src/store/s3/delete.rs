@@ -1,68 +1,39 @@
-//! Deleting in batches, and one by one only in a store that has no batches.
+//! Deleting objects: many in one request, or one.
 
-use std::{
-    collections::BTreeMap,
-    sync::atomic::{AtomicBool, Ordering},
-};
+use std::collections::BTreeMap;
 
+use async_trait::async_trait;
 use aws_sdk_s3::types::{Delete, ObjectIdentifier};
-use futures_util::{StreamExt, stream};
 
 use super::{
-    super::{Deleted, Error, Key, Meaning, Operation, Result},
+    super::{
+        Deleted, Error, Key, Meaning, Operation, Result,
+        batches::{Batches, Deletes},
+    },
     DELETE_BATCH_MAX,
     bucket::Bucket,
     failure::meaning,
     wire::{BatchChecksum, WithMd5},
 };
 
-/// How many batches are under way at once.
-const BATCHES_PARALLEL: usize = 4;
-const SINGLES_PARALLEL: usize = 16;
+#[async_trait]
+impl Deletes for Bucket {
+    const BATCH_MAX: usize = DELETE_BATCH_MAX;
 
-/// Whether the store is known not to delete in batches.
-#[derive(Debug, Default)]
-pub(super) struct Batch {
-    is_missing: AtomicBool,
-}
-
-impl Batch {
-    /// How many objects one request deletes, as far as is known.
-    pub(super) fn max(&self) -> usize {
-        if self.is_missing.load(Ordering::Relaxed) {
-            1
-        } else {
-            DELETE_BATCH_MAX
-        }
+    fn batches(&self) -> &Batches {
+        &self.batches
     }
-}
 
-/// Deletes any number, and answers in their order.
-pub(super) async fn delete(bucket: &Bucket, keys: &[Key]) -> Vec<Deleted> {
-    let batches = keys.chunks(DELETE_BATCH_MAX);
-    let batches: Vec<_> = batches.map(|keys| batch_or_singles(bucket, keys)).collect();
-    let outcomes = stream::iter(batches).buffered(BATCHES_PARALLEL);
-    outcomes.collect::<Vec<_>>().await.concat()
-}
-
-async fn batch_or_singles(bucket: &Bucket, keys: &[Key]) -> Vec<Deleted> {
-    if bucket.batch.max() == 1 {
-        return singles(bucket, keys).await;
+    async fn batch(&self, keys: &[Key]) -> Result<Vec<Deleted>> {
+        batch(self, keys).await
     }
-    match batch(bucket, keys).await {
-        Ok(deleted) => deleted,
-        Err(error) if error.meaning == Meaning::Unsupported => {
-            bucket.batch.is_missing.store(true, Ordering::Relaxed);
-            singles(bucket, keys).await
-        }
-        // One answer for all of them.
-        Err(error) => keys
-            .iter()
-            .map(|key| Deleted {
-                key: key.clone(),
-                outcome: Err(error.clone().about(key)),
-            })
-            .collect(),
+
+    async fn single(&self, key: &Key) -> Result<()> {
+        let request = self.client().delete_object().bucket(&self.name);
+        let deleted = request.key(self.full(key)).send().await;
+        deleted
+            .map(drop)
+            .map_err(|error| self.error(Operation::Delete, key, &error))
     }
 }
 
@@ -106,34 +77,8 @@ async fn batch(bucket: &Bucket, keys: &[Key]) -> Result<Vec<Deleted>> {
             return Err(error);
         };
         let error = error.about(&key);
-        if error.meaning != Meaning::NotFound {
-            errors.insert(key, error);
-        }
+        errors.insert(key, error);
     }
-    let answer = |key: &Key| Deleted {
-        key: key.clone(),
-        outcome: errors.get(key).cloned().map_or(Ok(()), Err),
-    };
+    let answer = |key: &Key| Deleted::of(key, errors.get(key).cloned().map_or(Ok(()), Err));
     Ok(keys.iter().map(answer).collect())
-}
-
-async fn singles(bucket: &Bucket, keys: &[Key]) -> Vec<Deleted> {
-    let requests: Vec<_> = keys.iter().map(|key| single(bucket, key)).collect();
-    let outcomes = stream::iter(requests).buffered(SINGLES_PARALLEL);
-    outcomes.collect().await
-}
-
-async fn single(bucket: &Bucket, key: &Key) -> Deleted {
-    let request = bucket.client().delete_object().bucket(&bucket.name);
-    let outcome = match request.key(bucket.full(key)).send().await {
-        Ok(_) => Ok(()),
-        Err(error) => match bucket.error(Operation::Delete, key, &error) {
-            error if error.is_not_found() => Ok(()),
-            error => Err(error),
-        },
-    };
-    Deleted {
-        key: key.clone(),
-        outcome,
-    }
 }

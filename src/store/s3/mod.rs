@@ -19,7 +19,7 @@ use bytes::Bytes;
 use self::{bucket::Bucket, client::connect};
 use super::{
     Deleted, Error, GetOptions, GetResult, Head, Key, Limits, ListPage, ListRequest, Meaning,
-    Operation, PendingUpload, PutOptions, Result, Store, Stored, Upload, UploadOptions,
+    Operation, PendingUpload, PutOptions, Result, Store, Stored, Upload, UploadOptions, batches,
 };
 use crate::{
     failure::chain,
@@ -112,7 +112,7 @@ impl S3 {
             root,
             location: location.clone(),
             options: options.clone(),
-            batch: delete::Batch::default(),
+            batches: batches::Batches::default(),
         };
         Self {
             location: location.into(),
@@ -142,7 +142,7 @@ impl S3 {
             root: from.root.clone(),
             location: from.location.clone(),
             options,
-            batch: delete::Batch::default(),
+            batches: batches::Batches::default(),
         });
         let mut current = self.bucket.write().unwrap_or_else(PoisonError::into_inner);
         *current = bucket.clone();
@@ -167,7 +167,7 @@ impl Store for S3 {
             parts_max: PARTS_MAX,
             put_bytes_max: PUT_BYTES_MAX,
             object_bytes_max: OBJECT_BYTES_MAX,
-            delete_batch_max: self.bucket().batch.max(),
+            delete_batch_max: self.bucket().batches.max(DELETE_BATCH_MAX),
         }
     }
 
@@ -181,12 +181,9 @@ impl Store for S3 {
             Ok((bucket.clone(), output, answered))
         })?;
         let meta = bucket.got(key, &output)?;
-        let range = match &options.range {
-            None => 0..meta.size,
-            Some(range) => range
-                .resolve(meta.size)
-                .ok_or_else(|| self.error(Meaning::Precondition, Operation::Get).about(key))?,
-        };
+        let range = options
+            .resolve(meta.size)
+            .ok_or_else(|| self.error(Meaning::Precondition, Operation::Get).about(key))?;
         Ok(GetResult {
             date: answered.date(),
             body: read::body(bucket, &meta, range.clone(), output.body),
@@ -205,12 +202,12 @@ impl Store for S3 {
 
     async fn delete(&self, keys: &[Key]) -> Vec<Deleted> {
         let bucket = self.bucket();
-        let deleted = delete::delete(&bucket, keys).await;
+        let deleted = batches::delete(&*bucket, keys).await;
         if deleted.iter().all(|deleted| deleted.outcome.is_ok()) {
             return deleted;
         }
         match self.follow(&bucket).await {
-            Some(bucket) => delete::delete(&bucket, keys).await,
+            Some(bucket) => batches::delete(&*bucket, keys).await,
             None => deleted,
         }
     }

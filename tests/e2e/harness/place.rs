@@ -16,7 +16,7 @@ use super::{
     ran::{Ran, Running},
     text,
 };
-use crate::support::{bed::bed, s3::Server};
+use crate::support::{bed::bed, cloud::Cloud, s3::Server};
 
 /// The program.
 pub(crate) const BARKEEP: &str = env!("CARGO_BIN_EXE_barkeep");
@@ -32,12 +32,20 @@ pub(crate) enum Kind {
     Strict,
     /// S3 that knows what it does not finish: uploads can be listed.
     Moto,
+    /// Azure Blob.
+    #[cfg(all(feature = "aws", feature = "azure", feature = "gcp"))]
+    Azure,
+    /// Google Cloud Storage.
+    #[cfg(all(feature = "aws", feature = "azure", feature = "gcp"))]
+    Gcs,
 }
 
 /// A destination, a configuration, and the program that is run with it.
 pub(crate) struct Place {
     directory: TempDir,
-    s3: Option<Server>,
+    cloud: Option<Cloud>,
+    /// Where copies go.
+    others: Vec<Cloud>,
     kind: Kind,
     /// More keys of the destination.
     limits: &'static str,
@@ -46,22 +54,23 @@ pub(crate) struct Place {
 impl Place {
     /// A place without anything in it; `None` after saying what is missing.
     pub(crate) fn new(kind: Kind) -> Option<Self> {
-        let s3 = match kind {
+        let cloud = match kind {
             Kind::Directory => None,
-            Kind::Strict => Some(Server::s3s()?),
-            Kind::Moto => Some(Server::moto()?),
+            Kind::Strict => Some(Cloud::s3s()?),
+            Kind::Moto => Some(Cloud::moto()?),
+            #[cfg(all(feature = "aws", feature = "azure", feature = "gcp"))]
+            Kind::Azure => Some(Cloud::azurite()?),
+            #[cfg(all(feature = "aws", feature = "azure", feature = "gcp"))]
+            Kind::Gcs => Some(Cloud::gcs()?),
         };
-        match (&s3, kind) {
-            (Some(server), Kind::Strict) => {
-                fs::create_dir(server.data().join(BUCKET)).expect("mkdir");
-            }
-            (Some(server), _) => drop(server.send("PUT", &format!("/{BUCKET}"), "", "")),
-            (None, _) => {}
+        if let Some(cloud) = &cloud {
+            cloud.create_bucket(BUCKET);
         }
         let directory = tempfile::Builder::new().prefix("e2e.").tempdir_in("/tmp");
         let place = Self {
             directory: directory.expect("a directory in /tmp"),
-            s3,
+            cloud,
+            others: Vec::new(),
             kind,
             limits: "",
         };
@@ -83,13 +92,9 @@ impl Place {
     /// Writes the configuration: the destination `d`, deletes without a grace unless `rest` says otherwise, and this.
     pub(crate) fn configure(&self, rest: &str) {
         let spool = self.path("spool");
-        let destination = match &self.s3 {
+        let destination = match &self.cloud {
             None => format!("url = \"file://{}\"", self.path("store").display()),
-            Some(server) => format!(
-                "url = \"s3://{BUCKET}/prod\"\n\
-                 s3 = {{ endpoint_url = \"{}\", region = \"us-east-1\", addressing_style = \"path\" }}",
-                server.url()
-            ),
+            Some(cloud) => destination(cloud, BUCKET),
         };
         let text = format!(
             "version = 1\n\
@@ -114,14 +119,15 @@ impl Place {
 
     /// What the program and the servers find in their environment.
     pub(crate) fn environment(&self) -> Vec<(String, String)> {
-        let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
-        vec![
-            pair("HOME", &self.directory.path().display().to_string()),
-            pair("AWS_ACCESS_KEY_ID", "testkey"),
-            pair("AWS_SECRET_ACCESS_KEY", "testsecret1"),
-            pair("AWS_EC2_METADATA_DISABLED", "true"),
-            pair("BARKEEP_CONFIG", &self.config().display().to_string()),
-        ]
+        let pair = |name: &str, value: String| (name.to_owned(), value);
+        let clouds = self.cloud.iter().chain(&self.others);
+        let credentials = clouds.flat_map(Cloud::environment);
+        let credentials = credentials.map(|(name, value)| pair(name, value));
+        let own = [
+            pair("HOME", self.directory.path().display().to_string()),
+            pair("BARKEEP_CONFIG", self.config().display().to_string()),
+        ];
+        own.into_iter().chain(credentials).collect()
     }
 
     /// The program with arguments, as the servers' user.
@@ -156,20 +162,20 @@ impl Place {
     /// Barman's own listing of a server.
     pub(crate) fn barman_list(&self, server: &str) -> Option<Value> {
         let program = bed().get("BARMAN_BIN")?.join("barman-cloud-backup-list");
-        let s3 = self.s3.as_ref().expect("Barman knows no directories");
+        let cloud = self.cloud.as_ref().expect("Barman knows no directories");
         let mut command = Command::new(program);
         command
             .envs(self.environment())
-            .env("AWS_DEFAULT_REGION", "us-east-1")
-            .args(["--endpoint-url", &s3.url(), "--format", "json"])
-            .args([&format!("s3://{BUCKET}/prod"), server]);
+            .args(cloud.options())
+            .args(["--format", "json"])
+            .args([&cloud.url(BUCKET, "prod"), server]);
         let ran = Ran::from(command.output().expect("Barman starts"));
         Some(ran.exits(0).json())
     }
 
     /// Every object with what tells one content from another, by its key below the prefix.
     pub(crate) fn objects(&self) -> BTreeMap<String, String> {
-        match (&self.s3, self.kind) {
+        match (self.server(), self.kind) {
             (None, _) => files(&self.path("store")),
             (Some(server), Kind::Moto) => listed(server),
             (Some(server), _) => files(&server.data().join(BUCKET).join("prod")),
@@ -184,7 +190,7 @@ impl Place {
 
     /// Everything that can be seen to change in the destination, by writing or even by replacing something with its like.
     pub(crate) fn frozen(&self) -> BTreeMap<String, String> {
-        match (&self.s3, self.kind) {
+        match (self.server(), self.kind) {
             (None, _) => everything(&self.path("store")),
             (Some(server), Kind::Moto) => listed(server),
             (Some(server), _) => everything(server.data()),
@@ -198,7 +204,7 @@ impl Place {
 
     /// The uploads that were begun and not ended.
     pub(crate) fn uploads(&self) -> Vec<String> {
-        let Some(server) = &self.s3 else {
+        let Some(server) = self.server() else {
             let mut files = self.keys("");
             files.retain(|key| key.contains("/.barkeep-upload."));
             return files;
@@ -212,7 +218,7 @@ impl Place {
     /// Takes objects away, behind everybody's back.
     pub(crate) fn remove(&self, directory: &str) {
         for key in self.keys(directory) {
-            match (&self.s3, self.kind) {
+            match (self.server(), self.kind) {
                 (None, _) => fs::remove_file(self.path("store").join(key)).expect("removed"),
                 (Some(server), Kind::Moto) => {
                     server.send("DELETE", &format!("/{BUCKET}/prod/{key}"), "", "");
@@ -231,9 +237,25 @@ impl Place {
         self.path("store").join(key)
     }
 
-    /// The S3 server.
-    pub(crate) fn s3(&mut self) -> &mut Option<Server> {
-        &mut self.s3
+    /// The S3 server; `None` where the destination is a directory.
+    pub(crate) fn server(&self) -> Option<&Server> {
+        match self.cloud.as_ref()? {
+            Cloud::Moto(server) | Cloud::S3s(server) => Some(server),
+            _ => panic!("it does not speak S3"),
+        }
+    }
+
+    /// The S3 server, to be killed and revived.
+    pub(crate) fn s3(&mut self) -> &mut Server {
+        match &mut self.cloud {
+            Some(Cloud::Moto(server) | Cloud::S3s(server)) => server,
+            _ => panic!("it does not speak S3"),
+        }
+    }
+
+    /// Stops the server.
+    pub(crate) fn stop(&mut self) {
+        self.cloud = None;
     }
 
     /// The backups that `list` knows of a server, oldest first.
@@ -252,6 +274,48 @@ impl Place {
         let id = |backup: Value| backup["id"].as_str().expect("an id").to_owned();
         backups.map(id).collect()
     }
+}
+
+/// What only scenes on all clouds need.
+#[cfg(all(feature = "aws", feature = "azure", feature = "gcp"))]
+impl Place {
+    /// What the configuration says of a destination on another server, which is part of the place from now on.
+    pub(crate) fn beside(&mut self, cloud: Cloud, bucket: &str) -> String {
+        let destination = destination(&cloud, bucket);
+        self.others.push(cloud);
+        destination
+    }
+
+    /// What the configuration says of a destination in another bucket of the same server.
+    pub(crate) fn another_bucket(&self, bucket: &str) -> String {
+        let cloud = self.cloud.as_ref().expect("a cloud");
+        cloud.create_bucket(bucket);
+        destination(cloud, bucket)
+    }
+
+    /// Holds an object on Google Cloud, or releases it.
+    pub(crate) fn hold(&self, key: &str, is_held: bool) {
+        let Some(Cloud::Gcs(server)) = &self.cloud else {
+            panic!("it is elsewhere");
+        };
+        let name = format!("prod/{key}").replace('/', "%2F");
+        let hold = format!("{{\"temporaryHold\": {is_held}}}");
+        let object = format!("/storage/v1/b/{BUCKET}/o/{name}");
+        server.send("PATCH", &object, &hold);
+    }
+}
+
+/// What the configuration says of a destination.
+fn destination(cloud: &Cloud, bucket: &str) -> String {
+    let url = cloud.url(bucket, "prod");
+    let provider = match cloud {
+        Cloud::Moto(server) | Cloud::S3s(server) => format!(
+            "s3 = {{ endpoint_url = \"{}\", region = \"us-east-1\", addressing_style = \"path\" }}",
+            server.url()
+        ),
+        _ => String::new(),
+    };
+    format!("url = \"{url}\"\n{provider}")
 }
 
 fn files(root: &Path) -> BTreeMap<String, String> {

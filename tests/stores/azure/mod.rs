@@ -4,16 +4,12 @@ use std::collections::BTreeMap;
 
 use barkeep::{
     model::desired::AzureOptions,
-    store::{
-        Key, ListRequest, Meaning, PutMode, PutOptions, Store, StoreExt, Tags, azure::Azure,
-        conformance,
-    },
+    store::{Meaning, PutMode, PutOptions, Store, StoreExt, Tags, azure::Azure, conformance},
 };
 use bytes::Bytes;
-use futures_util::{StreamExt as _, TryStreamExt as _};
 
 use crate::{
-    key, meaning,
+    alike, key, meaning,
     support::{
         azurite::{Azurite, account_url},
         http::{Standin, forward},
@@ -38,51 +34,6 @@ async fn azurite_conforms() {
     let store = container(&server, "conforming").await;
     store.create_destination().await.expect("it is there");
     conformance::all(&store).await;
-}
-
-#[tokio::test]
-async fn the_page_size_changes_nothing() {
-    let Some(server) = Azurite::start() else {
-        return;
-    };
-    let store = container(&server, "pages").await;
-    let keys: Vec<Key> = (0..2_500)
-        .map(|number| key(&format!("many/{number:04}")))
-        .collect();
-    let writes = keys
-        .iter()
-        .map(|key| store.put_text(key, "x", PutMode::Create));
-    let written: Result<Vec<_>, _> = futures_util::stream::iter(writes)
-        .buffer_unordered(16)
-        .try_collect()
-        .await;
-    assert_eq!(written.expect("all are written").len(), keys.len());
-    for limit in [1_000, 5_000] {
-        let mut request = ListRequest {
-            limit: Some(limit),
-            ..ListRequest::below("many/")
-        };
-        let mut listed = Vec::new();
-        loop {
-            let page = store.list(request.clone()).await.expect("a page");
-            assert!(page.objects.len() <= limit);
-            listed.extend(page.objects.into_iter().map(|object| object.key));
-            let Some(next) = page.next else { break };
-            request.token = Some(next);
-        }
-        assert!(listed == keys, "pages of {limit}");
-    }
-    let after = Some("many/2497".to_owned());
-    let rest: Vec<_> = store
-        .list_range("many/", after, None)
-        .try_collect()
-        .await
-        .expect("a listing");
-    let rest: Vec<_> = rest.iter().map(|object| object.key.as_str()).collect();
-    assert_eq!(rest, ["many/2498", "many/2499"]);
-    let deleted = store.delete(&keys).await;
-    assert!(deleted.iter().all(|deleted| deleted.outcome.is_ok()));
-    assert_eq!(store.list_all("").count().await, 0);
 }
 
 #[tokio::test]
@@ -125,23 +76,9 @@ async fn a_missing_container_is_not_a_missing_object_nor_a_missing_server() {
         return;
     };
     let store = server.store("nothere", "");
-    let missing = Some(Meaning::BucketMissing);
-    assert_eq!(meaning(store.head(&key("a")).await), missing);
-    assert_eq!(meaning(store.get_text(&key("a")).await), missing);
-    assert_eq!(
-        meaning(store.put_text(&key("a"), "x", PutMode::Create).await),
-        missing
-    );
-    assert_eq!(
-        meaning(store.list_all("").next().await.expect("an answer")),
-        missing
-    );
-    assert_eq!(meaning(store.check_reachable().await), missing);
+    alike::a_missing_bucket_is_told(&store).await;
     drop(server);
-    assert_eq!(
-        meaning(store.get_text(&key("a")).await),
-        Some(Meaning::Unreachable)
-    );
+    alike::a_missing_server_is_told(&store).await;
 }
 
 #[tokio::test]
@@ -187,22 +124,10 @@ async fn a_key_that_another_client_spelled_otherwise_is_found_and_read() {
         return;
     };
     let store = container(&server, "foreign").await;
-    // What Barman writes where the URL ends with a slash.
-    let found = Key::verbatim("/srv/keep");
-    store
-        .put_text(&found, "plain", PutMode::Create)
-        .await
-        .expect("written");
-    let page = store
-        .list_all("")
-        .next()
-        .await
-        .expect("one")
-        .expect("a listing");
-    assert_eq!(page.key, found);
-    assert_eq!(store.get_text(&found).await.expect("it is read"), "plain");
-    store.delete(std::slice::from_ref(&found)).await;
-    assert!(!store.exists(&found).await.expect("a fact"));
+    let found = alike::spelled_otherwise();
+    let written = store.put_text(&found, "plain", PutMode::Create).await;
+    written.expect("written");
+    alike::what_is_spelled_otherwise_is_found_and_read(&store).await;
 }
 
 #[tokio::test]

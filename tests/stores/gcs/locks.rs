@@ -3,15 +3,18 @@
 use std::time::Duration;
 
 use barkeep::{
-    model::lock::{DefaultLock, Lock, LockMode, Locking, Remains},
-    store::{Meaning, PutMode, Store, StoreExt, gcs::Gcs},
+    model::{
+        desired::GcsOptions,
+        lock::{DefaultLock, Lock, LockMode, Locking, Remains},
+    },
+    store::{Key, Meaning, PutMode, Store, StoreExt, gcs::Gcs},
 };
-use futures_util::TryStreamExt;
+use futures_util::{StreamExt, TryStreamExt, stream};
 use serde_json::Value;
 
-use super::service;
+use super::{emulated, service};
 use crate::{
-    key, meaning,
+    key, meaning, sdk,
     support::gcs::{Gcs as Service, Rules},
 };
 
@@ -80,6 +83,71 @@ async fn what_is_held_or_retained_is_told_by_listings_and_cannot_be_deleted() {
         .put_text(&key("temporary"), "y", PutMode::Overwrite)
         .await;
     assert_eq!(meaning(again), Some(Meaning::Locked));
+}
+
+/// The tests' own service is one to Google's client for Python, too, and what that locks is locked for barkeep.
+#[tokio::test]
+async fn what_googles_client_locks_is_locked() {
+    let service = Service::start();
+    if sdk::ask("googles.py", &service.url()).is_none() {
+        return;
+    }
+    let store = emulated(&service.url(), "kept", &GcsOptions::default());
+    let listed: Vec<_> = store.list_all("").try_collect().await.expect("a listing");
+    let told = listed.into_iter().map(|object| (object.key, object.lock));
+    let until = "2099-01-01T00:00:00Z".parse().expect("an instant");
+    let expected = [
+        ("event", Lock::Held),
+        ("free", Lock::Free),
+        ("retained", Lock::until(until, LockMode::Compliance)),
+        ("temporary", Lock::Held),
+    ];
+    let expected = expected.map(|(name, lock)| (key(name), Some(lock)));
+    assert_eq!(told.collect::<Vec<_>>(), expected);
+}
+
+#[tokio::test]
+async fn a_retention_that_has_passed_locks_nothing() {
+    let (service, store) = service(Rules::default());
+    let passed = r#"{"retention": {"mode": "Locked", "retainUntilTime": "2020-01-01T00:00:00Z"}}"#;
+    for name in ["a", "b"] {
+        written(&store, name).await;
+        patch(&service, name, passed);
+    }
+    let listed: Vec<_> = store.list_all("").try_collect().await.expect("a listing");
+    let told: Vec<_> = listed.into_iter().map(|object| object.lock).collect();
+    assert_eq!(told, [Some(Lock::Free), Some(Lock::Free)]);
+    assert_eq!(store.locks(&[key("a")]).await, [Lock::Free]);
+    assert_eq!(
+        store.locks(&[key("a"), key("b")]).await,
+        vec![Lock::Free; 2]
+    );
+}
+
+#[tokio::test]
+async fn the_locks_of_many_cost_a_page_for_a_thousand_and_leap_over_others() {
+    let (service, store) = service(Rules::default());
+    let backups = (0..10).flat_map(|day| {
+        ["backup.info", "data.tar"].map(|name| format!("srv/base/202611{day:02}T000000/{name}"))
+    });
+    let wal = (0..500).map(|number| format!("srv/wals/0000000100000000/{number:024}.gz"));
+    let wanted: Vec<Key> = backups.chain(wal).map(|name| key(&name)).collect();
+    let others = (0..2_500).map(|number| key(&format!("srv/other/{number:04}")));
+    let all: Vec<Key> = wanted.iter().cloned().chain(others).collect();
+    let writes = all
+        .iter()
+        .map(|key| store.put_text(key, "x", PutMode::Create));
+    let written: Vec<_> = stream::iter(writes).buffer_unordered(16).collect().await;
+    assert!(written.iter().all(Result::is_ok));
+    service.asked();
+    let locks = store.locks(&wanted).await;
+    assert!(locks.len() == 520 && locks.iter().all(|lock| *lock == Lock::Free));
+    assert_eq!(service.asked().len(), 2, "the backups, and the WAL");
+    let mut apart = all;
+    apart.sort();
+    let apart: Vec<Key> = apart.into_iter().step_by(1_500).collect();
+    assert_eq!(store.locks(&apart).await.len(), 3);
+    assert_eq!(service.asked().len(), 3, "no page in between");
 }
 
 #[tokio::test]

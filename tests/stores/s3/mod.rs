@@ -9,14 +9,13 @@ use barkeep::{
     },
     secret::Secret,
     store::{
-        Key, Meaning, PutMode, PutOptions, Store, StoreExt, Tags, conformance,
+        Meaning, PutMode, PutOptions, Store, StoreExt, Tags, conformance,
         s3::{AccessKeys, S3},
     },
 };
 use bytes::Bytes;
-use futures_util::StreamExt as _;
 
-use crate::{key, meaning, support::s3::Server};
+use crate::{alike, key, meaning, support::s3::Server};
 
 mod credentials;
 mod faults;
@@ -73,23 +72,9 @@ async fn a_missing_bucket_is_not_a_missing_object_nor_a_missing_server() {
     let Some(server) = Server::moto() else { return };
     let options = options(&server.url(), Checksums::WhenSupported);
     let store = store(("nothere", ""), &options).await;
-    let missing = Some(Meaning::BucketMissing);
-    assert_eq!(meaning(store.head(&key("a")).await), missing);
-    assert_eq!(meaning(store.get_text(&key("a")).await), missing);
-    assert_eq!(
-        meaning(store.put_text(&key("a"), "x", PutMode::Create).await),
-        missing
-    );
-    assert_eq!(
-        meaning(store.list_all("").next().await.expect("an answer")),
-        missing
-    );
-    assert_eq!(meaning(store.check_reachable().await), missing);
+    alike::a_missing_bucket_is_told(&store).await;
     drop(server);
-    assert_eq!(
-        meaning(store.get_text(&key("a")).await),
-        Some(Meaning::Unreachable)
-    );
+    alike::a_missing_server_is_told(&store).await;
 }
 
 #[tokio::test]
@@ -216,19 +201,7 @@ async fn a_key_that_another_client_spelled_otherwise_is_found_and_read() {
     let options = options(&server.url(), Checksums::WhenSupported);
     let store = store(("foreign", "c"), &options).await;
     store.create_destination().await.expect("a bucket");
-    // What Barman writes where the URL ends with a slash.
-    server.send("PUT", "/foreign/c//srv/keep", "", "plain");
-    let page = store
-        .list_all("")
-        .next()
-        .await
-        .expect("one")
-        .expect("a listing");
-    assert_eq!(page.key, Key::verbatim("/srv/keep"));
-    assert_eq!(
-        store.get_text(&page.key).await.expect("it is read"),
-        "plain"
-    );
-    store.delete(std::slice::from_ref(&page.key)).await;
-    assert!(!store.exists(&page.key).await.expect("a fact"));
+    let path = format!("/foreign/c/{}", alike::spelled_otherwise());
+    server.send("PUT", &path, "", "plain");
+    alike::what_is_spelled_otherwise_is_found_and_read(&store).await;
 }

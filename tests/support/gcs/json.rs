@@ -1,6 +1,6 @@
 //! The JSON interface: buckets, objects, listings, compositions, rewrites.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value, json};
 
@@ -212,7 +212,11 @@ fn compose(state: &mut State, asked: &Asked, bucket: &str, name: &str) -> Answer
         content.extend_from_slice(&object.content);
         components += object.components.unwrap_or(1);
     }
-    let mut object = Object::new(name, content, written(&description["destination"], asked));
+    let mut object = Object::new(
+        name,
+        content,
+        written(&description["destination"], &asked.parameters),
+    );
     (object.components, object.has_md5) = (Some(components), false);
     let object = state.write(bucket, &asked.parameters, object)?;
     let described = state.bucket(bucket)?.described(bucket, &object);
@@ -245,7 +249,10 @@ fn rewrite(
 }
 
 /// The fields of an object that its writer chooses.
-pub(super) fn written(description: &Value, asked: &Asked) -> Map<String, Value> {
+pub(super) fn written(
+    description: &Value,
+    parameters: &BTreeMap<String, String>,
+) -> Map<String, Value> {
     const CHOSEN: [&str; 8] = [
         "contentType",
         "contentEncoding",
@@ -261,8 +268,8 @@ pub(super) fn written(description: &Value, asked: &Asked) -> Map<String, Value> 
     let mut fields: Map<String, Value> = chosen
         .map(|(field, value)| (field.clone(), value.clone()))
         .collect();
-    if let Some(key) = asked.parameter("kmsKeyName") {
-        fields.insert("kmsKeyName".to_owned(), key.into());
+    if let Some(key) = parameters.get("kmsKeyName") {
+        fields.insert("kmsKeyName".to_owned(), key.as_str().into());
     }
     fields
 }

@@ -25,7 +25,7 @@ pub(super) fn upload(state: &mut State, asked: &Asked, path: &str) -> Answered {
     match asked.parameter("uploadType") {
         Some("media") => {
             let name = name.ok_or_else(|| refusal(400, "required", "Required"))?;
-            let mut fields = written(&Value::Null, asked);
+            let mut fields = written(&Value::Null, &asked.parameters);
             let kind = asked
                 .header("content-type")
                 .unwrap_or("application/octet-stream");
@@ -41,7 +41,7 @@ pub(super) fn upload(state: &mut State, asked: &Asked, path: &str) -> Answered {
             let (description, content) = related(asked)?;
             let name = name.or_else(|| Some(description["name"].as_str()?.to_owned()));
             let name = name.ok_or_else(|| refusal(400, "required", "Required"))?;
-            let fields = written(&description, asked);
+            let fields = written(&description, &asked.parameters);
             write(state, asked, bucket, Object::new(&name, content, fields))
         }
         Some("resumable") => begin(state, asked, bucket, name),
@@ -163,7 +163,11 @@ fn go_on(state: &mut State, asked: &Asked, bucket: &str, id: &str) -> Answered {
         .and_then(Value::as_str)
         .unwrap_or_default()
         .to_owned();
-    let object = Object::new(&name, content, written(&Value::Object(description), asked));
+    let object = Object::new(
+        &name,
+        content,
+        written(&Value::Object(description), &parameters),
+    );
     let object = state.write(bucket, &parameters, object)?;
     let described = state.bucket(bucket)?.described(bucket, &object);
     Ok(answer::json(&described))

@@ -10,7 +10,7 @@ use std::{
 };
 
 use self::{asked::Asked, state::State};
-use super::http::{Answer, Request, Standin};
+use super::http::{Answer, Request, listen};
 
 mod answer;
 mod asked;
@@ -24,7 +24,7 @@ pub(crate) use state::Rules;
 
 /// A running service.
 pub(crate) struct Gcs {
-    standin: Standin,
+    port: u16,
     shared: Arc<Shared>,
 }
 
@@ -53,13 +53,13 @@ impl Gcs {
         let shared = Arc::new(Shared::default());
         let serving = shared.clone();
         Self {
-            standin: Standin::new(move |request| serving.reply(request)),
+            port: listen(None, move |request| serving.reply(request).into()),
             shared,
         }
     }
 
     pub(crate) fn url(&self) -> String {
-        self.standin.url().to_owned()
+        format!("http://127.0.0.1:{}", self.port)
     }
 
     /// Makes a bucket with these rules.

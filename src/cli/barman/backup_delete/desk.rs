@@ -163,7 +163,8 @@ impl Desk {
         let workshop = Workshop {
             server: &self.server,
             archives: &archives,
-            fences: &std::collections::BTreeMap::new(),
+            throttles: &BTreeMap::new(),
+            fences: &BTreeMap::new(),
             observed: &self.observed,
             semantics: BARMAN,
             clouds: &self.access,

@@ -236,11 +236,11 @@ fn snapshots_need_disks_and_the_keys_of_their_own_cloud() {
     assert_snapshot!(snapshots(aws), @"");
     let nothing = "snapshot = { provider = \"azure\", disks = [], zone = \"z\" }\n";
     assert_snapshot!(snapshots(nothing), @r#"
-    barkeep.toml:10:61 `zone` is for snapshots on Google Cloud
-    barkeep.toml:10:12 disk snapshots need `instance`
     barkeep.toml:10:12 disk snapshots need `disks`
-    barkeep.toml:10:12 disk snapshots need `subscription`
+    barkeep.toml:10:12 disk snapshots need `instance`
     barkeep.toml:10:12 disk snapshots need `resource_group`
+    barkeep.toml:10:12 disk snapshots need `subscription`
+    barkeep.toml:10:53 `zone` is for snapshots on Google Cloud
     "#);
     let locks = "snapshot = { provider = \"aws\", instance = \"i\", disks = [\"d\"], \
         lock = { mode = \"governance\", days = 0, cool_off = \"90m\" } }\n";
