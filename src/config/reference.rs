@@ -8,7 +8,7 @@ use std::fmt::Write;
 use serde_json::{Map, Value};
 
 use super::{
-    schema::{NOT_YET, properties, schema, table_of},
+    schema::{properties, schema, table_of},
     source::Sources,
     tree::{self, Node},
 };
@@ -92,10 +92,6 @@ impl Page<'_> {
     fn row(&mut self, key: &str, property: &Value, path: &str) {
         let meaning = property.get("description").and_then(Value::as_str);
         let meaning = meaning.unwrap_or_default();
-        let meaning = match meaning.strip_suffix(NOT_YET) {
-            Some(meaning) => format!("{meaning}*{NOT_YET}*"),
-            None => meaning.to_owned(),
-        };
         let kind = self.kind(property);
         let default = self.default(&format!("{path}{key}"));
         let row = format!("| `{key}` | {kind} | {default} | {meaning} |");

@@ -5,7 +5,7 @@ use std::{fmt, num::NonZeroU64, sync::Arc, time::Duration};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    base_backup::{self, BackupRequest, Ports, Postgres, RestorePoint, Taken, WalProof},
+    base_backup::{self, BackupRequest, Disks, Ports, Postgres, RestorePoint, Taken, WalProof},
     copy, verify,
 };
 use crate::{
@@ -157,11 +157,18 @@ pub async fn run(step: &Step, bench: Bench<'_>) -> Ended {
         restore_point: RestorePoint::Create,
         actor: bench.actor,
     };
+    let disks = match &entry.snapshot {
+        None => None,
+        Some(options) => match Disks::configured(options, bench.archive).await {
+            Ok(disks) => Some(disks),
+            Err(error) => return Ended::failed(step, Failure::of(error.kind(), &error)),
+        },
+    };
     let mut ports = Ports {
         catalog: bench.archive.clone(),
         postgres: bench.postgres,
         wal: Arc::new(bench.archive.clone()),
-        disks: None,
+        disks,
         throttle: bench.throttle,
         progress: bench.progress,
         clock: bench.clock,

@@ -234,7 +234,14 @@ async fn prepare_and_take(request: &BackupRequest, ports: &mut Ports) -> Result<
     }
     let pgdata = match request.method {
         Method::Files => local_pgdata(request, ports, &facts)?,
-        Method::Stream | Method::Snapshot => facts.data_directory.clone(),
+        Method::Stream => facts.data_directory.clone(),
+        Method::Snapshot => {
+            let disks = ports.disks.as_ref();
+            if disks.is_some_and(Disks::must_be_here) {
+                local_pgdata(request, ports, &facts)?;
+            }
+            facts.data_directory.clone()
+        }
     };
     let warnings = match &ports.disks {
         Some(disks) => disks.check(&facts).await?,

@@ -18,7 +18,7 @@ use crate::{
         action::{Action, Effect, WalSpan},
         backup::{ArchiveRoot, Backup, BackupId},
         catalog::Catalog,
-        desired::{ObjectLock, Server},
+        desired::{Entry, ObjectLock, Server},
         lease::LeaseKind,
         lock::{Lock, Locking},
         names::DestinationName,
@@ -463,7 +463,8 @@ async fn one(step: &Step, archive: &Archive, workshop: &Workshop<'_>) -> Result<
         }
         Action::FinishBackup { backup } => finish(archive, backup).await,
         Action::AbandonAttempt { backup, parent } => {
-            give_up(archive, backup, parent.as_ref()).await
+            let entry = workshop.server.entry(&step.destination);
+            give_up(archive, backup, parent.as_ref(), entry).await
         }
         Action::CopyWal {
             from,
@@ -483,17 +484,16 @@ async fn give_up(
     archive: &Archive,
     backup: &BackupId,
     parent: Option<&BackupId>,
+    entry: Option<&Entry>,
 ) -> Result<(), Error> {
-    let abandoning = async {
-        if let Some(parent) = parent {
-            base_backup::unlink(archive, parent, backup).await?;
-        }
-        base_backup::abandon_attempt(archive, backup, DIED).await
-    };
-    abandoning.await.map_err(|source| Error::Adopt {
-        backup: backup.clone(),
-        source: Box::new(source),
-    })
+    if let Some(parent) = parent {
+        let unlinked = base_backup::unlink(archive, parent, backup).await;
+        unlinked.map_err(|source| Error::Adopt {
+            backup: backup.clone(),
+            source: Box::new(source),
+        })?;
+    }
+    abandon(archive, backup, (&Unfinished::Ours, DIED), entry).await
 }
 
 async fn copy_wal(
@@ -578,18 +578,22 @@ pub async fn set_keep(
 }
 
 /// What `backup.info` says of a backup that a person declared dead.
-const GIVEN_UP: &str = "declared dead by hand";
+pub const GIVEN_UP: &str = "declared dead by hand";
 
-/// Declares an unfinished backup failed that somebody named.
+/// Declares an unfinished backup failed, for this reason. Of an attempt of ours the snapshots go that its entry says were begun.
 pub async fn abandon(
     archive: &Archive,
     backup: &BackupId,
-    unfinished: &Unfinished,
+    (unfinished, reason): (&Unfinished, &str),
+    entry: Option<&Entry>,
 ) -> Result<(), Error> {
     let abandoned = match unfinished {
-        Unfinished::Ours => base_backup::abandon_attempt(archive, backup, GIVEN_UP).await,
+        Unfinished::Ours => {
+            let disks = entry.and_then(|entry| entry.snapshot.as_ref());
+            base_backup::abandon_attempt(archive, backup, reason, disks).await
+        }
         Unfinished::Others { version } => {
-            base_backup::abandon_foreign(archive, backup, version, GIVEN_UP).await
+            base_backup::abandon_foreign(archive, backup, version, reason).await
         }
     };
     abandoned.map_err(|source| Error::Adopt {

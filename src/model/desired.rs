@@ -21,6 +21,7 @@ use super::{
     names::{DestinationName, PolicyName, ServerName},
     retention::RetentionPolicy,
     schedule::{Schedule, StartWindow, Zone},
+    snapshot::{Access, Mount, Place, SnapshotLock},
     time::Timestamp,
 };
 
@@ -407,6 +408,8 @@ pub struct Entry {
     pub manage_keeps: ManageKeeps,
     /// How the files of base backups come here.
     pub method: Method,
+    /// Of which disks snapshots are taken, with that method.
+    pub snapshot: Option<SnapshotOptions>,
     /// How a server compresses what it sends.
     pub server_compression: Compression,
     /// What is backed up between full backups; nothing but full ones if unset.
@@ -435,6 +438,53 @@ pub struct Entry {
     pub delivery: Delivery,
     /// Whether what is stored here may be written again, as its destination says.
     pub overwriting: Overwriting,
+}
+
+impl Entry {
+    /// Whether its backups are read, or their disks found, on the host where barkeep runs.
+    pub fn is_read_here(&self) -> bool {
+        match (self.method, &self.snapshot) {
+            (Method::Stream, _) => false,
+            (Method::Snapshot, Some(options)) => options.mounts.is_empty(),
+            (Method::Files | Method::Snapshot, _) => true,
+        }
+    }
+}
+
+/// Of which disks snapshots are taken, and how.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct SnapshotOptions {
+    /// Where.
+    pub place: Place,
+    /// The instance: a name or an identifier.
+    pub instance: String,
+    /// Its disks: names or identifiers.
+    pub disks: Vec<String>,
+    /// How long all snapshots of a backup may take.
+    pub await_timeout: Duration,
+    /// Tags on every snapshot.
+    pub tags: BTreeMap<String, String>,
+    /// How every snapshot is locked.
+    pub lock: Option<SnapshotLock>,
+    /// Where the disks are mounted, by their names in `disks`; looked up on this host if there are none.
+    pub mounts: BTreeMap<String, Mount>,
+}
+
+impl SnapshotOptions {
+    /// In whose name snapshots are asked for.
+    pub fn access(&self) -> Access {
+        match &self.place {
+            Place::Aws { profile, .. } => Access {
+                aws_profile: profile.clone(),
+                ..Access::default()
+            },
+            Place::Azure { credential, .. } => Access {
+                azure_credential: *credential,
+                ..Access::default()
+            },
+            Place::Gcp { .. } => Access::default(),
+        }
+    }
 }
 
 /// How WAL gets to a destination.

@@ -74,21 +74,7 @@ fn apply(
             forget(&mut stored.attempts, backup);
         }
         Action::AbandonAttempt { backup, parent } => {
-            if let Some(parent) = parent {
-                with(catalog, parent, |found| {
-                    found.children.retain(|child| child != backup);
-                });
-            }
-            with(catalog, backup, |found| match found.status {
-                BackupStatus::Started | BackupStatus::WaitingForWals => {
-                    found.status = BackupStatus::Failed;
-                }
-                _ => {}
-            });
-            forget(&mut stored.attempts, backup);
-            if let Knowledge::Known(uploads) = &mut stored.uploads {
-                uploads.retain(|upload| upload.backup != *backup);
-            }
+            abandon(stored, catalog, backup, parent.as_ref());
         }
         Action::SetKeep {
             backup,
@@ -140,6 +126,29 @@ fn apply(
             catalog.orphans.retain(|orphan| orphan.id != *backup);
         }
         Action::DeleteWal { spans } => remove(&mut catalog.wal, spans),
+    }
+}
+
+fn abandon(
+    stored: &mut Stored,
+    catalog: &mut Catalog,
+    backup: &BackupId,
+    parent: Option<&BackupId>,
+) {
+    if let Some(parent) = parent {
+        with(catalog, parent, |found| {
+            found.children.retain(|child| child != backup);
+        });
+    }
+    with(catalog, backup, |found| match found.status {
+        BackupStatus::Started | BackupStatus::WaitingForWals => {
+            found.status = BackupStatus::Failed;
+        }
+        _ => {}
+    });
+    forget(&mut stored.attempts, backup);
+    if let Knowledge::Known(uploads) = &mut stored.uploads {
+        uploads.retain(|upload| upload.backup != *backup);
     }
 }
 

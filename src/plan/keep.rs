@@ -442,7 +442,7 @@ mod tests {
 
     #[test]
     fn where_they_are_exact_keeps_end_that_are_no_longer_declared() {
-        let text = "manage=exact retention=1x | done 1d | done 8d keep:full | record 8d full";
+        let text = "manage=exact retention=1x | done 1d | done 8d keep:full | record 8d full | wal 1:920-1010";
         assert_eq!(steps(text), "release 8d: no longer declared");
         let later = text.replace("record 8d full", "record 8d full until:-30d");
         assert_eq!(steps(&later), "release 8d: no longer declared");

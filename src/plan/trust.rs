@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use super::{Scene, baseline};
 use crate::model::{
-    desired::Method,
     observed::{Knowledge, Locality, Role},
     reason::Waiting,
     time::Timestamp,
@@ -112,7 +111,7 @@ pub(super) fn reachable(scene: &Scene<'_>) -> Result<(), Waiting> {
     }
     match scene.locality {
         // Whoever is sent the files can be anywhere.
-        _ if scene.entry.method == Method::Stream => Ok(()),
+        _ if !scene.entry.is_read_here() => Ok(()),
         Locality::Local => Ok(()),
         Locality::NotLocal { why } => Err(Waiting::NotLocal { why: why.clone() }),
     }

@@ -18,7 +18,7 @@ use crate::{
     failure::Failure,
     format::keys::OwnObject,
     model::{
-        desired::Server,
+        desired::{Server, SnapshotOptions},
         names::DestinationName,
         observed::{Knowledge, Observed},
         reason::Waiting,
@@ -150,6 +150,13 @@ fn short(plan: &Plan) -> impl Iterator<Item = &Step> {
     plan.steps.iter().filter(|step| !step.action.is_attempt())
 }
 
+/// In whose name snapshots are asked for that backups of a server consist of: as its disks are.
+fn access(server: &Server) -> Access {
+    let mut entries = server.entries.iter();
+    let options = entries.find_map(|entry| entry.snapshot.as_ref());
+    options.map(SnapshotOptions::access).unwrap_or_default()
+}
+
 /// Executes the short steps of a plan under the rights that were taken for them. Says whether anything succeeded, so that looking again
 /// can help.
 async fn round(
@@ -271,7 +278,7 @@ pub async fn apply(
         fences,
         observed,
         semantics: SAFE,
-        clouds: &Access::default(),
+        clouds: &access(server),
         clock: ports.clock,
         cancel: &ports.cancel,
     };

@@ -276,6 +276,14 @@ impl Provider for Azure {
         }
     }
 
+    fn found(&self, described: &Described) -> Recorded {
+        Recorded::Azure {
+            location: None,
+            lun: None,
+            name: described.id.clone(),
+        }
+    }
+
     fn recorded(&self, disk: &Disk, begun: &Begun, _lock: Option<&SnapshotLock>) -> Recorded {
         Recorded::Azure {
             location: disk.location.clone(),

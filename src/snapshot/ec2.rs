@@ -294,6 +294,15 @@ impl Provider for Ec2 {
         Ok(found)
     }
 
+    fn found(&self, described: &Described) -> Recorded {
+        Recorded::Aws {
+            device: None,
+            id: described.id.clone(),
+            name: described.name.clone(),
+            lock: None,
+        }
+    }
+
     fn recorded(&self, disk: &Disk, begun: &Begun, lock: Option<&SnapshotLock>) -> Recorded {
         Recorded::Aws {
             device: match &disk.device {

@@ -232,6 +232,14 @@ impl Provider for Gce {
         }
     }
 
+    fn found(&self, described: &Described) -> Recorded {
+        Recorded::Gcp {
+            device: None,
+            name: described.id.clone(),
+            project: Some(self.project.clone()),
+        }
+    }
+
     fn recorded(&self, disk: &Disk, begun: &Begun, _lock: Option<&SnapshotLock>) -> Recorded {
         Recorded::Gcp {
             device: match &disk.device {

@@ -12,6 +12,7 @@ use std::fmt;
 use async_trait::async_trait;
 
 use crate::model::{
+    backup::BackupId,
     lock::Lock,
     snapshot::{Account, Recorded, SnapshotLock},
 };
@@ -25,6 +26,7 @@ mod error;
 mod gce;
 pub mod mounts;
 mod open;
+pub mod permission;
 #[cfg(any(feature = "azure", feature = "gcp"))]
 mod rest;
 mod survey;
@@ -33,8 +35,8 @@ mod taking;
 pub use self::{
     error::Error,
     open::{Clouds, open},
-    survey::{Found, Order, survey, uncovered},
-    taking::{Taking, Waiting},
+    survey::{Found, Mounting, Order, survey, uncovered},
+    taking::{Taking, Waiting, sweep},
 };
 
 /// What this module's operations return.
@@ -72,6 +74,9 @@ pub trait Provider: fmt::Debug + Send + Sync {
 
     /// The snapshots that carry all of these tags.
     async fn tagged(&self, tags: &[Tag]) -> Result<Vec<Described>>;
+
+    /// How a snapshot is recorded of which nothing is known but that it exists.
+    fn found(&self, described: &Described) -> Recorded;
 
     /// How a snapshot is recorded.
     fn recorded(&self, disk: &Disk, begun: &Begun, lock: Option<&SnapshotLock>) -> Recorded;
@@ -185,6 +190,27 @@ pub struct Described {
     pub name: Option<String>,
     /// Its tags.
     pub tags: Vec<Tag>,
+}
+
+/// Whose snapshots are: only these tags make one ours.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Owner {
+    /// The server.
+    pub server: String,
+    /// The URL of the destination.
+    pub catalog: String,
+}
+
+impl Owner {
+    /// The tags of the snapshots of one backup.
+    pub fn tags(&self, backup: &BackupId) -> Vec<Tag> {
+        let pair = |key: &str, value: &str| (key.to_owned(), value.to_owned());
+        vec![
+            pair("barkeep-server", &self.server),
+            pair("barkeep-catalog", &self.catalog),
+            pair("barkeep-backup", backup.as_str()),
+        ]
+    }
 }
 
 /// What became of a snapshot that was to be deleted.

@@ -50,7 +50,9 @@ pub async fn open(place: &Place) -> Result<Arc<dyn Provider>> {
 
 #[cfg(feature = "aws-ebs")]
 async fn aws(profile: Option<&str>, region: Option<&str>) -> Result<Arc<dyn Provider>> {
-    Ok(Arc::new(super::ec2::Ec2::open(profile, region).await?))
+    // The SDK's search for credentials is a large future.
+    let opened = Box::pin(super::ec2::Ec2::open(profile, region)).await;
+    Ok(Arc::new(opened?))
 }
 
 #[cfg(not(feature = "aws-ebs"))]

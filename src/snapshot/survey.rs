@@ -1,6 +1,9 @@
 //! Finding the disks that are to be snapshotted: on their instance, and where they are mounted.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use super::{
     Disk, Error, Provider, Result, Role,
@@ -15,6 +18,51 @@ pub struct Order {
     pub instance: String,
     /// Its disks: names or identifiers.
     pub disks: Vec<String>,
+}
+
+/// Where disks are mounted.
+#[derive(Clone, Debug)]
+pub enum Mounting {
+    /// Where the tables of this host say.
+    Here(Host),
+    /// Where somebody has declared, each disk by its name in the order.
+    Declared(BTreeMap<String, Mount>),
+}
+
+impl Mounting {
+    fn of(&self, asked: &str, disk: &Disk) -> Result<Mounts, String> {
+        match self {
+            Self::Here(host) => host.of(&disk.device),
+            Self::Declared(mounts) => {
+                let mount = mounts.get(asked);
+                let mount = mount.ok_or_else(|| "`mounts` does not say where".to_owned())?;
+                Ok(Mounts {
+                    mounts: vec![mount.clone()],
+                    blocks: Vec::new(),
+                })
+            }
+        }
+    }
+
+    /// The point on which the file system of a path is mounted, and what the kernel calls its disks.
+    fn holding(&self, path: &Path) -> std::io::Result<(String, Vec<String>)> {
+        match self {
+            Self::Here(host) => {
+                let (mount, disks) = host.holding(path)?;
+                Ok((mount.point, disks))
+            }
+            Self::Declared(mounts) => {
+                let points = mounts.values().map(|mount| &mount.point);
+                let deepest = points
+                    .filter(|point| path.starts_with(point))
+                    .max_by_key(|point| point.len());
+                Ok((
+                    deepest.map_or("another disk", String::as_str).to_owned(),
+                    Vec::new(),
+                ))
+            }
+        }
+    }
 }
 
 /// A disk that was found.
@@ -39,7 +87,11 @@ impl Found {
 }
 
 /// Finds every disk of an order, attached and mounted. Each name must mean exactly one disk.
-pub async fn survey(provider: &dyn Provider, order: &Order, host: &Host) -> Result<Vec<Found>> {
+pub async fn survey(
+    provider: &dyn Provider,
+    order: &Order,
+    mounting: &Mounting,
+) -> Result<Vec<Found>> {
     let attached = provider.attached(&order.instance).await?;
     let mut found = Vec::new();
     let mut missing = Vec::new();
@@ -56,10 +108,10 @@ pub async fn survey(provider: &dyn Provider, order: &Order, host: &Host) -> Resu
             attached: attached.iter().map(title).collect(),
         });
     }
-    let host = host.clone();
+    let mounting = mounting.clone();
     let mounted = tokio::task::spawn_blocking(move || {
         let each = found.into_iter();
-        let each = each.map(|(asked, disk)| (host.of(&disk.device), asked, disk));
+        let each = each.map(|(asked, disk)| (mounting.of(&asked, &disk), asked, disk));
         each.collect::<Vec<_>>()
     });
     let mounted = mounted.await.expect("looking at mounts does not panic");
@@ -117,8 +169,8 @@ fn title(disk: &Disk) -> String {
 }
 
 /// What of a server's files would be missing: each path that is on a file system of which not all disks are in the set.
-pub fn uncovered(host: &Host, found: &[Found], paths: &[PathBuf]) -> Vec<Error> {
-    let gap = |path: &PathBuf| gap(host, found, path).transpose();
+pub fn uncovered(mounting: &Mounting, found: &[Found], paths: &[PathBuf]) -> Vec<Error> {
+    let gap = |path: &PathBuf| gap(mounting, found, path).transpose();
     paths
         .iter()
         .filter_map(gap)
@@ -126,8 +178,8 @@ pub fn uncovered(host: &Host, found: &[Found], paths: &[PathBuf]) -> Vec<Error> 
         .collect()
 }
 
-fn gap(host: &Host, found: &[Found], path: &Path) -> std::io::Result<Option<Error>> {
-    let (mount, disks) = host.holding(path)?;
+fn gap(mounting: &Mounting, found: &[Found], path: &Path) -> std::io::Result<Option<Error>> {
+    let (mount, disks) = mounting.holding(path)?;
     let is_covered = |disk: &String| {
         let mut all = found.iter();
         all.any(|found| found.mounts.blocks.contains(disk))
@@ -137,11 +189,11 @@ fn gap(host: &Host, found: &[Found], path: &Path) -> std::io::Result<Option<Erro
     }
     // A disk that only `findmnt` knows has no name in the kernel's tables.
     let mut known = found.iter();
-    if known.any(|found| found.mounts.blocks.is_empty() && found.mount().point == mount.point) {
+    if known.any(|found| found.mounts.blocks.is_empty() && found.mount().point == mount) {
         return Ok(None);
     }
     Ok(Some(Error::Uncovered {
         path: path.display().to_string(),
-        mount: mount.point,
+        mount,
     }))
 }

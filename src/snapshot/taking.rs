@@ -27,6 +27,9 @@ pub struct Taking<'a> {
     provider: &'a dyn Provider,
     begun: Vec<(Found, Begun)>,
     lock: Option<SnapshotLock>,
+    tags: Vec<Tag>,
+    /// Those of them that make a snapshot this backup's, if barkeep says whose it is.
+    own: Vec<Tag>,
 }
 
 /// How long to wait, who may end it, and who watches.
@@ -42,23 +45,29 @@ pub struct Waiting<'a> {
 }
 
 impl<'a> Taking<'a> {
-    /// Takes none yet; each is locked in this way once it has begun.
-    pub fn new(provider: &'a dyn Provider, lock: Option<SnapshotLock>) -> Self {
+    /// Takes none yet; each gets these tags, and is locked in this way once it has begun.
+    pub fn new(
+        provider: &'a dyn Provider,
+        lock: Option<SnapshotLock>,
+        (tags, own): (&[Tag], Vec<Tag>),
+    ) -> Self {
         Self {
             provider,
             begun: Vec::new(),
             lock,
+            tags: [tags, &own].concat(),
+            own,
         }
     }
 
     /// Begins the snapshot of one disk.
-    pub async fn begin(&mut self, found: Found, backup: &BackupId, tags: &[Tag]) -> Result<()> {
+    pub async fn begin(&mut self, found: Found, backup: &BackupId) -> Result<()> {
         let name = snapshot_name(&found.asked, backup.as_str(), NAME_CHARACTERS);
         tracing::info!("Taking snapshot '{name}' of disk '{}'", found.asked);
         let wanted = Wanted {
             disk: &found.disk,
             name: &name,
-            tags,
+            tags: &self.tags,
         };
         let begun = self.provider.begin(&wanted).await?;
         let id = begun.id.clone();
@@ -136,12 +145,45 @@ impl<'a> Taking<'a> {
         let mut left = Vec::new();
         for (found, begun) in std::mem::take(&mut self.begun) {
             if let Err(error) = self.provider.delete(&begun.id).await {
-                let (id, error) = (&begun.id, failure::chain(&error));
-                tracing::warn!("cannot remove the snapshot `{id}` of the failed backup: {error}");
+                tell_left(&begun.id, &error);
                 left.push((found, begun));
             }
         }
         self.begun = left;
+        if !self.own.is_empty() {
+            // One may have been accepted of which no answer came.
+            match sweep(self.provider, &self.own).await {
+                Ok(left) => return left,
+                Err(error) => {
+                    let error = failure::chain(&error);
+                    tracing::warn!("cannot look for snapshots of the failed backup: {error}");
+                }
+            }
+        }
         (!self.begun.is_empty()).then(|| self.set())
     }
+}
+
+/// Removes all snapshots that carry these tags. Returns what could not be removed, to be recorded.
+pub async fn sweep(provider: &dyn Provider, tags: &[Tag]) -> Result<Option<SnapshotSet>> {
+    let mut left = Vec::new();
+    for described in provider.tagged(tags).await? {
+        if let Err(error) = provider.delete(&described.id).await {
+            tell_left(&described.id, &error);
+            left.push(DiskSnapshot {
+                mount: None,
+                recorded: provider.found(&described),
+            });
+        }
+    }
+    let set = |disks| SnapshotSet {
+        account: provider.account(&[]),
+        disks,
+    };
+    Ok((!left.is_empty()).then(|| set(left)))
+}
+
+fn tell_left(id: &str, error: &Error) {
+    let error = failure::chain(error);
+    tracing::warn!("cannot remove the snapshot `{id}` of the failed backup: {error}");
 }

@@ -5,7 +5,7 @@ use std::{fmt::Write, fs, path::PathBuf, time::Duration};
 use barkeep::{
     config::{self, load},
     model::{
-        desired::Entry,
+        desired::{Entry, Method},
         retention::RetentionPolicy,
         schedule::Zone,
         time::{Span, Timestamp},
@@ -44,7 +44,14 @@ fn every_policy_is_pinned_here() {
     let names: Vec<_> = names.iter().filter_map(|path| path.file_stem()).collect();
     assert_eq!(
         names,
-        ["bronze", "dev", "gold", "silver", "worm-compliance"]
+        [
+            "bronze",
+            "dev",
+            "gold",
+            "silver",
+            "snapshot-hourly",
+            "worm-compliance"
+        ]
     );
 }
 
@@ -52,10 +59,17 @@ fn every_policy_is_pinned_here() {
 fn entry(policy: &str) -> Entry {
     let path = repository(&format!("policies/{policy}.toml"));
     let text = fs::read_to_string(path).expect("a policy");
+    // Which disks, each server says itself.
+    let disks = match policy {
+        "snapshot-hourly" => {
+            "snapshot = { provider = \"aws\", instance = \"i\", disks = [\"d\"] }\n"
+        }
+        _ => "",
+    };
     let main = format!(
         "version = 1\n[defaults]\ntime_zone = \"Europe/Rome\"\n[destinations.d]\n\
             url = \"file:///d\"\n\
-         [servers.s]\npolicy = \"{policy}\"\ndestination = \"d\"\nconnection = \"\"\n"
+         [servers.s]\npolicy = \"{policy}\"\ndestination = \"d\"\nconnection = \"\"\n{disks}"
     );
     let loaded = load::from_texts(&[("main", &main), (policy, &text)]);
     let compiled = config::compile::compile(loaded);
@@ -227,6 +241,25 @@ fn gold_is_thirty_days_a_year_of_months_and_ten_years() {
     splay 15m, catch up Once, minimum 3, keep [Month for 12 Month, Year for 10 Year]
     Lz4 4 jobs, checkpoint Spread, WAL Zstd, lag 5m, check On
     failed after 7d, orphans after 14d, at most 5 or 25 % a day
+    "#);
+}
+
+#[test]
+fn snapshot_hourly_is_three_days_of_hours_and_a_month_of_days() {
+    let entry = entry("snapshot-hourly");
+    assert_eq!(entry.method, Method::Snapshot);
+    let told = year(&entry);
+    let (hours, rest_of_year) = told.split_once(", 0 of them").expect("a window");
+    assert_eq!(hours.matches(":00").count(), 24, "{hours}");
+    assert_snapshot!(rest_of_year, @r#"
+     outside the window
+    73 are retained at the year's end, the oldest from 12-28
+    26 older ones are kept: 12-03 12-04 12-05 12-06 12-07 12-08 12-09 12-10 12-11 12-12 12-13 12-14 12-15 12-16 12-17 12-18 12-19 12-20 12-21 12-22 12-23 12-24 12-25 12-26 12-27 12-28
+    "#);
+    assert_snapshot!(rest(&entry), @r#"
+    splay 5m, catch up Skip, minimum 6, keep [Day for 30 Day]
+    None 2 jobs, checkpoint Immediate, WAL Zstd, lag 5m, check On
+    failed after 2d, orphans after 14d, at most 48 or 50 % a day
     "#);
 }
 

@@ -167,6 +167,43 @@ async fn a_backup_on_aws_is_the_same_by_both() {
     compare(Kind::Aws).await;
 }
 
+/// Another hand's EC2: what the stand-in says is not what we wish that EC2 says.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_on_moto_is_the_same_by_both() {
+    let Some(mut place) = Place::start(Kind::Aws).await else {
+        return;
+    };
+    place.go_to_moto();
+    let mut compared = Vec::new();
+    for whose in Whose::BOTH {
+        let ran = place.back_up(whose, &place.disks());
+        assert_eq!(ran.code, 0, "{whose:?}: {}", ran.stderr);
+        let stored = place.stored(whose).await.pop().expect("a backup");
+        let set = stored
+            .info
+            .snapshots()
+            .expect("a record")
+            .expect("snapshots");
+        let ids: Vec<String> = set.ids().map(str::to_owned).collect();
+        assert_eq!(ids.len(), 2, "{whose:?}");
+        compared.push(comparable(&stored, &ids));
+    }
+    assert_eq!(compared[1], compared[0]);
+    for (whose, catalog) in [(Whose::Ours, Whose::Theirs), (Whose::Theirs, Whose::Ours)] {
+        let stored = place.stored(catalog).await.pop().expect("a backup");
+        let options = [format!("--backup-id={}", stored.id)];
+        let ran = place.run(
+            whose,
+            "barman-cloud-backup-delete",
+            (&options, catalog),
+            &[],
+        );
+        assert_eq!(ran.code, 0, "{whose:?}: {}", ran.stderr);
+        assert!(place.stored(catalog).await.is_empty(), "{whose:?}");
+    }
+    assert!(place.cloud.asked().is_empty(), "the stand-in was asked");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_backup_on_azure_is_the_same_by_both() {
     compare(Kind::Azure).await;

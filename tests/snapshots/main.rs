@@ -31,3 +31,10 @@ mod fake;
     feature = "gcp"
 ))]
 mod place;
+#[cfg(all(
+    feature = "aws-ebs",
+    feature = "aws",
+    feature = "azure",
+    feature = "gcp"
+))]
+mod reconcile;

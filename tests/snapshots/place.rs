@@ -26,7 +26,7 @@ use crate::{
     fake::{Cloud, GROUP, INSTANCE, Kind, PROJECT, REGION, SUBSCRIPTION, TOKEN, ZONE},
     support::{
         azurite::{Azurite, account_url, connection_string},
-        bed::bed,
+        bed::{bed, run},
         cluster::Cluster,
         gcs, s3,
     },
@@ -75,6 +75,8 @@ pub(crate) struct Place {
     cluster: Cluster,
     programs: PathBuf,
     home: tempfile::TempDir,
+    /// Where EC2 is, if not at the stand-in.
+    ec2: Option<String>,
 }
 
 /// How a program ended.
@@ -105,6 +107,7 @@ impl Place {
                 Kind::Google => Catalogs::Google(gcs::Gcs::start()),
             },
             home: tempfile::tempdir().expect("a directory"),
+            ec2: None,
             cluster: {
                 cluster.start();
                 cluster
@@ -137,6 +140,22 @@ impl Place {
         std::fs::create_dir_all(path.parent().expect("a parent")).expect("a directory");
         std::fs::write(&path, text).expect("written");
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o700)).expect("chmod");
+    }
+
+    /// From now on, EC2 is moto, with an instance like that of the stand-in.
+    pub(crate) fn go_to_moto(&mut self) {
+        let Catalogs::S3(server) = &self.catalogs else {
+            panic!("moto is AWS only");
+        };
+        let script =
+            Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/snapshots/python/instance.py");
+        let mut command = Command::new(self.programs.join("python"));
+        command.arg(script).arg(server.url());
+        command
+            .env("AWS_ACCESS_KEY_ID", KEYS.0)
+            .env("AWS_SECRET_ACCESS_KEY", KEYS.1);
+        run(&mut command);
+        self.ec2 = Some(server.url());
     }
 
     /// A directory of its own.
@@ -290,7 +309,8 @@ impl Place {
             .env("PYTHONDONTWRITEBYTECODE", "1")
             .env("HOME", self.home.path())
             .env("TZ", "UTC")
-            .envs(self.cloud.environment());
+            .envs(self.cloud.environment())
+            .envs(self.ec2.iter().map(|url| ("AWS_ENDPOINT_URL_EC2", url)));
         match &self.catalogs {
             Catalogs::S3(_) => command
                 .env("AWS_ACCESS_KEY_ID", KEYS.0)

@@ -16,7 +16,7 @@ use crate::{
         lock::LockMode,
         snapshot::{Access, LockEnd, Place, SnapshotLock},
     },
-    snapshot::{self, Order, mounts::Host},
+    snapshot::{self, Mounting, Order, mounts::Host},
 };
 
 impl Connection {
@@ -70,7 +70,8 @@ impl Backup {
                 instance: wanted.instance.clone().unwrap_or_default(),
                 disks: wanted.disks.clone(),
             },
-            host: Host::here(),
+            mounting: Mounting::Here(Host::here()),
+            owner: None,
             // Barman tags snapshots nowhere else.
             tags: if is_aws {
                 self.upload.tags.clone()

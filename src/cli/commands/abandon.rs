@@ -42,7 +42,13 @@ pub(in crate::cli) async fn run(
         archive.ok_or_else(|| Error::Usage("the destination is not configured".to_owned()))?;
     let archive =
         archive.map_err(|failure| Error::failed("cannot open the destination", failure))?;
-    let abandoned = execute::abandon(&archive, &id, &found).await;
+    let abandoned = execute::abandon(
+        &archive,
+        &id,
+        (&found, execute::GIVEN_UP),
+        server.entry(destination),
+    );
+    let abandoned = abandoned.await;
     abandoned.map_err(|error| Error::failed(doing(), Failure::of(error.kind(), &error)))?;
     let json = serde_json::json!({
         "format": 1,

@@ -10,7 +10,7 @@ use crate::{
     model::{
         action::Action,
         backup::BackupId,
-        desired::{Entry, Method, Server},
+        desired::{Entry, Server},
         observed::{Locality, Observed},
         reason::{Waiting, WhyFull},
     },
@@ -66,7 +66,7 @@ fn newest(entry: &Entry, observed: &Observed) -> Result<Option<BackupId>, Failur
     if let Some(failure) = observed.postgres.unknown() {
         return Err(failure.clone());
     }
-    if entry.method == Method::Files
+    if entry.is_read_here()
         && let Locality::NotLocal { why } = &observed.locality
     {
         let waiting = Waiting::NotLocal { why: why.clone() };

@@ -1,5 +1,7 @@
 //! `check`: can servers and destinations be reached and used? Each line says what was looked at, and what mends it.
 
+mod disks;
+
 use std::{collections::BTreeSet, fmt};
 
 use serde::Serialize;
@@ -99,6 +101,9 @@ async fn of_server(ports: &Ports, server: &Server) -> Vec<Check> {
     }
     if let Some(result) = of_replication(ports, server).await {
         add("replication".to_owned(), result);
+    }
+    for (what, result) in disks::check(ports, server).await {
+        add(what, result);
     }
     for (destination, stored) in &observed.destinations {
         let entry = server.entry(destination);
@@ -215,8 +220,7 @@ fn of_postgres(observed: &Observed, server: &Server) -> Vec<(Found, &'static str
     let (major, minor) = (facts.version / 10_000, facts.version % 10_000);
     let detail = format!("PostgreSQL {major}.{minor}, system {}", facts.system_id);
     let mut checks = vec![(Found::Good { detail }, "server")];
-    let is_read = |entry: &Entry| entry.method == Method::Files;
-    let read_here = server.entries.iter().any(is_read);
+    let read_here = server.entries.iter().any(Entry::is_read_here);
     checks.extend(read_here.then(|| {
         (
             match &observed.locality {

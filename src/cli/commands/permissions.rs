@@ -7,14 +7,29 @@ use serde_json::Value;
 
 use crate::{
     cli::{Session, args, commands::configuration, error::Error, exit::Exit},
-    model::{desired::Destination, names::DestinationName},
+    model::{
+        desired::{Desired, Destination},
+        names::{DestinationName, ServerName},
+    },
+    snapshot::permission::{self, Use},
     store::permission::{Role, document},
 };
 
 #[derive(Serialize)]
-struct Permissions {
+struct Rights {
     format: u32,
     permissions: Vec<Entry>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    snapshots: Vec<Snapshots>,
+}
+
+/// What whoever takes, deletes or restores snapshots of a server's disks needs.
+#[derive(Serialize)]
+struct Snapshots {
+    server: ServerName,
+    destination: DestinationName,
+    role: &'static str,
+    document: Value,
 }
 
 #[derive(Serialize)]
@@ -51,12 +66,36 @@ pub(in crate::cli) fn run(arguments: &args::Permissions, session: &Session) -> R
         let entry = |role| entry(destination, role);
         roles.clone().map(entry)
     });
-    let permissions = Permissions {
+    let rights = Rights {
         format: 1,
         permissions: entries.collect(),
+        snapshots: match arguments.role {
+            None => snapshots(&desired, wanted),
+            Some(_) => Vec::new(),
+        },
     };
-    session.output.result(&permissions, &permissions)?;
+    session.output.result(&rights, &rights)?;
     Ok(Exit::Done)
+}
+
+/// One for each use of each server's snapshots.
+fn snapshots(desired: &Desired, wanted: Option<&DestinationName>) -> Vec<Snapshots> {
+    let mut found = Vec::new();
+    for server in desired.servers.values() {
+        let entries = server.entries.iter();
+        for entry in entries.filter(|entry| wanted.is_none_or(|name| *name == entry.destination)) {
+            let options = entry.snapshot.iter();
+            found.extend(options.flat_map(|options| {
+                Use::ALL.map(|use_| Snapshots {
+                    server: server.name.clone(),
+                    destination: entry.destination.clone(),
+                    role: use_.as_str(),
+                    document: permission::document(&options.place, use_),
+                })
+            }));
+        }
+    }
+    found
 }
 
 fn entry(destination: &Destination, role: Role) -> Entry {
@@ -76,13 +115,26 @@ fn entry(destination: &Destination, role: Role) -> Entry {
     }
 }
 
-impl fmt::Display for Permissions {
+impl fmt::Display for Rights {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, entry) in self.permissions.iter().enumerate() {
             if index > 0 {
                 writeln!(formatter)?;
             }
             writeln!(formatter, "{entry}")?;
+        }
+        for Snapshots {
+            server,
+            destination,
+            role,
+            document,
+        } in &self.snapshots
+        {
+            writeln!(
+                formatter,
+                "\n# {role} snapshots of {server} for {destination}"
+            )?;
+            writeln!(formatter, "{document:#}")?;
         }
         Ok(())
     }

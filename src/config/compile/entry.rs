@@ -19,7 +19,7 @@ use crate::{
         compression::{Codec, Compression},
         desired::{
             Checkpoint, DeleteBudget, Delivery, Entry, FilesOptions, Incremental, KeepRule, Method,
-            ObjectLock, Overwriting, WalCheck, WalOptions,
+            ObjectLock, Overwriting, SnapshotOptions, WalCheck, WalOptions,
         },
         names::{DestinationName, PolicyName},
         retention::RetentionPolicy,
@@ -50,6 +50,16 @@ pub(super) fn settings(
         .as_ref()
         .and_then(|text| schedule(text, &zone, context));
     let copy_of = table.copy_of.as_ref();
+    let snapshot = snapshot(table, &zone, context);
+    let files = files(table, context);
+    if let Some(written) = table
+        .compression
+        .as_ref()
+        .filter(|_| method(table) == Method::Snapshot && files.compression != Compression::None)
+    {
+        let warning = Diagnostic::warning("snapshots are not compressed");
+        context.report(warning.label(&written.span(), "is for the other methods"));
+    }
     Entry {
         destination: destination.clone(),
         policy: table
@@ -81,9 +91,10 @@ pub(super) fn settings(
             .collect(),
         manage_keeps: copied(table.manage_keeps.as_ref()),
         method: method(table),
+        snapshot,
         server_compression: server_compression(table, context),
         incremental: incremental(table, context),
-        files: files(table, context),
+        files,
         wal: wal(table, context),
         failed_after: expiry(table.failed_backups.as_ref()),
         orphans_after: orphans(table, context),
@@ -259,9 +270,21 @@ pub(super) fn missing_keys(
 fn method(table: &EntryTable) -> Method {
     match table.method.as_ref().map(Written::get) {
         Some(settings::Method::Stream) => Method::Stream,
-        // Snapshots are refused elsewhere.
-        _ => Method::Files,
+        Some(settings::Method::Snapshot) => Method::Snapshot,
+        Some(settings::Method::Files) | None => Method::Files,
     }
+}
+
+/// Of what snapshots are taken, where they are. A policy may say `method = "snapshot"` and leave the disks to the servers.
+fn snapshot(table: &EntryTable, zone: &Zone, context: &mut Context<'_>) -> Option<SnapshotOptions> {
+    if method(table) != Method::Snapshot {
+        return None;
+    }
+    if table.copy_of.is_some() {
+        return None;
+    }
+    let written = table.snapshot.as_ref()?;
+    super::snapshot::options(written, zone, context)
 }
 
 fn server_compression(table: &EntryTable, context: &mut Context<'_>) -> Compression {

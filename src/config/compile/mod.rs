@@ -14,7 +14,7 @@ mod gcs;
 mod receive;
 mod server;
 mod service;
-pub(super) mod unsupported;
+mod snapshot;
 
 #[cfg(test)]
 mod tests;
@@ -75,7 +75,6 @@ pub fn compile(mut loaded: Loaded) -> Result<Compiled, Report> {
     let incomplete = !diagnostics.is_empty();
     check_each(&mut loaded.files, &mut diagnostics);
     let root = merge::combine(&loaded.files, &mut diagnostics);
-    unsupported::refuse(&root, &mut diagnostics);
     if incomplete {
         // With a file missing or half read, names that are not found and keys that are not set
         // would be noise.

@@ -58,6 +58,7 @@ impl Written<'_> {
         let keeps = self.keeps(&entries, &zone, context);
         if state == ServerState::Active {
             self.check_reach(&table, &entries, context);
+            check_disks(&entries, context);
         }
         let pgdata = table.pgdata.as_ref();
         if let Some(pgdata) = pgdata.filter(|path| !path.get().is_absolute()) {
@@ -250,7 +251,7 @@ impl Written<'_> {
         let Some(connection) = &table.connection else {
             return;
         };
-        let read_here = |(_, entry): &(EntryTable, Entry)| entry.method == Method::Files;
+        let read_here = |(_, entry): &(EntryTable, Entry)| entry.is_read_here();
         if !entries.iter().any(read_here) {
             return;
         }
@@ -359,8 +360,26 @@ fn declared_keep(
     })
 }
 
+/// A policy may say that snapshots are taken, and leave the disks to the servers; there they must be named.
+fn check_disks(entries: &[(EntryTable, Entry)], context: &mut Context<'_>) {
+    for (table, entry) in entries {
+        let is_taken = entry.method == Method::Snapshot && entry.copy_of.is_none();
+        if !is_taken || table.snapshot.is_some() {
+            continue;
+        }
+        if let Some(method) = &table.method {
+            let example = "such as `snapshot = { provider = \"aws\", instance = \"pg\", disks = [\"pgdata\"] }`";
+            context.report(
+                Diagnostic::error("disk snapshots need to know of which disks")
+                    .label(&method.span(), "should have `snapshot` beside it")
+                    .help(example),
+            );
+        }
+    }
+}
+
 /// The instant at which a keep ends: a day is part of it.
-fn ends(until: Until, zone: &Zone) -> Option<Timestamp> {
+pub(super) fn ends(until: Until, zone: &Zone) -> Option<Timestamp> {
     match until {
         Until::Instant(instant) => Some(instant),
         Until::Day(day) => zone.instant(day.succ_opt()?.and_hms_opt(0, 0, 0)?),

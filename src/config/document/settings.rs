@@ -203,7 +203,7 @@ pub struct SnapshotTable {
     pub await_timeout: Option<Written<Text<std::time::Duration>>>,
     /// Tags on every snapshot.
     #[serde(default)]
-    pub tags: BTreeMap<String, String>,
+    pub tags: BTreeMap<String, Written<String>>,
     /// AWS: the region.
     pub region: Option<Written<String>>,
     /// AWS: the named profile of the shared configuration files.

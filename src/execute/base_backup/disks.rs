@@ -14,14 +14,16 @@ use crate::{
     format::keys::{BaseObject, ObjectKey},
     model::{
         backup::BackupId,
+        desired::SnapshotOptions,
         progress::{Event, Progress},
         snapshot::SnapshotLock,
     },
     postgres::{BackupStop, ServerFacts},
     snapshot::{
-        Found, Order, Provider, Stage, Tag, Taking, Waiting, mounts::Host, survey, uncovered,
+        self, Found, Mounting, Order, Owner, Provider, Stage, Tag, Taking, Waiting, mounts::Host,
+        survey, uncovered,
     },
-    store::PutMode,
+    store::{Archive, PutMode},
 };
 
 /// What a backup of snapshots is taken with.
@@ -32,9 +34,11 @@ pub struct Disks {
     /// The instance and its disks.
     pub order: Order,
     /// Where the disks are mounted.
-    pub host: Host,
+    pub mounting: Mounting,
     /// The tags of each snapshot.
     pub tags: Vec<Tag>,
+    /// Whose they are; none where nobody says so, as with Barman.
+    pub owner: Option<Owner>,
     /// How each is locked.
     pub lock: Option<SnapshotLock>,
     /// How long all of them may take.
@@ -53,23 +57,57 @@ pub enum Coverage {
 }
 
 impl Disks {
+    /// As they are configured.
+    pub async fn configured(
+        options: &SnapshotOptions,
+        archive: &Archive,
+    ) -> snapshot::Result<Self> {
+        Ok(Self {
+            provider: snapshot::open(&options.place).await?,
+            order: Order {
+                instance: options.instance.clone(),
+                disks: options.disks.clone(),
+            },
+            mounting: if options.mounts.is_empty() {
+                Mounting::Here(Host::here())
+            } else {
+                Mounting::Declared(options.mounts.clone())
+            },
+            tags: options.tags.clone().into_iter().collect(),
+            owner: Some(owner(archive)),
+            lock: options.lock,
+            limit: options.await_timeout,
+            coverage: Coverage::Required,
+        })
+    }
+
+    /// Whether the server must run on this host, for its disks are looked for here.
+    pub(super) fn must_be_here(&self) -> bool {
+        matches!(self.mounting, Mounting::Here(_)) && self.coverage == Coverage::Required
+    }
+
     /// Finds the disks. Refuses, or tells, what would be missing.
-    pub(super) async fn check(&self, facts: &ServerFacts) -> Result<Vec<Warning>, Error> {
+    pub async fn check(&self, facts: &ServerFacts) -> Result<Vec<Warning>, Error> {
         let found = self.survey().await?;
-        let mut gaps = uncovered(&self.host, &found, &paths(facts)).into_iter();
+        let outside = last::outside_files(facts);
+        let outside = outside
+            .into_iter()
+            .map(|path| Warning::IncludedFile(path.to_owned()));
+        let mut gaps = uncovered(&self.mounting, &found, &paths(facts)).into_iter();
         match self.coverage {
             Coverage::Required => match gaps.next() {
                 Some(gap) => Err(Error::Disks(gap)),
-                None => Ok(Vec::new()),
+                None => Ok(outside.collect()),
             },
             Coverage::Told => Ok(gaps
                 .map(|gap| Warning::Uncovered(crate::failure::chain(&gap)))
+                .chain(outside)
                 .collect()),
         }
     }
 
     async fn survey(&self) -> Result<Vec<Found>, Error> {
-        let found = survey(&*self.provider, &self.order, &self.host).await;
+        let found = survey(&*self.provider, &self.order, &self.mounting).await;
         found.map_err(Error::Disks)
     }
 
@@ -84,6 +122,14 @@ impl Disks {
             cancel,
             progress,
         }
+    }
+}
+
+/// Whose the snapshots of a catalog's backups are.
+pub(super) fn owner(archive: &Archive) -> Owner {
+    Owner {
+        server: archive.server().to_owned(),
+        catalog: archive.store().location().to_owned(),
     }
 }
 
@@ -102,7 +148,9 @@ impl Backup<'_> {
         let disks = self.ports.disks.clone();
         let disks = disks.expect("a backup of snapshots is taken with disks");
         let found = disks.survey().await?;
-        let mut taking = Taking::new(&*disks.provider, disks.lock);
+        let own = disks.owner.as_ref().map(|owner| owner.tags(id));
+        let tags = (&disks.tags[..], own.unwrap_or_default());
+        let mut taking = Taking::new(&*disks.provider, disks.lock, tags);
         let taken = self.take_and_stop(id, &disks, found, &mut taking).await;
         let stop = match taken {
             Ok(stop) => stop,
@@ -112,16 +160,11 @@ impl Backup<'_> {
             }
         };
         self.snapshots = Some(taking.set());
-        let outside = last::outside_files(&self.facts);
-        let outside = outside
-            .into_iter()
-            .map(|path| Warning::IncludedFile(path.to_owned()));
-        let warnings = outside.chain(self.unstored_settings());
         Ok(CopiedFiles {
             stop,
             archives: Vec::new(),
             findings: Findings {
-                warnings: warnings.collect(),
+                warnings: self.unstored_settings(),
                 ..Findings::default()
             },
             bytes: 0,
@@ -138,7 +181,7 @@ impl Backup<'_> {
     ) -> Result<BackupStop, Error> {
         let until = Instant::now() + disks.limit;
         for found in found {
-            let began = taking.begin(found, id, &disks.tags).await;
+            let began = taking.begin(found, id).await;
             began.map_err(Error::Snapshots)?;
             if self.ports.cancel.is_cancelled() {
                 return Err(Error::Interrupted);

@@ -9,6 +9,7 @@ use super::{
     Error,
     arrival::{self, Needed, Patience, WalArrival},
     attempt::{replace, write_once},
+    disks::owner,
 };
 use crate::{
     failure::chain,
@@ -18,11 +19,13 @@ use crate::{
     },
     model::{
         backup::{BackupId, BackupStatus},
-        desired::Overwriting,
+        desired::{Overwriting, SnapshotOptions},
         progress::Unwatched,
         record::{ArchiveRecord, Attempt},
+        snapshot::SnapshotSet,
         wal::SegmentName,
     },
+    snapshot,
     store::{Archive, ArchiveError, Meaning, StoredInfo},
 };
 
@@ -101,8 +104,13 @@ fn check_unfinished(id: &BackupId, present: Option<&StoredInfo>) -> Result<(), E
 
 /// Declares a backup of a dead attempt failed, and frees what its uploads left.
 ///
-/// What was stored of it stays, for the retention of failed backups. Running it twice is harmless.
-pub async fn abandon_attempt(catalog: &Archive, id: &BackupId, reason: &str) -> Result<(), Error> {
+/// Snapshots of disks that were begun for it are removed; any that cannot be is recorded. What was stored of it stays, for the retention of failed backups. Running it twice is harmless.
+pub async fn abandon_attempt(
+    catalog: &Archive,
+    id: &BackupId,
+    reason: &str,
+    disks: Option<&SnapshotOptions>,
+) -> Result<(), Error> {
     read_attempt(catalog, id).await?;
     let present = catalog.read_info(id).await;
     let present = present.map_err(Error::catalog("read the backup's record"))?;
@@ -110,6 +118,9 @@ pub async fn abandon_attempt(catalog: &Archive, id: &BackupId, reason: &str) -> 
         let status = present.info.status();
         let status = status.map_err(|source| broken(id, source))?;
         if matches!(status, BackupStatus::Started | BackupStatus::WaitingForWals) {
+            if let Some(left) = remove_snapshots(catalog, id, disks).await? {
+                present.info.set_snapshots(&left);
+            }
             present.info.set_failed(reason);
             replace(catalog, id, &present.info, present.version).await?;
         }
@@ -143,6 +154,21 @@ pub async fn abandon_foreign(
     present.info.set_failed(reason);
     replace(catalog, id, &present.info, present.version).await?;
     Ok(())
+}
+
+/// Removes the snapshots that carry the tags of a backup that failed. Returns what could not be removed.
+async fn remove_snapshots(
+    catalog: &Archive,
+    id: &BackupId,
+    disks: Option<&SnapshotOptions>,
+) -> Result<Option<SnapshotSet>, Error> {
+    let Some(disks) = disks else {
+        return Ok(None);
+    };
+    let provider = snapshot::open(&disks.place).await;
+    let provider = provider.map_err(Error::Snapshots)?;
+    let left = snapshot::sweep(&*provider, &owner(catalog).tags(id)).await;
+    left.map_err(Error::Snapshots)
 }
 
 async fn read_attempt(catalog: &Archive, id: &BackupId) -> Result<Attempt, Error> {

@@ -419,7 +419,7 @@ async fn an_upload_that_could_not_be_given_up_is_found_by_the_record_of_its_atte
     ports.catalog = Archive::new(Arc::new(store), &server);
     let failed = take_backup(&bed.request, &mut ports).await;
     failed.expect_err("no backup");
-    let abandoned = abandon_attempt(&catalog, &id, "it is over").await;
+    let abandoned = abandon_attempt(&catalog, &id, "it is over", None).await;
     abandoned.expect("its record is there");
     let uploads = bed.memory.list_uploads("").await.expect("a list");
     assert!(uploads.is_empty());
@@ -552,11 +552,11 @@ async fn an_abandoned_attempt_is_failed_and_forgotten() {
         .await
         .expect("a backup");
     let (catalog, id) = (bed.catalog(), BackupId::new(ID));
-    abandon_attempt(&catalog, &id, "its process is gone")
+    abandon_attempt(&catalog, &id, "its process is gone", None)
         .await
         .expect("abandoned");
     assert_eq!(bed.status().await, "FAILED: its process is gone");
-    let again = abandon_attempt(&catalog, &id, "its process is gone").await;
+    let again = abandon_attempt(&catalog, &id, "its process is gone", None).await;
     assert!(
         matches!(again, Err(Error::NotOurs(_))),
         "what is not ours is not touched"

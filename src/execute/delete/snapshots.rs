@@ -26,7 +26,7 @@ struct Checked {
     ids: Vec<String>,
 }
 
-/// Looks at the snapshots of all backups that have some, then calls back whether all is well, then deletes them.
+/// The snapshots that may go, of all backups.
 pub(super) struct Going(Vec<Checked>);
 
 impl Going {

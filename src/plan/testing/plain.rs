@@ -35,6 +35,7 @@ pub(super) fn server() -> Server {
         keep_rules: Vec::new(),
         manage_keeps: ManageKeeps::Declared,
         method: Method::Files,
+        snapshot: None,
         server_compression: Compression::None,
         incremental: None,
         files: FilesOptions {

@@ -210,14 +210,43 @@ url = "https://acc.blob.core.windows.net/c/p/q"
 }
 
 #[test]
-fn what_does_not_exist_yet_is_refused_and_never_ignored() {
-    let keys = "method = \"snapshot\"\nincremental.full_every = \"7d\"\n\
-        snapshot.instance = \"i\"\nschedule = \"none\"\nretention = \"none\"\n";
-    assert_snapshot!(messages(keys), @r#"
-    barkeep.toml:7:10 method `snapshot` is not supported yet
-    barkeep.toml:8:1 incremental backups are sent by the server
-    barkeep.toml:9:1 `snapshot` is not supported yet
+fn only_backups_that_the_server_sends_are_incremental() {
+    let keys = "incremental.full_every = \"7d\"\nschedule = \"none\"\nretention = \"none\"\n";
+    assert_snapshot!(messages(keys), @"barkeep.toml:7:1 incremental backups are sent by the server");
+}
+
+/// What is wrong with a table of snapshots.
+fn snapshots(keys: &str) -> String {
+    messages(&format!(
+        "method = \"snapshot\"\nschedule = \"none\"\nretention = \"none\"\n{keys}"
+    ))
+}
+
+#[test]
+fn snapshots_need_disks_and_the_keys_of_their_own_cloud() {
+    assert_snapshot!(snapshots(""), @"barkeep.toml:7:10 disk snapshots need to know of which disks");
+    let aws = "snapshot = { provider = \"aws\", instance = \"i\", disks = [\"d\"] }\n";
+    assert_snapshot!(snapshots(aws), @"");
+    let nothing = "snapshot = { provider = \"azure\", disks = [], zone = \"z\" }\n";
+    assert_snapshot!(snapshots(nothing), @r#"
+    barkeep.toml:10:12 disk snapshots need `disks`
+    barkeep.toml:10:12 disk snapshots need `instance`
+    barkeep.toml:10:12 disk snapshots need `resource_group`
+    barkeep.toml:10:12 disk snapshots need `subscription`
+    barkeep.toml:10:53 `zone` is for snapshots on Google Cloud
     "#);
+    let locks = "snapshot = { provider = \"aws\", instance = \"i\", disks = [\"d\"], \
+        lock = { mode = \"governance\", days = 0, cool_off = \"90m\" } }\n";
+    assert_snapshot!(snapshots(locks), @r#"
+    barkeep.toml:10:101 `cool_off` is for the mode `compliance`
+    barkeep.toml:10:101 a lock can be changed for 1 to 72 whole hours
+    barkeep.toml:10:90 a lock lasts 1 to 36500 days
+    "#);
+    let both = "days = 1, until = \"2027-01-01\"";
+    let both = locks.replace("days = 0, cool_off = \"90m\"", both);
+    assert_snapshot!(snapshots(&both), @"barkeep.toml:10:71 a lock needs either `days` or `until`");
+    let lz4 = format!("compression = \"lz4\"\n{aws}");
+    assert_snapshot!(snapshots(&lz4), @"barkeep.toml:10:15 snapshots are not compressed");
 }
 
 #[test]
