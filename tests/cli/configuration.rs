@@ -131,6 +131,7 @@ fn what_holds_is_shown_with_where_it_comes_from() {
     destination = "disk"                                         # [DIR]/barkeep.toml:7
     immediate_checkpoint = false                                 # built in
     jobs = 2                                                     # built in
+    manage_keeps = "declared"                                    # built in
     max_archive_size = "64GiB"                                   # built in
     method = "files"                                             # built in
     minimum_redundancy = 1                                       # built in

@@ -66,6 +66,7 @@ wal.compression = { codec = "zstd", level = "low" }
     immediate_checkpoint = false                                 # built in
     jobs = 3                                                     # barkeep.toml:5
     keep = [{ first_of = "month", for = "12 months", target = "standalone" }] # policies/gold.toml:4
+    manage_keeps = "declared"                                    # built in
     max_archive_size = "64GiB"                                   # built in
     method = "files"                                             # built in
     minimum_redundancy = 2                                       # barkeep.toml:12

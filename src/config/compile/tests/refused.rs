@@ -238,9 +238,9 @@ fn snapshots_need_disks_and_the_keys_of_their_own_cloud() {
     let locks = "snapshot = { provider = \"aws\", instance = \"i\", disks = [\"d\"], \
         lock = { mode = \"governance\", days = 0, cool_off = \"90m\" } }\n";
     assert_snapshot!(snapshots(locks), @r#"
-    barkeep.toml:10:101 `cool_off` is for the mode `compliance`
-    barkeep.toml:10:101 a lock can be changed for 1 to 72 whole hours
-    barkeep.toml:10:90 a lock lasts 1 to 36500 days
+    barkeep.toml:10:100 a lock lasts 1 to 36500 days
+    barkeep.toml:10:114 `cool_off` is for the mode `compliance`
+    barkeep.toml:10:114 a lock can be changed for 1 to 72 whole hours
     "#);
     let both = "days = 1, until = \"2027-01-01\"";
     let both = locks.replace("days = 0, cool_off = \"90m\"", both);
