@@ -448,19 +448,7 @@ async fn one(step: &Step, archive: &Archive, workshop: &Workshop<'_>) -> Result<
             let locks = locks(workshop, &step.destination);
             delete::orphan(archive, backup, *newest, locks).await
         }
-        Action::DeleteWal { spans } => {
-            let empty = Catalog::default();
-            let stored = workshop.observed.destinations.get(&step.destination);
-            let catalog = stored.and_then(|stored| stored.catalog.known());
-            let catalog = catalog.unwrap_or(&empty);
-            let doomed = delete::DoomedWal {
-                spans,
-                size: catalog.segment_size(),
-                known: catalog.ids().cloned().collect(),
-                locks: locks(workshop, &step.destination),
-            };
-            delete::wal(archive, &doomed).await.map(|_| ())
-        }
+        Action::DeleteWal { spans } => delete_wal(step, archive, spans, workshop).await,
         Action::FinishBackup { backup } => finish(archive, backup).await,
         Action::AbandonAttempt { backup, parent } => {
             let entry = workshop.server.entry(&step.destination);
@@ -477,6 +465,25 @@ async fn one(step: &Step, archive: &Archive, workshop: &Workshop<'_>) -> Result<
         | Action::VerifyBackup { .. }
         | Action::DeleteBackup { .. } => Ok(()),
     }
+}
+
+async fn delete_wal(
+    step: &Step,
+    archive: &Archive,
+    spans: &[WalSpan],
+    workshop: &Workshop<'_>,
+) -> Result<(), Error> {
+    let empty = Catalog::default();
+    let stored = workshop.observed.destinations.get(&step.destination);
+    let catalog = stored.and_then(|stored| stored.catalog.known());
+    let catalog = catalog.unwrap_or(&empty);
+    let doomed = delete::DoomedWal {
+        spans,
+        size: catalog.segment_size(),
+        known: catalog.ids().cloned().collect(),
+        locks: locks(workshop, &step.destination),
+    };
+    delete::wal(archive, &doomed).await.map(|_| ())
 }
 
 /// Gives an attempt up. Its parent forgets it first: once the attempt is forgotten nobody would know that it must.

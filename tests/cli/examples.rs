@@ -12,7 +12,14 @@ use clap::{Parser as _, error::ErrorKind};
 
 use crate::documents::{documents, read};
 
-const POLICIES: [&str; 5] = ["bronze", "dev", "gold", "silver", "worm-compliance"];
+const POLICIES: [&str; 6] = [
+    "bronze",
+    "dev",
+    "gold",
+    "silver",
+    "snapshot-hourly",
+    "worm-compliance",
+];
 
 /// What stands in a page between fences, with the word after the opening one.
 fn blocks(page: &str) -> Vec<(&str, String)> {

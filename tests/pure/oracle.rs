@@ -232,6 +232,7 @@ fn configure(world: &mut World, (wanted, minimum): (Wanted, usize)) {
     };
     world.configure(&retention);
     world.configure(&format!("min={minimum}"));
+    world.adopt();
 }
 
 fn expired_by_barman(world: &World) -> BTreeSet<BackupId> {
