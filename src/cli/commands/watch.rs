@@ -74,7 +74,9 @@ pub(in crate::cli) async fn run(select: &Select, session: &Session) -> Result<Ex
         surroundings.reload(texts, hangup),
         surroundings.keep_telling(),
         async {
+            // A watch with nothing to finish ends as soon as it is told to: that is no other end.
             tokio::select! {
+                biased;
                 () = cancel.cancelled() => tell(&[NotifyState::Stopping]),
                 () = stop.cancelled() => {}
             }
