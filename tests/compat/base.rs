@@ -155,8 +155,15 @@ fn entries(
     entries
 }
 
+/// How many archives Barman sends at once.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Uploads {
+    AsAsked,
+    OneAtATime,
+}
+
 /// Compares what two backups came to.
-fn compare(line: &str, [theirs, ours]: [&Stored; 2]) {
+fn compare(line: &str, [theirs, ours]: [&Stored; 2], uploads: Uploads) {
     let fields = |stored: &Stored| -> BTreeMap<&str, Option<String>> {
         let fields = barkeep::format::backup_info::FIELDS.into_iter();
         let fields = fields.filter(|field| !OF_ITS_OWN.contains(field));
@@ -171,7 +178,14 @@ fn compare(line: &str, [theirs, ours]: [&Stored; 2]) {
             .collect()
     };
     assert_eq!(lines(ours), lines(theirs), "{line}");
-    assert_eq!(statistics(ours), statistics(theirs), "{line}");
+    let (mut theirs_told, ours_told) = (statistics(theirs), statistics(ours));
+    if let (Some((_, theirs)), Some((_, ours))) = (&mut theirs_told, &ours_told)
+        && uploads == Uploads::OneAtATime
+    {
+        assert_eq!(theirs.as_deref(), Some("1"), "{line}: row 93");
+        theirs.clone_from(ours);
+    }
+    assert_eq!(ours_told, theirs_told, "{line}");
     let roots = |stored: &Stored| -> BTreeSet<String> { stored.entries.keys().cloned().collect() };
     assert_eq!(roots(ours), roots(theirs), "{line}");
     for (root, theirs) in &theirs.entries {
@@ -219,6 +233,10 @@ async fn backed_up(mut pair: Pair) {
     if !matches!(pair.cloud, Cloud::Moto(_)) {
         all.retain(|case| is_about_the_store(&case.line));
     }
+    let uploads = match pair.cloud {
+        Cloud::Gcs(_) | Cloud::GcsEmulator(_) => Uploads::OneAtATime,
+        _ => Uploads::AsAsked,
+    };
     pair.run(&all[0]);
     let hook = on_disk(&pair, "srv01").await;
     pair.words.insert("{hook}", hook);
@@ -235,7 +253,8 @@ async fn backed_up(mut pair: Pair) {
             continue;
         }
         assert_eq!((theirs.code, ours_stored.len()), (0, 1), "{}", case.line);
-        compare(&case.line, [&theirs_stored[0].1, &ours_stored[0].1]);
+        let both = [&theirs_stored[0].1, &ours_stored[0].1];
+        compare(&case.line, both, uploads);
         if server.starts_with("srv3") {
             assert_eq!(ours_stored[0].0, "20260101T000000");
         }

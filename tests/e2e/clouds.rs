@@ -30,7 +30,7 @@ async fn on_google_cloud_backups_are_taken_held_deleted_and_restored() {
         .run(&["plan"])
         .exits(0)
         .says(&format!("! blocked  {old}  legal hold"));
-    scene.run(&["reconcile", "--once"]).exits(0);
+    scene.run(&["reconcile", "--once"]).exits(4);
     assert_eq!(scene.place.ids("main", "DONE"), backups);
     scene
         .place

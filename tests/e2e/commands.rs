@@ -141,7 +141,7 @@ async fn what_is_not_there_is_told_from_what_cannot_be_reached() {
     scene.cluster.start();
     scene.run(&["check"]).exits(0);
 
-    scene.place.stop();
+    scene.place.s3().kill();
     // Each tries for some seconds.
     let commands = [
         &["plan"][..],

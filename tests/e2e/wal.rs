@@ -220,7 +220,7 @@ async fn absence_ends_a_recovery_and_an_outage_does_not() {
         .run(&["wal-restore", "nobody", missing, &to])
         .exits(255);
 
-    scene.place.stop();
+    scene.place.s3().kill();
     // A minute each, at the same time.
     let plain = data_directory(&scene.place, "plain");
     let standby = data_directory(&scene.place, "standby");

@@ -253,11 +253,6 @@ impl Place {
         }
     }
 
-    /// Stops the server.
-    pub(crate) fn stop(&mut self) {
-        self.cloud = None;
-    }
-
     /// The backups that `list` knows of a server, oldest first.
     #[track_caller]
     pub(crate) fn backups(&self, server: &str) -> Vec<Value> {

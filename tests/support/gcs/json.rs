@@ -122,7 +122,11 @@ fn list(bucket: &Bucket, name: &str, asked: &Asked) -> Answer {
     let (prefix, delimiter) = (text("prefix"), text("delimiter"));
     // A token is the first name of the next page.
     let first = text("startOffset").max(text("pageToken"));
-    let is_asked = |parameter| asked.parameter(parameter) == Some("true");
+    // Google's client for Python writes `True`.
+    let is_asked = |parameter| {
+        let value = asked.parameter(parameter);
+        value.is_some_and(|value| value.eq_ignore_ascii_case("true"))
+    };
     let mut all: Vec<&Object> = if is_asked("softDeleted") {
         bucket.soft_deleted.iter().collect()
     } else {

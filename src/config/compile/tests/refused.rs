@@ -244,7 +244,7 @@ fn snapshots_need_disks_and_the_keys_of_their_own_cloud() {
     "#);
     let both = "days = 1, until = \"2027-01-01\"";
     let both = locks.replace("days = 0, cool_off = \"90m\"", both);
-    assert_snapshot!(snapshots(&both), @"barkeep.toml:10:71 a lock needs either `days` or `until`");
+    assert_snapshot!(snapshots(&both), @"barkeep.toml:10:70 a lock needs either `days` or `until`");
     let lz4 = format!("compression = \"lz4\"\n{aws}");
     assert_snapshot!(snapshots(&lz4), @"barkeep.toml:10:15 snapshots are not compressed");
 }
