@@ -339,14 +339,15 @@ impl History {
         for entry in &server.entries {
             let place = &self.world.places[entry.destination.as_str()];
             let catalog = Catalog::read(&place.memory, name);
-            let good = catalog
-                .done()
-                .into_iter()
-                .filter(|(_, backup)| catalog.is_good(backup));
+            let done = catalog.done().into_iter();
+            let (good, damaged): (Vec<_>, Vec<_>) =
+                done.partition(|(_, backup)| catalog.is_good(backup));
+            let good = good.iter();
             let newest = good.filter_map(|(_, backup)| backup.time("end_time")).max();
             let now = self.world.clock.now();
             let age = newest.map(|newest| now.since(newest));
-            if age.is_none_or(|age| age > hours(27)) {
+            // What somebody destroys makes no backup due before its time.
+            if damaged.is_empty() && age.is_none_or(|age| age > hours(27)) {
                 log.violate(&format!(
                     "{name} in {}: the newest good one: {age:?}",
                     place.name

@@ -35,7 +35,7 @@ mod world;
 use line::Blind;
 
 /// So many histories where nobody says how many.
-const SEEDS: u64 = 500;
+const SEEDS: u64 = 100;
 
 /// So many histories without a guard are enough to show that it is missed.
 const GUARDLESS: u64 = 300;
