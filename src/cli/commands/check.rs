@@ -1,6 +1,7 @@
 //! `check`: can servers and destinations be reached and used? Each line says what was looked at, and what mends it.
 
 mod disks;
+mod replication;
 
 use std::{collections::BTreeSet, fmt};
 
@@ -12,7 +13,7 @@ use crate::{
     },
     failure::{Failure, Kind},
     model::{
-        desired::{Entry, Method, ObjectLock, Server},
+        desired::{Entry, ObjectLock, Server},
         lock::{BucketRetention, Locking, Remains},
         observed::{ArchiveMode, Knowledge, Locality, Observed, Stored},
         time::Span,
@@ -99,8 +100,8 @@ async fn of_server(ports: &Ports, server: &Server) -> Vec<Check> {
     for (result, what) in of_postgres(&observed, server) {
         add(what.to_owned(), result);
     }
-    if let Some(result) = of_replication(ports, server).await {
-        add("replication".to_owned(), result);
+    for (what, result) in replication::check(ports, server).await {
+        add(what, result);
     }
     for (what, result) in disks::check(ports, server).await {
         add(what, result);
@@ -187,27 +188,6 @@ fn of_retention(BucketRetention { locking, remains }: &BucketRetention) -> Found
     }
 }
 
-/// Whether the server would send its files, where it is meant to.
-async fn of_replication(ports: &Ports, server: &Server) -> Option<Found> {
-    let is_sent = |entry: &Entry| entry.method == Method::Stream;
-    if !server.entries.iter().any(is_sent) {
-        return None;
-    }
-    let connector = ports.connector(server)?.ok()?;
-    Some(match connector.replicate().await {
-        Ok(session) => {
-            session.close().await;
-            Found::Good {
-                detail: "the server lets us in".to_owned(),
-            }
-        }
-        Err(error) => bad(
-            &Failure::of(error.kind(), &error),
-            "ALTER ROLE ... REPLICATION; a line for `replication` in pg_hba.conf",
-        ),
-    })
-}
-
 fn of_postgres(observed: &Observed, server: &Server) -> Vec<(Found, &'static str)> {
     let facts = match &observed.postgres {
         Knowledge::Absent => return Vec::new(),
@@ -241,6 +221,9 @@ fn of_postgres(observed: &Observed, server: &Server) -> Vec<(Found, &'static str
         match facts.archiver.mode {
             ArchiveMode::On | ArchiveMode::Always => Found::Good {
                 detail: "on".to_owned(),
+            },
+            ArchiveMode::Off if server.receive.is_some() => Found::Good {
+                detail: "off, and WAL is received".to_owned(),
             },
             ArchiveMode::Off => Found::Bad {
                 why: "it is off".to_owned(),
