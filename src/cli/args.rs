@@ -9,6 +9,7 @@ use crate::{
         backup::KeepTarget,
         names::{DestinationName, ServerName},
         time::Timestamp,
+        wal::{Lsn, WalFile},
     },
     store::permission::Role,
 };
@@ -170,6 +171,8 @@ pub enum Command {
     /// cannot be told, it ends with 255 after a minute of trying, which stops a recovery instead of ending it too early; or with 1 on a
     /// standby, which streams meanwhile and asks again.
     WalRestore(WalRestore),
+    /// Look after the WAL archive
+    Wal(Wal),
     /// Check that servers and destinations can be reached and used
     ///
     /// Says for each what was looked at, what was found, and what mends it. Nothing is written, unless `--probe` asks for it.
@@ -301,7 +304,7 @@ pub struct Recoverable {
     pub at: Option<Timestamp>,
     /// A WAL position, such as 16/B374D848
     #[arg(long, value_name = "LSN", group = "point")]
-    pub lsn: Option<crate::model::wal::Lsn>,
+    pub lsn: Option<Lsn>,
     /// Only in this destination
     #[arg(long, value_name = "NAME")]
     pub destination: Option<DestinationName>,
@@ -444,6 +447,39 @@ pub struct Verify {
     pub destination: Option<DestinationName>,
 }
 
+/// `wal`
+#[derive(Debug, Args)]
+pub struct Wal {
+    /// What to do.
+    #[command(subcommand)]
+    pub what: WalCommand,
+}
+
+/// What can be done about a WAL archive.
+#[derive(Debug, Subcommand)]
+pub enum WalCommand {
+    /// Tell what collided in the WAL archive, and say which of it is right
+    ///
+    /// Where two contents come under one name, the first has the place and the other is put aside, and archiving stands still until a person
+    /// says which one is right: with `--take` and the beginning of its digest. What has the place then is put aside before; nothing is deleted.
+    Resolve(WalResolve),
+}
+
+/// `wal resolve`
+#[derive(Debug, Args)]
+pub struct WalResolve {
+    /// The server
+    pub server: ServerName,
+    /// Only this file
+    pub file: Option<WalFile>,
+    /// Give the place to the content with this digest, or one that begins so
+    #[arg(long, value_name = "DIGEST", requires = "file")]
+    pub take: Option<String>,
+    /// Only in this destination
+    #[arg(long, value_name = "NAME")]
+    pub destination: Option<DestinationName>,
+}
+
 /// `slot`
 #[derive(Debug, Args)]
 pub struct Slot {
@@ -516,7 +552,7 @@ pub struct RecoveryArguments {
     pub target_time: Option<String>,
     /// Recover to a WAL position
     #[arg(long, value_name = "LSN", group = "target")]
-    pub target_lsn: Option<crate::model::wal::Lsn>,
+    pub target_lsn: Option<Lsn>,
     /// Recover to a transaction
     #[arg(long, value_name = "XID", group = "target")]
     pub target_xid: Option<u64>,

@@ -198,6 +198,11 @@ async fn dispatch(command: Command, session: &Session) -> ExitCode {
         Command::Keep(arguments) => commands::keep::run(arguments, session).await,
         Command::Delete(arguments) => commands::delete::run(arguments, session).await,
         Command::Adopt(arguments) => commands::adopt::run(arguments, session).await,
+        Command::Wal(arguments) => match arguments.what {
+            args::WalCommand::Resolve(arguments) => {
+                commands::wal_resolve::run(arguments, session).await
+            }
+        },
         Command::Verify(arguments) => commands::verify::run(arguments, session).await,
         Command::Undelete(arguments) => commands::undelete::run(arguments, session).await,
         Command::Abandon(arguments) => commands::abandon::run(arguments, session).await,

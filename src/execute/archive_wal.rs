@@ -36,7 +36,10 @@ use crate::{
     store::{Archive, Tags},
 };
 
+pub mod resolve;
+
 mod backlog;
+mod content;
 mod deliver;
 mod error;
 mod identity;

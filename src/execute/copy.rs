@@ -30,7 +30,7 @@ use crate::{
     store::{Archive, ArchiveError, Error as StoreError, ObjectMeta, PutMode},
 };
 
-mod object;
+pub(super) mod object;
 #[cfg(test)]
 mod tests;
 

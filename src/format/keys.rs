@@ -24,6 +24,10 @@ pub const BASE: &str = "base/";
 pub const WALS: &str = "wals/";
 /// Below it lies what only barkeep knows.
 pub const OWN: &str = "barkeep/";
+/// What collided, below [`OWN`].
+const CONFLICTS: &str = "conflicts/";
+/// How many hexadecimal digits of a content's SHA-256 name it among what collided.
+pub const DIGEST_DIGITS: usize = 32;
 
 /// What an object below a server's directory is.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -73,6 +77,17 @@ pub struct WalObject {
     pub compression: Compression,
 }
 
+/// A content that came under the name of another, or gave its place to it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct CollidedWal {
+    /// The file it came as.
+    pub file: WalFile,
+    /// The first [`DIGEST_DIGITS`] hexadecimal digits of the SHA-256 of the uncompressed content: the same content is there once.
+    pub digest: String,
+    /// How it is compressed.
+    pub compression: Compression,
+}
+
 /// One of barkeep's own objects. The design says what each is for, and what its loss means.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum OwnObject {
@@ -92,8 +107,8 @@ pub enum OwnObject {
     Baseline,
     /// `keeps/<id>`: who keeps a backup, why, until when.
     Keep(BackupId),
-    /// `conflicts/…`: WAL that collided.
-    Conflict(String),
+    /// `conflicts/<file>/<digest>`: WAL that collided.
+    Conflict(CollidedWal),
     /// `evidence/…`: results of verifications.
     Evidence(String),
     /// `manifest/<id>`: checksums of a backup's files.
@@ -162,6 +177,14 @@ pub fn wal_stem(file: WalFile) -> String {
     }
 }
 
+/// Where what collided with a file lies, or all that collided, relative to the server's directory; ends with a slash.
+pub fn conflicts_directory(file: Option<WalFile>) -> String {
+    match file {
+        Some(file) => format!("{OWN}{CONFLICTS}{file}/"),
+        None => format!("{OWN}{CONFLICTS}"),
+    }
+}
+
 impl fmt::Display for ObjectKey {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -213,12 +236,34 @@ impl fmt::Display for OwnObject {
             Self::Deleted(name) => write!(formatter, "deleted/{name}"),
             Self::Baseline => formatter.write_str("baseline"),
             Self::Keep(id) => write!(formatter, "keeps/{id}"),
-            Self::Conflict(path) => write!(formatter, "conflicts/{path}"),
+            Self::Conflict(collided) => write!(formatter, "{CONFLICTS}{collided}"),
             Self::Evidence(path) => write!(formatter, "evidence/{path}"),
             Self::Manifest(id) => write!(formatter, "manifest/{id}"),
             Self::Tail(piece) => write!(formatter, "{TAIL}{piece}"),
             Self::Other(path) => formatter.write_str(path),
         }
+    }
+}
+
+impl fmt::Display for CollidedWal {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let extension = self.compression.extension();
+        write!(formatter, "{}/{}{extension}", self.file, self.digest)
+    }
+}
+
+impl CollidedWal {
+    /// Reads what [`Display`](fmt::Display) writes.
+    fn parse(path: &str) -> Option<Self> {
+        let (file, name) = path.split_once('/')?;
+        let (digest, compression) = Compression::split(name);
+        let is_digit = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+        let is_digest = digest.len() == DIGEST_DIGITS && digest.bytes().all(is_digit);
+        Some(Self {
+            file: file.parse().ok()?,
+            digest: is_digest.then(|| digest.to_owned())?,
+            compression,
+        })
     }
 }
 
@@ -305,7 +350,7 @@ fn own(rest: &str) -> OwnObject {
         return other();
     };
     match directory {
-        "conflicts" => return OwnObject::Conflict(path.to_owned()),
+        "conflicts" => return CollidedWal::parse(path).map_or_else(other, OwnObject::Conflict),
         "evidence" => return OwnObject::Evidence(path.to_owned()),
         "tail" => return TailPiece::parse(path).map_or_else(other, OwnObject::Tail),
         "deleted" if !path.contains('/') => return OwnObject::Deleted(path.to_owned()),
@@ -440,7 +485,8 @@ mod tests {
             "deleted/a",
             "baseline",
             "keeps/a",
-            "conflicts/000000010000000A000000FF/x",
+            "conflicts/000000010000000A000000FF/0123456789abcdef0123456789abcdef.lz4",
+            "conflicts/00000002.history/0123456789abcdef0123456789abcdef",
             "evidence/a/b",
             "manifest/a",
         ] {
@@ -451,7 +497,15 @@ mod tests {
             );
             assert_eq!(parsed.to_string(), format!("{OWN}{key}"));
         }
-        for key in ["later", "lease/other", "marks/", "marks/a/b", "later/a"] {
+        for key in [
+            "later",
+            "lease/other",
+            "marks/",
+            "marks/a/b",
+            "later/a",
+            "conflicts/000000010000000A000000FF/x",
+            "conflicts/x/0123456789abcdef0123456789abcdef",
+        ] {
             let parsed = ObjectKey::parse(&format!("{OWN}{key}"));
             assert_eq!(parsed, ObjectKey::Own(OwnObject::Other(key.to_owned())));
         }

@@ -335,3 +335,55 @@ fn only_who_insists_declares_dead_what_may_be_alive() {
     20261129T020003 in disk is declared failed
     ");
 }
+
+/// Says when an object was stored.
+fn stored_at(path: &std::path::Path, seconds: u64) {
+    let file = std::fs::File::options().write(true).open(path).expect("it");
+    let at = std::time::UNIX_EPOCH + std::time::Duration::from_secs(seconds);
+    file.set_modified(at).expect("our own file");
+}
+
+#[test]
+fn whoever_says_which_content_is_right_loses_neither() {
+    let scene = Scene::new();
+    let stored = "store/orders/wals/0000000100000000/000000010000000000000005";
+    let aside = "store/orders/barkeep/conflicts/000000010000000000000005";
+    let aside = format!("{aside}/0123456789abcdef0123456789abcdef");
+    let content = |rest: &str| "x".repeat(5 * 8192) + &rest.repeat((1 << 20) - 5 * 8192);
+    for (path, rest, seconds) in [(stored, "a", 1_800_000_000), (&aside, "b", 1_800_000_339)] {
+        scene.write(path, &content(rest));
+        stored_at(&scene.path(path), seconds);
+    }
+    assert_snapshot!(scene.run(&["wal", "resolve", "orders"]), @r"
+    exit 0
+    --- stdout
+    000000010000000000000005 in disk: the same up to 0/50A000, and then not
+                 CONTENT       STORED                OBJECT
+      in place   b4217fe84205  2027-01-15T08:00:00Z  orders/wals/0000000100000000/000000010000000000000005
+      put aside  680a1611f7c3  2027-01-15T08:05:39Z  orders/barkeep/conflicts/000000010000000000000005/0123456789abcdef0123456789abcdef
+    ");
+    let resolve = [
+        "wal",
+        "resolve",
+        "orders",
+        "000000010000000000000005",
+        "--take",
+    ];
+    assert_snapshot!(scene.run(&[&resolve[..], &["nothing"]].concat()), @r"
+    exit 1
+    --- stderr
+    error: cannot settle 000000010000000000000005 in `disk`: `nothing` is not one content of 000000010000000000000005: there are 680a1611f7c3, b4217fe84205
+    hint: `barkeep wal resolve orders` tells what there is
+    ");
+    assert_snapshot!(scene.run(&[&resolve[..], &["680a"]].concat()), @r"
+    exit 0
+    --- stdout
+    000000010000000000000005 in disk is now `orders/wals/0000000100000000/000000010000000000000005`
+    what was there before is `orders/barkeep/conflicts/000000010000000000000005/b4217fe84205f3eb67a9ae3f57e9505e`
+    take a backup, since no recovery that began before goes past this: barkeep backup orders
+    ");
+    let taken = std::fs::read_to_string(scene.path(stored)).expect("it");
+    assert!(taken == content("b"));
+    let told = scene.run(&["wal", "resolve", "orders"]);
+    assert_eq!(told.matches("put aside").count(), 1, "{told}");
+}

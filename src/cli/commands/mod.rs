@@ -22,4 +22,5 @@ pub(super) mod undelete;
 pub(super) mod unlock;
 pub(super) mod verify;
 pub(super) mod wal;
+pub(super) mod wal_resolve;
 pub(super) mod watch;

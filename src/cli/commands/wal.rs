@@ -102,7 +102,7 @@ fn archive_hint(error: &archive_wal::Error) -> Option<&'static str> {
         }
         archive_wal::Error::Conflict { .. } => Some(
             "two clusters may write under one name, or one was restored and its old WAL is still \
-             there; docs/wal.md says how to tell, and what to do",
+             there; `barkeep wal resolve` tells what there is, docs/wal.md what to do",
         ),
         archive_wal::Error::Header { .. } => {
             Some("the file is damaged or of another cluster; PostgreSQL keeps it and asks again")

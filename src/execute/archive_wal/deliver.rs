@@ -11,18 +11,18 @@ use tokio::sync::mpsc;
 
 use super::{
     ArchiveOptions, ArchiveTarget, Error, How, WalConflict, Warning, blocking,
+    content::Content,
     identity::{self, Pin},
     prepare::Prepared,
 };
 use crate::{
-    format::keys::{ObjectKey, OwnObject, WalObject, wal_stem},
+    format::keys::{CollidedWal, ObjectKey, OwnObject, WalObject, wal_stem},
     model::{
         compression::{Codec, Compression},
         semantics::Records,
         wal::WalFile,
     },
     pipeline::{
-        checksum::{Algorithm, Hasher},
         compress::{Decoder, Encoder},
         feed::{Feed, feed},
     },
@@ -31,9 +31,6 @@ use crate::{
         Upload, UploadOptions,
     },
 };
-
-/// How many hexadecimal digits of a content's SHA-256 name it among the conflicts.
-const DIGEST_DIGITS: usize = 32;
 
 /// What a destination says before anything is sent to it.
 #[derive(Debug)]
@@ -385,13 +382,16 @@ async fn put_aside(
     options: &ArchiveOptions,
 ) -> Result<Key, Error> {
     let path = prepared.path.clone();
-    let digest = blocking(move || digest(&path)).await;
-    let digest = digest.map_err(|source| Error::Read {
+    let content = blocking(move || Content::read(File::open(path)?)).await;
+    let content = content.map_err(|source| Error::Read {
         path: prepared.path.clone(),
         source,
     })?;
-    let extension = options.codec.compression().extension();
-    let name = OwnObject::Conflict(format!("{}/{digest}{extension}", prepared.file));
+    let name = OwnObject::Conflict(CollidedWal {
+        file: prepared.file,
+        digest: content.digest,
+        compression: options.codec.compression(),
+    });
     let sending = Sending {
         target,
         prepared,
@@ -411,19 +411,4 @@ async fn put_aside(
         }
     }
     Ok(sending.key)
-}
-
-fn digest(path: &Path) -> io::Result<String> {
-    let mut hasher = Hasher::new(Algorithm::Sha256);
-    let mut file = File::open(path)?;
-    let mut buffer = vec![0; 256 << 10];
-    loop {
-        match file.read(&mut buffer)? {
-            0 => break,
-            count => hasher.update(&buffer[..count]),
-        }
-    }
-    let mut digest = hasher.finish().to_hex();
-    digest.truncate(DIGEST_DIGITS);
-    Ok(digest)
 }

@@ -23,6 +23,7 @@ use crate::{
 mod ahead;
 mod faults;
 mod laws;
+mod resolve;
 
 const FIRST: &str = "000000010000000000000001";
 const SECOND: &str = "000000010000000000000002";

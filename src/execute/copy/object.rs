@@ -5,7 +5,7 @@ use futures_util::{StreamExt as _, TryStreamExt as _, stream::FuturesUnordered};
 
 use super::{Copying, Error};
 use crate::store::{
-    self, Body, Error as StoreError, GetOptions, Head, ObjectMeta, PutMode, PutOptions,
+    self, Body, Error as StoreError, GetOptions, Head, Key, ObjectMeta, PutMode, PutOptions,
     SharedStore, Tags, Upload, UploadOptions,
 };
 
@@ -16,14 +16,14 @@ pub(super) const WHOLE_MAX: u64 = 17 << 20;
 const PARTS_PARALLEL: usize = 4;
 
 /// The two stores, as copying sees them.
-pub(super) struct Route<'a> {
+pub(in crate::execute) struct Route<'a> {
     source: &'a SharedStore,
     target: &'a SharedStore,
     copying: &'a Copying<'a>,
 }
 
 impl<'a> Route<'a> {
-    pub(super) fn new(copying: &'a Copying<'a>) -> Self {
+    pub(in crate::execute) fn new(copying: &'a Copying<'a>) -> Self {
         Self {
             source: copying.source.store(),
             target: copying.target.store(),
@@ -74,17 +74,7 @@ pub(super) async fn copy(
     if is_there(route, meta).await.map_err(failed)? {
         return Ok(None);
     }
-    let options = GetOptions {
-        version: Some(meta.version.clone()).filter(store::ObjectVersion::is_told),
-        ..GetOptions::default()
-    };
-    let read = route.source.get(&meta.key, options).await.map_err(failed)?;
-    let sent = if meta.size <= WHOLE_MAX {
-        whole(route, meta, read.body).await
-    } else {
-        in_parts(route, meta, read.body).await
-    };
-    match sent {
+    match send(route, meta, (&meta.key, PutMode::Create)).await {
         Ok(()) => Ok(Some(meta.size)),
         // Somebody else, or a try of ours whose answer was lost.
         Err(Stopped::Store(error)) if error.is_conflict() => {
@@ -98,8 +88,26 @@ pub(super) async fn copy(
     }
 }
 
+/// Sends an object as it was listed, under a name of its own.
+pub(in crate::execute) async fn send(
+    route: &Route<'_>,
+    meta: &ObjectMeta,
+    to: (&Key, PutMode),
+) -> Result<(), Stopped> {
+    let options = GetOptions {
+        version: Some(meta.version.clone()).filter(store::ObjectVersion::is_told),
+        ..GetOptions::default()
+    };
+    let read = route.source.get(&meta.key, options).await?;
+    if meta.size <= WHOLE_MAX {
+        whole(route, to, read.body).await
+    } else {
+        in_parts(route, meta.size, to, read.body).await
+    }
+}
+
 /// Why an object did not arrive.
-enum Stopped {
+pub(in crate::execute) enum Stopped {
     Store(StoreError),
     Cancelled,
 }
@@ -132,27 +140,33 @@ fn contradict(here: &Head, there: &Head) -> bool {
     here.algorithm == there.algorithm && !of_parts && here.value != there.value
 }
 
-async fn whole(route: &Route<'_>, meta: &ObjectMeta, body: Body) -> Result<(), Stopped> {
+async fn whole(route: &Route<'_>, to: (&Key, PutMode), body: Body) -> Result<(), Stopped> {
+    let (key, mode) = to;
     let chunks: Vec<Bytes> = body.try_collect().await?;
     let content: Bytes = match <[Bytes; 1]>::try_from(chunks) {
         Ok([only]) => only,
         Err(chunks) => chunks.concat().into(),
     };
     route.pace(content.len()).await;
-    let options = PutOptions::mode(PutMode::Create);
-    route.target.put(&meta.key, content, options).await?;
+    let options = PutOptions::mode(mode);
+    route.target.put(key, content, options).await?;
     Ok(())
 }
 
-async fn in_parts(route: &Route<'_>, meta: &ObjectMeta, body: Body) -> Result<(), Stopped> {
-    let part_bytes = route.part_bytes(meta.size);
+async fn in_parts(
+    route: &Route<'_>,
+    size: u64,
+    (key, mode): (&Key, PutMode),
+    body: Body,
+) -> Result<(), Stopped> {
+    let part_bytes = route.part_bytes(size);
     let options = UploadOptions {
         part_bytes,
-        mode: PutMode::Create,
+        mode,
         tags: Tags::Configured,
     };
-    let upload = route.target.begin_upload(&meta.key, options).await?;
-    let sent = send(route, upload.as_ref(), part_bytes, body).await;
+    let upload = route.target.begin_upload(key, options).await?;
+    let sent = upload_parts(route, upload.as_ref(), part_bytes, body).await;
     if sent.is_err() {
         // What is left of it is found and ended later.
         let _ = upload.abort().await;
@@ -160,7 +174,7 @@ async fn in_parts(route: &Route<'_>, meta: &ObjectMeta, body: Body) -> Result<()
     sent
 }
 
-async fn send(
+async fn upload_parts(
     route: &Route<'_>,
     upload: &dyn Upload,
     part_bytes: u64,
