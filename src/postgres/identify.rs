@@ -98,6 +98,13 @@ pub struct Archiving {
     pub oldest_ready: Option<(SegmentName, Timestamp)>,
 }
 
+impl Archiving {
+    /// Whether anything is archived at all.
+    pub fn is_on(&self) -> bool {
+        self.mode != "off"
+    }
+}
+
 /// What `pg_stat_archiver` counts since its last reset.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Archiver {
@@ -206,6 +213,15 @@ impl Session {
             started_at: answer.instant(13)?,
             now: answer.instant(14)?,
         })
+    }
+
+    /// Asks how much is written to WAL: `minimal`, `replica` or `logical`.
+    pub async fn wal_level(&self) -> Result<String, Error> {
+        const DOING: &str = "say its wal_level";
+        let row = self
+            .row(DOING, "SELECT current_setting('wal_level')", &[])
+            .await?;
+        get(&row, DOING, 0)
     }
 
     /// Asks how WAL is archived, and how that goes.
