@@ -215,15 +215,6 @@ impl Session {
         })
     }
 
-    /// Asks how much is written to WAL: `minimal`, `replica` or `logical`.
-    pub async fn wal_level(&self) -> Result<String, Error> {
-        const DOING: &str = "say its wal_level";
-        let row = self
-            .row(DOING, "SELECT current_setting('wal_level')", &[])
-            .await?;
-        get(&row, DOING, 0)
-    }
-
     /// Asks how WAL is archived, and how that goes.
     pub async fn archiving(&self) -> Result<Archiving, Error> {
         const DOING: &str = "say how it archives WAL";

@@ -62,7 +62,7 @@ async fn a_chain_is_listed_shown_and_never_broken_by_a_policy() {
         assert_eq!(refused.status.code(), Some(4), "{refused:?}");
         assert_eq!(ids(), expected);
     }
-    let full = restored_by_barman(&place, &cluster, chain[0].as_str());
+    let full = restored_by_barman(&place, &cluster, chain[0].as_str(), "immediate");
     assert_eq!(full.sql(DIGEST), cluster.sql(DIGEST));
     let catalog = place.catalog().await;
     let newest = chain.last().expect("a backup");

@@ -4,6 +4,7 @@
 mod support;
 
 mod chaos;
+mod check;
 #[cfg(all(feature = "aws", feature = "azure", feature = "gcp"))]
 mod clouds;
 mod commands;
@@ -18,6 +19,8 @@ mod locks;
 mod main_job;
 mod plan;
 mod receive;
+mod receive_into;
+mod receive_standby;
 mod restore;
 mod retention;
 mod saved;

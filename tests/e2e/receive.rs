@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// A server that archives nothing by itself, its place, and a connection string for the place.
-fn server(major: u32, kind: Kind) -> Option<(Cluster, Place)> {
+pub(crate) fn server(major: u32, kind: Kind) -> Option<(Cluster, Place)> {
     let mut cluster = Cluster::create(major)?;
     let place = Place::new(kind)?;
     cluster.configure(&[("archive_mode", "off"), ("wal_keep_size", "64MB")]);
@@ -22,7 +22,7 @@ fn server(major: u32, kind: Kind) -> Option<(Cluster, Place)> {
     Some((cluster, place))
 }
 
-fn configure(place: &Place, connection: &str, receive: &str) {
+pub(crate) fn configure(place: &Place, connection: &str, receive: &str) {
     let spool = place.path("spool").display().to_string();
     let receive = receive.replace("SPOOL", &format!("{spool}/durable"));
     place.configure(&format!(
@@ -31,12 +31,12 @@ fn configure(place: &Place, connection: &str, receive: &str) {
     ));
 }
 
-fn watch(place: &Place) -> Running {
+pub(crate) fn watch(place: &Place) -> Running {
     place.start(&["reconcile"])
 }
 
 /// Waits until somebody streams through the slot.
-async fn streaming(cluster: &Cluster) {
+pub(crate) async fn streaming(cluster: &Cluster) {
     let sql =
         "SELECT count(*) FROM pg_replication_slots WHERE slot_name = 'barkeep_main' AND active";
     until("the receiver", async || {
@@ -46,17 +46,22 @@ async fn streaming(cluster: &Cluster) {
 }
 
 /// Waits until the server was told that everything up to now is safe.
-async fn confirmed(cluster: &Cluster) {
-    let end = cluster.sql("SELECT pg_current_wal_flush_lsn()");
+pub(crate) async fn confirmed(cluster: &Cluster) {
+    confirmed_through(cluster, cluster).await;
+}
+
+/// Waits until another server, which holds the slot, was told that everything is safe that this one has written.
+pub(crate) async fn confirmed_through(holder: &Cluster, writer: &Cluster) {
+    let end = writer.sql("SELECT pg_current_wal_flush_lsn()");
     let sql = format!("SELECT restart_lsn >= '{end}' FROM pg_replication_slots");
     until("the confirmation", async || {
-        (cluster.sql(&sql) == "t").then_some(())
+        (holder.sql(&sql) == "t").then_some(())
     })
     .await;
 }
 
 /// Restores into a new cluster that recovers to the end of what there is.
-async fn restore(place: &Place, major: u32, backup: &str) -> Cluster {
+pub(crate) async fn restore(place: &Place, major: u32, backup: &str) -> Cluster {
     let mut copy = Cluster::empty(major).expect("this version is here");
     let directory = copy.pgdata().display().to_string();
     place.run(&["restore", "main", backup, &directory]).exits(0);

@@ -2,6 +2,7 @@
 
 mod asked;
 mod disks;
+mod replication;
 
 use std::{collections::BTreeSet, fmt, path::Path};
 
@@ -14,14 +15,13 @@ use crate::{
     },
     failure::{Failure, Kind},
     model::{
-        desired::{Desired, Entry, Method, ObjectLock, Server},
+        desired::{Desired, Entry, ObjectLock, Server},
         lock::{BucketRetention, Locking, Remains},
         names::DestinationName,
         observed::{Knowledge, Locality, Observed, Stored},
         time::Span,
     },
     observe::Depth,
-    postgres::grants,
     reconcile::Ports,
 };
 
@@ -108,8 +108,8 @@ async fn of_server(ports: &Ports, server: &Server, config: &Path) -> Vec<Check> 
             add(what.to_owned(), result);
         }
     }
-    if let Some(result) = of_replication(ports, server).await {
-        add("replication".to_owned(), result);
+    for (what, result) in replication::check(ports, server).await {
+        add(what, result);
     }
     for (what, result) in disks::check(ports, server).await {
         add(what, result);
@@ -193,31 +193,6 @@ fn of_retention(BucketRetention { locking, remains }: &BucketRetention) -> Found
         ),
         (Locking::Unknown(why), _) => lacking(why, "grant the right to see the bucket's retention"),
     }
-}
-
-/// Whether the server would send its files, where it is meant to.
-async fn of_replication(ports: &Ports, server: &Server) -> Option<Found> {
-    let is_sent = |entry: &Entry| entry.method == Method::Stream;
-    if !server.entries.iter().any(is_sent) {
-        return None;
-    }
-    let connector = ports.connector(server)?.ok()?;
-    Some(match connector.replicate().await {
-        Ok(session) => {
-            session.close().await;
-            Found::Good {
-                detail: "the server lets us in".to_owned(),
-            }
-        }
-        Err(error) => {
-            let role = grants::replication(&connector.target().user);
-            let mend = format!("{role}; and a line for `replication` in pg_hba.conf");
-            bad(
-                &Failure::of(error.kind(), &error).hinted(error.hint()),
-                &mend,
-            )
-        }
-    })
 }
 
 fn of_postgres(observed: &Observed, server: &Server) -> Vec<(Found, &'static str)> {

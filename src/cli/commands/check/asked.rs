@@ -24,8 +24,8 @@ pub(super) async fn check(
     let asked = async {
         let session = connector.connect().await?;
         let told = async {
-            let (archiving, wal_level) = (session.archiving().await?, session.wal_level().await?);
-            Ok::<_, Error>((session.lacking(&role).await?, archiving, wal_level))
+            let (archiving, sending) = (session.archiving().await?, session.sending(None).await?);
+            Ok::<_, Error>((session.lacking(&role).await?, archiving, sending.wal_level))
         };
         let told = told.await;
         session.close().await;
@@ -85,6 +85,10 @@ fn archives(
         mend,
         kind: Kind::Failed,
     };
+    if !archiving.is_on() && server.receive.is_some() {
+        let detail = "off, and WAL is received".to_owned();
+        return vec![("archive_mode", Found::Good { detail })];
+    }
     if !archiving.is_on() {
         let mend = format!("{mend} then restart PostgreSQL");
         return vec![("archive_mode", missing("it is off", mend))];

@@ -64,8 +64,8 @@ impl Found {
         let asked = async {
             let session = connector.connect().await?;
             let told = async {
-                let (facts, wal_level) = (session.facts().await?, session.wal_level().await?);
-                Ok((facts, wal_level, session.lacking(&role).await?))
+                let (facts, sending) = (session.facts().await?, session.sending(None).await?);
+                Ok((facts, sending.wal_level, session.lacking(&role).await?))
             };
             let told = told.await;
             session.close().await;
