@@ -36,6 +36,7 @@ mod selection;
 mod signals;
 mod standing;
 mod table;
+mod traces;
 
 use args::{Arguments, Command};
 use commands::configuration::Warnings;
@@ -139,7 +140,7 @@ fn usage(error: &clap::Error) -> ExitCode {
 
 fn run(arguments: Arguments) -> ExitCode {
     let verbosity = log::Verbosity::new(arguments.global.verbose, arguments.global.quiet);
-    log::start(verbosity, arguments.global.log_format);
+    let traces = log::start(verbosity, arguments.global.log_format);
     let warnings = match arguments.command {
         Command::WalArchive(_) | Command::WalRestore(_) => Warnings::Untold,
         _ => Warnings::Told,
@@ -175,6 +176,7 @@ fn run(arguments: Arguments) -> ExitCode {
     ));
     // Whoever was told twice to stop does not wait for threads that still read or compress.
     runtime.shutdown_background();
+    traces.end();
     ended
 }
 

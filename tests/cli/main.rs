@@ -18,5 +18,7 @@ mod readme;
 mod recoverable;
 mod scene;
 mod signals;
+#[cfg(feature = "otlp")]
+mod traces;
 mod usage;
 mod watch;
