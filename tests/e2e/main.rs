@@ -13,6 +13,7 @@ mod damage;
 mod harness;
 mod healing;
 mod identity;
+mod init;
 mod interruption;
 mod locks;
 mod main_job;
