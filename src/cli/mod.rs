@@ -27,6 +27,7 @@ pub mod exit;
 pub mod reference;
 
 mod bars;
+mod calls;
 mod commands;
 mod error;
 mod log;
@@ -210,6 +211,7 @@ async fn dispatch(command: Command, session: &Session) -> ExitCode {
         Command::Slot(arguments) => commands::slot::run(arguments, session).await,
         Command::Unlock(arguments) => commands::unlock::run(arguments, session).await,
         Command::Check(arguments) => commands::check::run(arguments, session).await,
+        Command::Init(arguments) => commands::init::run(arguments, session).await,
         Command::Permissions(arguments) => commands::permissions::run(&arguments, session),
     };
     match result {
