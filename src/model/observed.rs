@@ -51,7 +51,7 @@ impl<T> Knowledge<T> {
 }
 
 /// What was found out about one server and its destinations.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Observed {
     /// The server.
     pub server: ServerName,
@@ -150,7 +150,7 @@ pub enum Locality {
 }
 
 /// What was found out about a server's catalog in one destination.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Stored {
     /// When it was read, by our clock.
     pub read_at: Timestamp,
@@ -174,12 +174,8 @@ pub struct Stored {
     /// Uploads that were begun and neither completed nor aborted; `Absent` where the store cannot tell.
     pub uploads: Knowledge<Vec<PendingUpload>>,
     /// The locks of what would be deleted; `Absent` as long as nobody has looked.
-    #[serde(default = "unlooked", skip)]
+    #[serde(skip)]
     pub locks: Knowledge<Locks>,
-}
-
-fn unlooked() -> Knowledge<Locks> {
-    Knowledge::Absent
 }
 
 impl Stored {

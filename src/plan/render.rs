@@ -379,6 +379,7 @@ impl Summary<'_> {
         let goes = |step: &&Step| matches!(step.action, Action::DeleteWal { .. });
         let going = self.steps().filter(goes);
         let segments = going.map(|step| step.weight.segments).sum();
+        let orphans = self.count(|a| matches!(a, Action::DeleteOrphan { .. }));
         let budget = self
             .targets()
             .map(|target| target.budget.left())
@@ -417,10 +418,7 @@ impl Summary<'_> {
                 self.count(|a| matches!(a, Action::DeleteBackup { .. })),
                 format!("to delete (budget {budget})"),
             ),
-            (
-                self.count(|a| matches!(a, Action::DeleteOrphan { .. })),
-                "orphans to delete".to_owned(),
-            ),
+            (orphans, format!("{} to delete", plural(orphans, "orphan"))),
             (
                 segments,
                 format!("WAL {} to delete", plural(segments, "segment")),
@@ -521,3 +519,6 @@ impl<'a> Json<'a> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

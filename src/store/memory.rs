@@ -45,6 +45,7 @@ struct State {
     uploads: BTreeMap<UploadId, Pending>,
     retention: BucketRetention,
     lists_locks: bool,
+    lists_versions: bool,
     is_write_once: bool,
     serial: u64,
     now: Timestamp,
@@ -76,6 +77,7 @@ impl Memory {
             uploads: BTreeMap::new(),
             retention: BucketRetention::NONE,
             lists_locks: false,
+            lists_versions: true,
             is_write_once: false,
             serial: 0,
             now,
@@ -98,6 +100,13 @@ impl Memory {
     #[must_use]
     pub fn listing_locks(self) -> Self {
         self.lock().lists_locks = true;
+        self
+    }
+
+    /// The same store, whose listings tell no versions.
+    #[must_use]
+    pub fn listing_no_versions(self) -> Self {
+        self.lock().lists_versions = false;
         self
     }
 
@@ -233,11 +242,13 @@ impl State {
                 break;
             }
             let listed = || {
-                Ok::<_, Infallible>(Some(ObjectMeta {
-                    checksum: None,
-                    lock: self.lists_locks.then(|| object.lock.clone().at(self.now)),
-                    ..object.meta.clone()
-                }))
+                let mut meta = object.meta.clone();
+                meta.checksum = None;
+                meta.lock = self.lists_locks.then(|| object.lock.clone().at(self.now));
+                if !self.lists_versions {
+                    meta.version = ObjectVersion(String::new());
+                }
+                Ok::<_, Infallible>(Some(meta))
             };
             match filling.take(key, listed) {
                 Ok(Then::From(next)) => from = next,
