@@ -347,6 +347,7 @@ mod tests {
     #[test]
     fn what_a_dead_attempt_waits_for_is_its_first_segment_that_is_missing() {
         for (runs, missing) in [
+            ("1:900-999", "0000000100000003000000E8"),
             ("1:900-1000", "0000000100000003000000E9"),
             ("1:900-1000 1:1002-1010", "0000000100000003000000E9"),
         ] {

@@ -1,5 +1,4 @@
 use super::*;
-use crate::plan::testing::World;
 
 #[test]
 fn words_of_the_configuration_are_told_as_they_are_written() {
@@ -62,35 +61,6 @@ fn histories_have_tags_of_their_own_where_somebody_says_so() {
     ] {
         assert_eq!(options.history_tags(), expected, "{options:?}");
     }
-}
-
-#[test]
-fn archiving_waits_only_for_what_requires_it() {
-    let mut server = World::parse("| done 1d").server;
-    let primary = server.entries[0].destination.clone();
-    assert!(server.archives_to(&primary));
-    server.entries[0].delivery = Delivery::Healed;
-    assert!(!server.archives_to(&primary));
-    assert!(!server.archives_to(&"other".parse().expect("a name")));
-}
-
-#[test]
-fn snapshots_are_found_here_unless_somebody_says_where_the_disks_are_mounted() {
-    let mount = Mount {
-        point: "/mnt/pgdata".to_owned(),
-        options: "rw".to_owned(),
-    };
-    let mut entry = World::parse("| done 1d").server.entries.remove(0);
-    assert!(entry.is_read_here());
-    entry.method = Method::Snapshot;
-    entry.snapshot = Some(snapshot(Place::Gcp {
-        project: None,
-        zone: None,
-    }));
-    assert!(entry.is_read_here());
-    let options = entry.snapshot.as_mut().expect("it was set");
-    options.mounts.insert("pgdata".to_owned(), mount);
-    assert!(!entry.is_read_here());
 }
 
 #[test]

@@ -324,3 +324,10 @@ fn the_guard_takes_out_wal_that_is_copied_from_elsewhere() {
     };
     assert_eq!(lost.guarded(action).plan().steps, []);
 }
+
+#[test]
+fn archiving_waits_for_the_source_and_not_for_its_copy() {
+    let Pair { world } = Pair::new("| done 1d", "| nothing");
+    let waits = |name: &str| world.server.archives_to(&name.parse().expect("a name"));
+    assert_eq!(["primary", "dr", "other"].map(waits), [true, false, false]);
+}

@@ -110,6 +110,10 @@ fn what_somebody_asks_for_is_told_without_how_things_stand() {
             backup: backup.clone(),
             grace: Some(Duration::from_hours(168)),
         },
+        Action::ReleaseKeep {
+            backup: backup.clone(),
+            grace: None,
+        },
         Action::Undelete { backup },
     ];
     let destination = &world.server.entries[0].destination;
@@ -120,6 +124,7 @@ fn what_somebody_asks_for_is_told_without_how_things_stand() {
          \x20 + verify    20261112T110000  0 B        requested\n\
          \x20 + copy      WAL, 0 segments in 1 range  requested\n\
          \x20 ~ release   20261112T110000  in 7d      requested\n\
+         \x20 ~ release   20261112T110000             requested\n\
          \x20 ~ undelete  20261112T110000             requested\n"
     );
 }
