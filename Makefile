@@ -57,7 +57,7 @@ coverage: ## Show which lines of what decides and of what deletes no cheap test 
 	tests/coverage/run
 
 .PHONY: mutants
-mutants: ## Break the planner in two thousand ways, and see that its tests notice each
+mutants: ## Break the planner in fifteen hundred ways, and see that its tests notice each
 	tests/bed/install MUTANTS
 	tests/mutants/run
 
