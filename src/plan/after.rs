@@ -353,7 +353,7 @@ mod tests {
         let action = Action::VerifyBackup {
             backup: backup.clone(),
         };
-        let verified = catalog(&then(&world, &action)).verified[&backup].clone();
+        let verified = catalog(&then(&world, &action)).verified[&backup];
         assert_eq!((verified.at, verified.finding), (world.now, Finding::Sound));
     }
 
@@ -386,7 +386,7 @@ mod tests {
         assert_eq!(of("a").children, []);
         assert_eq!(of("b").status, BackupStatus::Failed);
         // One that has ended stays what it is.
-        let ended = World::parse("| done 8d id:a");
+        let ended = World::parse("| done 8d id:a | lose uploads");
         let action = Action::AbandonAttempt {
             backup: id("a"),
             parent: None,
@@ -468,10 +468,7 @@ mod tests {
             histories: vec![second, TimelineId::new(3).expect("not zero")],
         });
         assert_eq!(
-            wal.wal.runs[&second]
-                .iter()
-                .map(|run| run.segments())
-                .sum::<u64>(),
+            wal.wal.runs[&second].iter().map(Run::segments).sum::<u64>(),
             6
         );
         assert_eq!(wal.wal.histories.keys().collect::<Vec<_>>(), [&second]);

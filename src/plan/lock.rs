@@ -306,7 +306,10 @@ mod tests {
         let wal = Action::DeleteWal {
             spans: vec![run(900, 950)],
         };
-        assert_eq!(asked(&[wal.clone()]).wal, [run(900, 919), run(920, 950)]);
+        assert_eq!(
+            asked(std::slice::from_ref(&wal)).wal,
+            [run(900, 919), run(920, 950)]
+        );
         let additive = Action::VerifyBackup { backup: id };
         assert_eq!(asked(&[additive]), Questions::default());
         let lost = World::parse("| done 8d | lose catalog");
