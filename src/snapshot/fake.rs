@@ -7,7 +7,10 @@ use std::{
 
 use async_trait::async_trait;
 
-use super::{Begun, Clouds, Deleted, Described, Disk, Error, Provider, Result, Stage, Tag, Wanted};
+use super::{
+    Begun, Clouds, Deleted, Described, Disk, Error, Provider, Result, Stage, Tag, Wanted,
+    making::{Made, Makes, Making},
+};
 use crate::model::{
     lock::Lock,
     snapshot::{Account, Recorded, SnapshotLock},
@@ -31,6 +34,7 @@ impl Cloud {
             id: id.to_owned(),
             name: Some(name.to_owned()),
             tags: Vec::new(),
+            begun_at: None,
         };
         self.state()
             .snapshots
@@ -79,6 +83,21 @@ impl Clouds for Cloud {
 }
 
 const UNASKED: &str = "whoever deletes does not ask this";
+
+#[async_trait]
+impl Makes for Cloud {
+    async fn make(&self, _wanted: &Making<'_>) -> Result<()> {
+        unreachable!("{UNASKED}")
+    }
+
+    async fn made(&self, _tags: &[Tag]) -> Result<Vec<Made>> {
+        unreachable!("{UNASKED}")
+    }
+
+    async fn attach(&self, _instance: &str, _disk: &Made) -> Result<()> {
+        unreachable!("{UNASKED}")
+    }
+}
 
 #[async_trait]
 impl Provider for Cloud {
