@@ -19,6 +19,7 @@ mod locks;
 mod main_job;
 mod plan;
 mod receive;
+mod receive_failover;
 mod receive_into;
 mod receive_standby;
 mod restore;

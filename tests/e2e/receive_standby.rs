@@ -23,7 +23,7 @@ fn configure(place: &Place, standby: &Cluster, primary: &Cluster) {
 }
 
 /// Waits until the standby has replayed what the primary has written.
-async fn caught_up(primary: &Cluster, standby: &Cluster) {
+pub(crate) async fn caught_up(primary: &Cluster, standby: &Cluster) {
     let end = primary.sql("SELECT pg_current_wal_flush_lsn()");
     let sql = format!("SELECT pg_last_wal_replay_lsn() >= '{end}'");
     until("the standby", async || {
