@@ -153,7 +153,7 @@ impl Scene {
     }
 
     /// Stores a backup of so many days ago with its WAL.
-    async fn backup(&self, server: &str, days: u32) {
+    fn backup(&self, server: &str, days: u32) {
         let size = SegmentSize::DEFAULT;
         let begin = self.now - DAY * days - DAY / 2;
         let id = BackupId::at(begin.utc().naive_utc());
@@ -206,8 +206,8 @@ fn obsolete(plan: &Value) -> BTreeSet<String> {
     going.map(|(id, _)| id.clone()).collect()
 }
 
-#[tokio::test]
-async fn an_imported_configuration_plans_what_barmans_own_retention_would_do() {
+#[test]
+fn an_imported_configuration_plans_what_barmans_own_retention_would_do() {
     let Some(scene) = Scene::new() else {
         return;
     };
@@ -217,7 +217,7 @@ async fn an_imported_configuration_plans_what_barmans_own_retention_would_do() {
     assert_eq!(listed.lines().collect::<Vec<_>>(), ["crm", "orders", "web"]);
     for (server, _) in POLICIES {
         for days in [0, 1, 3, 6, 8, 13, 15, 20, 40] {
-            scene.backup(server, days).await;
+            scene.backup(server, days);
         }
     }
     let lost = scene.import()["notes"].as_array().expect("notes").clone();

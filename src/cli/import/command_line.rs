@@ -99,6 +99,12 @@ fn endpoint(location: &Location, typed: &Typed, command: &Command) -> Option<Str
     option.or(variable).map(str::to_owned)
 }
 
+/// A key that an option sets.
+enum Key {
+    Destination(String),
+    Server(&'static str),
+}
+
 struct Reading<'a> {
     fleet: &'a mut Fleet,
     server: ServerIndex,
@@ -110,7 +116,10 @@ struct Reading<'a> {
 impl Reading<'_> {
     fn variables(&mut self, variables: &[String]) {
         for (name, value) in variables.iter().filter_map(|text| text.split_once('=')) {
-            if REGIONS.contains(&name) {
+            if name.starts_with("AWS_") && provider(self.location) != "s3" {
+                let why = "the destination is not on S3";
+                self.fleet.needless(self.place, name, why);
+            } else if REGIONS.contains(&name) {
                 self.destination("s3.region", value);
             } else if name == "AWS_PROFILE" {
                 self.destination("s3.profile", value);
@@ -126,30 +135,33 @@ impl Reading<'_> {
         for (name, value) in self.typed.given() {
             let provider = provider(self.location);
             let to = options::of(name);
-            match to {
+            let (key, form) = match to {
                 To::Store(of, ..) if of != provider => {
                     let why = "Barman ignores it for this provider";
                     self.fleet.needless(self.place, option(name), why);
+                    continue;
                 }
-                To::Store(_, key, form) => match form.of(value) {
-                    Some(value) => self.destination(&format!("{provider}.{key}"), value),
-                    None => self.strange(name, value),
-                },
-                To::AnyStore(key, form) => match form.of(value) {
-                    Some(value) => self.destination(&format!("{provider}.{key}"), value),
-                    None => self.strange(name, value),
-                },
-                To::Destination(key, form) => match form.of(value) {
-                    Some(value) => self.destination(key, value),
-                    None => self.strange(name, value),
-                },
-                To::Server(key, form) => match form.of(value) {
-                    Some(value) => self.fleet.set(self.server, key, value, self.place),
-                    None => self.strange(name, value),
-                },
-                To::Needless(why) => self.fleet.needless(self.place, option(name), why),
-                To::Lost(why) => self.fleet.lost(self.place, option(name), why),
-                To::Apart => {}
+                To::Store(_, key, form) | To::AnyStore(key, form) => {
+                    (Key::Destination(format!("{provider}.{key}")), form)
+                }
+                To::Destination(key, form) => (Key::Destination(key.to_owned()), form),
+                To::Server(key, form) => (Key::Server(key), form),
+                To::Needless(why) => {
+                    self.fleet.needless(self.place, option(name), why);
+                    continue;
+                }
+                To::Lost(why) => {
+                    self.fleet.lost(self.place, option(name), why);
+                    continue;
+                }
+                To::Apart => continue,
+            };
+            match (key, form.of(value)) {
+                (Key::Destination(key), Some(value)) => self.destination(&key, value),
+                (Key::Server(key), Some(value)) => {
+                    self.fleet.set(self.server, key, value, self.place);
+                }
+                (_, None) => self.strange(name, value),
             }
         }
         let is_policy = self.has("retention_policy");
@@ -244,9 +256,9 @@ impl Reading<'_> {
         } else {
             format!("dbname={}", config::quoted(database))
         };
-        for (keyword, name) in [("host", "host"), ("port", "port"), ("user", "user")] {
-            if let Some(value) = text(name) {
-                connection.push_str(&format!(" {keyword}={}", config::quoted(value)));
+        for keyword in ["host", "port", "user"] {
+            if let Some(value) = text(keyword) {
+                connection.extend([" ", keyword, "=", &config::quoted(value)]);
             }
         }
         // What a section of Barman's own says of the server is said on purpose.

@@ -176,7 +176,7 @@ fn of_barman(fleet: &mut Fleet, schedule: &str, words: &[String], place: &Place)
             }
         }
         Some("cron") => {
-            fleet.needless(place, "barman cron", "`barkeep reconcile` does what is due")
+            fleet.needless(place, "barman cron", "`barkeep reconcile` does what is due");
         }
         other => {
             let what = format!("barman {}", other.unwrap_or_default());

@@ -1,4 +1,4 @@
-//! CloudNativePG's objects: an ObjectStore of its Barman Cloud plugin, or a cluster's own, the clusters that use them, and their scheduled backups.
+//! CloudNativePG's objects: an `ObjectStore` of its Barman Cloud plugin, or a cluster's own, the clusters that use them, and their scheduled backups.
 //!
 //! A store says which options Barman's commands are called with. So the command lines are made that the plugin would make, in its order,
 //! and read like any other.

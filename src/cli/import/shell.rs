@@ -18,12 +18,12 @@ pub(super) fn commands(line: &str) -> Vec<Command> {
     while let Some(character) = characters.next() {
         match (reader.quote, character) {
             (Some(quote), _) if character == quote => reader.quote = None,
-            (Some('\''), _) => reader.push(character),
-            (_, '\\') => reader
-                .word
-                .get_or_insert_default()
-                .extend(characters.next()),
-            (Some(_), _) => reader.push(character),
+            (Some('"') | None, '\\') => {
+                reader
+                    .word
+                    .get_or_insert_default()
+                    .extend(characters.next());
+            }
             (None, '\'' | '"') => {
                 reader.quote = Some(character);
                 reader.word.get_or_insert_default();
@@ -34,16 +34,14 @@ pub(super) fn commands(line: &str) -> Vec<Command> {
                     reader.word = None;
                 }
                 reader.end_word();
-                while characters
-                    .next_if(|next| matches!(next, '>' | '<' | '&' | ' '))
-                    .is_some()
-                {}
+                let of_it = |next: &char| matches!(next, '>' | '<' | '&' | ' ');
+                while characters.next_if(of_it).is_some() {}
                 reader.into_file = true;
             }
             (None, ';' | '&' | '|' | '\n') => reader.end_command(),
             (None, '#') if reader.word.is_none() => break,
-            (None, _) if character.is_whitespace() => reader.end_word(),
-            (None, _) => reader.push(character),
+            (None, space) if space.is_whitespace() => reader.end_word(),
+            (_, other) => reader.push(other),
         }
     }
     reader.end_command();
