@@ -201,6 +201,8 @@ pub enum Locked {
     Objects,
     /// WAL that would go with it.
     Wal,
+    /// A snapshot of a disk that carries its tags.
+    Snapshot,
 }
 
 impl Waiting {
@@ -260,6 +262,7 @@ impl fmt::Display for Waiting {
             Self::Locked { backup, what, lock } => match what {
                 Locked::Objects => write!(formatter, "{backup}  {lock}"),
                 Locked::Wal => write!(formatter, "{backup}  its WAL: {lock}"),
+                Locked::Snapshot => write!(formatter, "{backup}  a snapshot of it: {lock}"),
             },
             Self::LockedWal {
                 first,

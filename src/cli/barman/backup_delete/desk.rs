@@ -52,6 +52,7 @@ impl Desk {
             clock: Clock::System,
             depth: Depth::Catalog,
             earlier: None,
+            snapshots: None,
             object_lock: ObjectLock::Ignore,
         };
         let mut stored = observe::catalog::observe(&archive, &context).await;
