@@ -50,7 +50,12 @@ const POLICIES: [(&str, &[&str]); 3] = [
 
 const SNAPSHOTS: &str = "{'provider': 'aws', 'provider_info': {'account_id': '123456789012', 'region': 'eu-south-1'}, \
     'snapshots': [{'mount': {'mount_options': 'rw,noatime', 'mount_point': '/mnt/pgdata'}, 'provider': {'device_name': \
-    '/dev/sdf', 'snapshot_id': 'snap-557fa36ba8d24cf79', 'snapshot_name': 'pgdata-1', 'snapshot_lock_mode': None}}]}";
+    '/dev/sdf', 'snapshot_id': 'SNAPSHOT', 'snapshot_name': 'pgdata-1', 'snapshot_lock_mode': None}}]}";
+
+/// Makes a snapshot, and tells its name.
+const SNAPSHOT: &str = "import boto3; ec2 = boto3.client('ec2', region_name='eu-south-1'); \
+    volume = ec2.create_volume(AvailabilityZone='eu-south-1a', Size=1); \
+    print(ec2.create_snapshot(VolumeId=volume['VolumeId'])['SnapshotId'])";
 
 /// A Barman server's files, the cloud that it fills, and the programs of both.
 struct Scene {
@@ -58,16 +63,19 @@ struct Scene {
     programs: PathBuf,
     cloud: Cloud,
     now: Timestamp,
+    /// A snapshot that there is.
+    snapshot: String,
 }
 
 impl Scene {
     /// `None` after saying what is missing.
     fn new() -> Option<Self> {
-        let scene = Self {
+        let mut scene = Self {
             directory: tempfile::tempdir().expect("a directory"),
             programs: bed().get("BARMAN_BIN")?,
             cloud: Cloud::moto()?,
             now: clock::Clock::System.now(),
+            snapshot: String::new(),
         };
         scene.cloud.create_bucket(BUCKET);
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/barman/configuration");
@@ -92,6 +100,8 @@ impl Scene {
         let profile =
             "[backup]\naws_access_key_id = testkey\naws_secret_access_key = testsecret1\n";
         fs::write(scene.path("credentials"), profile).expect("write");
+        let python = scene.programs.join("python");
+        scene.snapshot = run(scene.command(&python).args(["-c", SNAPSHOT]));
         Some(scene)
     }
 
@@ -161,7 +171,7 @@ impl Scene {
         let name = segment.name(TimelineId::FIRST, size);
         let time = |time: Timestamp| time.utc().format("%Y-%m-%d %H:%M:%S+00:00").to_string();
         let snapshots = match server {
-            "crm" => format!("snapshots_info={SNAPSHOTS}\n"),
+            "crm" => format!("snapshots_info={SNAPSHOTS}\n").replace("SNAPSHOT", &self.snapshot),
             _ => String::new(),
         };
         let info = format!(
