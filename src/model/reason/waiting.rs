@@ -201,6 +201,8 @@ pub enum Locked {
     Objects,
     /// WAL that would go with it.
     Wal,
+    /// An incremental backup that builds on it.
+    Child,
 }
 
 impl Waiting {
@@ -260,6 +262,7 @@ impl fmt::Display for Waiting {
             Self::Locked { backup, what, lock } => match what {
                 Locked::Objects => write!(formatter, "{backup}  {lock}"),
                 Locked::Wal => write!(formatter, "{backup}  its WAL: {lock}"),
+                Locked::Child => write!(formatter, "{backup}  what builds on it: {lock}"),
             },
             Self::LockedWal {
                 first,
