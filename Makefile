@@ -26,7 +26,7 @@ bed: ## Install what the tests run against
 
 .PHONY: cargo-test
 cargo-test: ## Run the tests against what `make bed` installed
-	cargo test --locked
+	cargo test --locked --all-features
 
 .PHONY: packages
 packages: ## Build what this machine can build for others: deb, rpm
@@ -55,7 +55,7 @@ simulate: ## Live through ten thousand made-up histories, with and without lease
 check: ## Formatting, lints, dependencies
 	tests/bed/install CHECK
 	cargo fmt --check
-	cargo clippy --locked --all-targets -- -D warnings
+	cargo clippy --locked --all-targets --all-features -- -D warnings
 	cargo clippy --locked --all-targets --no-default-features -- -D warnings
 	$(CARGO_DENY) --locked check --hide-inclusion-graph bans licenses sources
 

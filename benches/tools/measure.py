@@ -42,11 +42,17 @@ def run(command, user, env, log):
         sampler = Sampler(process.pid)
         watchdog = threading.Timer(LONGEST, process.kill)
         watchdog.start()
-        _, status, usage = os.wait4(process.pid, 0)
-        wall = time.perf_counter() - begin
+        try:
+            _, status, usage = os.wait4(process.pid, 0)
+            wall = time.perf_counter() - begin
+        except BaseException:
+            process.kill()
+            raise
+        finally:
+            # Also when interrupted: both would keep this process alive.
+            watchdog.cancel()
+            peak = sampler.stop()
         process.returncode = os.waitstatus_to_exitcode(status)
-    watchdog.cancel()
-    peak = sampler.stop()
     if process.returncode != 0:
         raise failure(command, log)
     cpu = usage.ru_utime + usage.ru_stime

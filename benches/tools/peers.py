@@ -5,11 +5,15 @@ archive_command, a stanza), that happens before the command is returned and is n
 
 import ast
 import copy
+import os
 import shlex
 import shutil
+import subprocess
 
 import clouds
+from bed import wait_until
 from clouds import aws_env
+from measure import as_user
 
 
 def in_server(env, command):
@@ -102,15 +106,109 @@ class PgBaseBackup:
 
     def backup(self, codec):
         del codec  # Plain files.
+        # It ends when the WAL of the backup is archived.
+        self.bed.set_archive_command("/bin/true")
         apart = f"{self.bed.cluster}/tablespace={self.dest}-apart"
         return [f"{self.bed.pg_bin}/pg_basebackup", "-h", self.bed.socket, "-U", "postgres", "-D", self.dest,
                 "-T", apart, "-X", "none", "-c", "fast", "--no-sync"]
+
+    def stored_bytes(self):
+        return sum(os.path.getsize(os.path.join(root, name))
+                   for top in (self.dest, f"{self.dest}-apart")
+                   for root, _, names in os.walk(top) for name in names)
 
     def forget(self, codec):
         del codec
         for path in (self.dest, f"{self.dest}-apart"):
             shutil.rmtree(path, ignore_errors=True)
         self.bed.make_dir(self.bed.restored)
+
+
+class BarmanServer:
+    """A whole Barman server: PostgreSQL sends it files, which go to the store by way of a local directory, and WAL.
+
+    What it keeps running besides, the receiver of WAL, is not measured. The slot must go with it: the cluster stays."""
+    name = "Barman"
+
+    def __init__(self, bed):
+        self.bed, self.bin = bed, bed.programs["BARMAN_BIN"]
+        self.env = dict(clouds.s3(bed.url).env, AWS_ENDPOINT_URL=bed.url)
+        self.home, self.config = f"{bed.run}/barman", f"{bed.run}/barman.conf"
+        self.staging = f"{bed.restored}/staging"
+        self.receiver = None
+
+    def __enter__(self):
+        for path in (self.home, self.bed.restored):
+            self.bed.make_dir(path)
+        connection = f"host={self.bed.socket} user=postgres dbname=postgres"
+        with open(self.config, "w") as file:
+            file.write(f"""
+[barman]
+barman_user = {self.bed.user or os.environ["USER"]}
+barman_home = {self.home}
+barman_lock_directory = {self.home}
+log_file = {self.bed.run}/log/barman-server.log
+[bench]
+description = bench
+conninfo = {connection}
+streaming_conninfo = {connection}
+path_prefix = {self.bed.pg_bin}
+backup_method = postgres
+immediate_checkpoint = true
+parallel_jobs = {self.bed.cores}
+streaming_archiver = on
+slot_name = barman
+basebackups_directory = s3://barman/streamed
+wals_directory = s3://barman/streamed
+cloud_staging_directory = {self.staging}
+""")
+        try:
+            self.maintain("receive-wal", "--create-slot", "bench")
+            with open(f"{self.bed.run}/log/receive-wal", "wb") as log:
+                self.receiver = subprocess.Popen(
+                    self.command("receive-wal", "bench"), env=self.env, cwd="/", stdout=log,
+                    stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, **as_user(self.bed.user))
+            wait_until("Barman receives", lambda: self.slots("active") == "1")
+            # Without a segment in its archive Barman takes no backup.
+            self.maintain("switch-wal", "--force", "--archive", "--archive-timeout", "60", "bench")
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_):
+        if self.receiver:
+            self.receiver.terminate()
+            self.receiver.wait()
+        wait_until("Barman's slot is free", lambda: self.slots("active") == "0")
+        self.bed.sql("select pg_drop_replication_slot(slot_name) from pg_replication_slots"
+                     " where slot_name = 'barman'")
+        self.bed.drop("barman/streamed/")
+        shutil.rmtree(self.staging, ignore_errors=True)
+
+    def slots(self, condition):
+        return self.bed.sql("select count(*) from pg_replication_slots"
+                            f" where slot_name = 'barman' and {condition}")
+
+    def command(self, *arguments):
+        return [f"{self.bin}/barman", "-q", "-c", self.config, *arguments]
+
+    def maintain(self, *arguments):
+        self.bed.as_server(self.command(*arguments), env=self.env, timeout=120)
+
+    def backup(self, codec):
+        del codec  # It compresses nothing on this way.
+        self.bed.set_archive_command("/bin/true")
+        return self.command("backup", "bench")
+
+    def stored_bytes(self):
+        return base_bytes(self.bed, "barman", "streamed/bench")
+
+    def forget(self, codec):
+        """Barman knows of its backups by files of its own, too."""
+        del codec
+        if any(key.endswith("/backup.info") for key, _ in self.bed.keys("barman", "streamed/")):
+            self.maintain("delete", "bench", "latest")
 
 
 class Streamer:
@@ -126,6 +224,9 @@ class Streamer:
         archive = self.barkeep.command("wal-archive", "streamed", "%p")
         self.bed.set_archive_command(in_server(self.env, archive))
         return self.barkeep.command("backup", "streamed")
+
+    def stored_bytes(self):
+        return base_bytes(self.bed, "barkeep", "bench/streamed")
 
     def forget(self, codec):
         del codec

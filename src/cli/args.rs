@@ -1,5 +1,7 @@
 //! The command line: what can be typed. Help texts, man pages and completions all come from here.
 
+mod begin;
+
 use std::path::PathBuf;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
@@ -12,6 +14,11 @@ use crate::{
     },
     store::permission::Role,
 };
+
+pub use self::begin::Init;
+
+/// Where the configuration is if nobody says.
+pub const DEFAULT_CONFIG: &str = "/etc/barkeep/barkeep.toml";
 
 /// Declarative PostgreSQL backups in Barman's cloud catalog: plan, reconcile, restore.
 #[derive(Debug, Parser)]
@@ -40,7 +47,7 @@ pub struct Global {
         global = true,
         env = "BARKEEP_CONFIG",
         value_name = "PATH",
-        default_value = "/etc/barkeep/barkeep.toml"
+        default_value = DEFAULT_CONFIG
     )]
     pub config: PathBuf,
     /// Print results as text or as JSON
@@ -69,6 +76,15 @@ pub enum Format {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Write a configuration for a server and a destination, from what both tell
+    ///
+    /// Asks the server what it is and how it archives, looks whether its files can be read here, which decides how backups are made, and
+    /// tries out the destination as `check --probe` does. What was found stands in the configuration as comments; what is to be done next, with
+    /// every command, is said on stderr. It is printed, or written into a new file: none is overwritten. With `--output` beside a configuration
+    /// that is there already (`--config`), the file becomes a part of it; otherwise it stands alone. Ends with 3 if the configuration would not
+    /// be valid, with 4 if the destination belongs to another cluster, and with 8 if the server or the destination cannot be reached; nothing is
+    /// written then.
+    Init(Init),
     /// Check the configuration, without contacting anything
     ///
     /// Reads the file, what it includes, and the time zones that it names; no secret. All errors and warnings are shown at once, each

@@ -2,9 +2,9 @@
 
 use std::io;
 
-use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::{Layer as _, filter::LevelFilter, layer::SubscriberExt as _};
 
-use super::args::Format;
+use super::{args::Format, traces::Traces};
 
 /// How much is said.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,8 +33,8 @@ impl Verbosity {
     }
 }
 
-/// Starts logging for the whole process.
-pub(super) fn start(verbosity: Verbosity, format: Format) {
+/// Starts logging for the whole process. What it answers is to be ended with it.
+pub(super) fn start(verbosity: Verbosity, format: Format) -> Traces {
     let level = verbosity.level();
     // The libraries below are only of interest to somebody who wants everything.
     let others = if level >= LevelFilter::TRACE {
@@ -49,19 +49,19 @@ pub(super) fn start(verbosity: Verbosity, format: Format) {
                 .parse()
                 .expect("a level is a directive"),
         );
-    let subscriber = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    let lines = tracing_subscriber::fmt::layer()
         .with_writer(io::stderr)
         .with_target(false);
+    let lines = match format {
+        Format::Text => lines
+            .with_ansi(super::output::wants_colour())
+            .with_filter(filter)
+            .boxed(),
+        Format::Json => lines.json().flatten_event(true).with_filter(filter).boxed(),
+    };
+    let (spans, traces) = super::traces::start();
+    let subscriber = tracing_subscriber::registry().with(lines).with(spans);
     // A second start in one process (tests) keeps the first.
-    match format {
-        Format::Text => {
-            let subscriber = subscriber.with_ansi(super::output::wants_colour());
-            tracing::subscriber::set_global_default(subscriber.finish()).ok();
-        }
-        Format::Json => {
-            let subscriber = subscriber.json().flatten_event(true);
-            tracing::subscriber::set_global_default(subscriber.finish()).ok();
-        }
-    }
+    tracing::subscriber::set_global_default(subscriber).ok();
+    traces
 }

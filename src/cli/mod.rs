@@ -27,6 +27,7 @@ pub mod exit;
 pub mod reference;
 
 mod bars;
+mod calls;
 mod commands;
 mod error;
 mod log;
@@ -35,6 +36,7 @@ mod selection;
 mod signals;
 mod standing;
 mod table;
+mod traces;
 
 use args::{Arguments, Command};
 use commands::configuration::Warnings;
@@ -138,7 +140,7 @@ fn usage(error: &clap::Error) -> ExitCode {
 
 fn run(arguments: Arguments) -> ExitCode {
     let verbosity = log::Verbosity::new(arguments.global.verbose, arguments.global.quiet);
-    log::start(verbosity, arguments.global.log_format);
+    let traces = log::start(verbosity, arguments.global.log_format);
     let warnings = match arguments.command {
         Command::WalArchive(_) | Command::WalRestore(_) => Warnings::Untold,
         _ => Warnings::Told,
@@ -174,6 +176,7 @@ fn run(arguments: Arguments) -> ExitCode {
     ));
     // Whoever was told twice to stop does not wait for threads that still read or compress.
     runtime.shutdown_background();
+    traces.end();
     ended
 }
 
@@ -203,6 +206,7 @@ async fn dispatch(command: Command, session: &Session) -> ExitCode {
         Command::Slot(arguments) => commands::slot::run(arguments, session).await,
         Command::Unlock(arguments) => commands::unlock::run(arguments, session).await,
         Command::Check(arguments) => commands::check::run(arguments, session).await,
+        Command::Init(arguments) => commands::init::run(arguments, session).await,
         Command::Permissions(arguments) => commands::permissions::run(&arguments, session),
     };
     match result {

@@ -9,6 +9,7 @@ pub mod compile;
 mod conninfo;
 pub mod diagnostic;
 pub mod document;
+pub mod draft;
 mod inline_secret;
 pub mod load;
 pub mod merge;
@@ -18,6 +19,7 @@ pub mod quantity;
 mod reader;
 pub mod reference;
 pub mod schema;
+pub mod shipped;
 pub mod source;
 pub mod tree;
 

@@ -2,6 +2,11 @@
 //!
 //! `docs/postgresql-role.md` is this table for people; the tests on every major version take backups with exactly these grants.
 
+use super::{
+    Error,
+    session::{Session, get},
+};
+
 /// The statements that let a role take backups on a server of this major version, in the database that it connects to.
 ///
 /// The role must exist and be allowed to log in. Functions are granted per database, roles per cluster. All are harmless when repeated.
@@ -15,6 +20,47 @@ pub fn statements(major: u32, role: &str) -> Vec<String> {
         .filter(|function| function.majors.contains(&major))
         .map(|function| format!("GRANT EXECUTE ON FUNCTION {} TO {role}", function.signature));
     memberships.chain(functions).collect()
+}
+
+/// A right that a role lacks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lacking {
+    /// The statement that gives it.
+    pub statement: String,
+    /// Whether it is one of those without which no backup of files begins or ends.
+    pub stops_backups: bool,
+}
+
+impl Session {
+    /// Asks which of the rights of `docs/postgresql-role.md` the session's role lacks, but for `REPLICATION`.
+    pub async fn lacking(&self, role: &str) -> Result<Vec<Lacking>, Error> {
+        const DOING: &str = "say what the role may do";
+        let major = self.major();
+        let known = FUNCTIONS
+            .iter()
+            .filter(|function| function.majors.contains(&major));
+        let functions = known.map(|function| {
+            let signature = function.signature;
+            let sql = format!("has_function_privilege('{signature}', 'EXECUTE')");
+            (sql, signature.contains("_backup"))
+        });
+        let members = MEMBERSHIPS.map(|name| (format!("pg_has_role('{name}', 'USAGE')"), false));
+        let asked: Vec<_> = members.into_iter().chain(functions).collect();
+        let columns: Vec<_> = asked.iter().map(|(sql, _)| sql.as_str()).collect();
+        let sql = format!("SELECT {}", columns.join(", "));
+        let row = self.row(DOING, &sql, &[]).await?;
+        let mut lacking = Vec::new();
+        for (column, statement) in statements(major, role).into_iter().enumerate() {
+            if !get::<bool>(&row, DOING, column)? {
+                let stops_backups = asked[column].1;
+                lacking.push(Lacking {
+                    statement,
+                    stops_backups,
+                });
+            }
+        }
+        Ok(lacking)
+    }
 }
 
 /// The statement that lets a role have the server send its files and its WAL.

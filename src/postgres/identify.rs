@@ -98,6 +98,13 @@ pub struct Archiving {
     pub oldest_ready: Option<(SegmentName, Timestamp)>,
 }
 
+impl Archiving {
+    /// Whether anything is archived at all.
+    pub fn is_on(&self) -> bool {
+        self.mode != "off"
+    }
+}
+
 /// What `pg_stat_archiver` counts since its last reset.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Archiver {

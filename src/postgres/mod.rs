@@ -16,6 +16,7 @@ mod identify;
 pub mod locality;
 mod lock;
 pub mod replication;
+mod sending;
 mod session;
 mod slot;
 mod tls;
@@ -30,6 +31,7 @@ pub use self::{
     error::{Cause, Error},
     identify::{Archiver, Archiving, Role, ServerFacts},
     lock::{HeldLock, LockKey},
+    sending::{Places, Sending, SlotKind},
     session::{Deadlines, Session},
     tls::Error as TlsError,
 };

@@ -10,5 +10,7 @@ mod codec;
 mod place;
 #[cfg(any(feature = "aws", feature = "azure", feature = "gcp"))]
 mod restore;
+#[cfg(feature = "aws")]
+mod streamed;
 mod verdicts;
 mod world;

@@ -43,7 +43,18 @@ impl Place {
 
     /// A command of Barman's on the catalog, not yet run.
     pub(crate) fn command(&self, command: &str, options: &[&str], more: &[&str]) -> Command {
-        let mut command = Command::new(self.programs.join(command));
+        let program = Command::new(self.programs.join(command));
+        self.prepared(program, options, more)
+    }
+
+    /// The same command line for barkeep under that name.
+    pub(crate) fn drop_in(&self, command: &str, options: &[&str], more: &[&str]) -> Command {
+        let mut program = Command::new(env!("CARGO_BIN_EXE_barkeep"));
+        program.arg(command);
+        self.prepared(program, options, more)
+    }
+
+    fn prepared(&self, mut command: Command, options: &[&str], more: &[&str]) -> Command {
         let url = self.cloud.url(BUCKET, PREFIX);
         command
             .envs(self.cloud.environment())

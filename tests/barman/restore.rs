@@ -109,13 +109,18 @@ async fn barman_restores(
     let shown = place.barman("barman-cloud-backup-show", &show, &[&name]);
     let shown: Value = serde_json::from_str(&shown).expect("JSON");
     assert_eq!(shown["cloud"]["status"], "DONE");
-    let copy = restored_by_barman(place, cluster, &name);
+    let copy = restored_by_barman(place, cluster, &name, "immediate");
     assert_eq!(copy.sql(DIGEST), cluster.sql(DIGEST), "{name}");
     assert_eq!(copy.sql("SELECT sum(id) FROM in_space"), "500500");
 }
 
-/// As a user of Barman restores: files, then the settings by hand.
-pub(crate) fn restored_by_barman(place: &Place, from: &Cluster, backup: &str) -> Cluster {
+/// As a user of Barman restores: files, then the settings by hand. Without a target recovery goes to the end of WAL.
+pub(crate) fn restored_by_barman(
+    place: &Place,
+    from: &Cluster,
+    backup: &str,
+    target: &str,
+) -> Cluster {
     let mut copy = Cluster::empty(from.major()).expect("this version is here");
     let home = copy.archive().parent().expect("a parent").to_owned();
     let rule = format!("space:{}", home.join("space").display());
@@ -130,7 +135,7 @@ pub(crate) fn restored_by_barman(place: &Place, from: &Cluster, backup: &str) ->
             &format!("cp {}/%f %p", from.archive().display()),
         ),
         ("archive_mode", "off"),
-        ("recovery_target", "immediate"),
+        ("recovery_target", target),
         ("recovery_target_action", "promote"),
     ]);
     give(&home);

@@ -198,7 +198,7 @@ fn a_destination_that_is_not_there_is_told_with_what_mends_it() {
     FAIL    orders  server            cannot connect to `[DIR]/socket/.s.PGSQL.5432`: error connecting to server: No such file or directory (os error 2)
       hint: check `connection`; docs/postgresql-role.md lists the grants
     FAIL    orders  destination disk  cannot list `orders/base/` in `file://[DIR]/store`: the destination does not exist: No such file or directory (os error 2)
-      hint: create the bucket or directory; barkeep never does
+      hint: create it, for barkeep never does: `install -d -m 700 [DIR]/store`
     ");
 }
 

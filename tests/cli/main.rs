@@ -6,6 +6,7 @@ mod adoption;
 #[path = "../support/bed.rs"]
 #[expect(dead_code, reason = "no server is run here")]
 mod bed;
+mod begin;
 mod catalog;
 mod configuration;
 mod documents;
@@ -17,5 +18,7 @@ mod readme;
 mod recoverable;
 mod scene;
 mod signals;
+#[cfg(feature = "otlp")]
+mod traces;
 mod usage;
 mod watch;

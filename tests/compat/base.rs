@@ -220,7 +220,7 @@ fn statistics(stored: &Stored) -> Option<(Vec<String>, Option<String>)> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_backup_is_recorded_and_holds_the_same() {
-    for cloud in [Cloud::moto, Cloud::azurite] {
+    for cloud in Cloud::EACH {
         let Some((pair, _cluster)) = pair(cloud()) else {
             return;
         };

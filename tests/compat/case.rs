@@ -7,6 +7,8 @@
 
 use std::collections::BTreeMap;
 
+use crate::support::cloud::Cloud;
+
 /// One command line.
 #[derive(Clone, Debug)]
 pub(crate) struct Case {
@@ -49,6 +51,19 @@ pub(crate) struct Filled {
     pub(crate) variables: BTreeMap<String, String>,
     pub(crate) program: String,
     pub(crate) words: Vec<String>,
+}
+
+impl Filled {
+    /// Adds what leads to a cloud; what the line says itself stays. Nothing is tried twice.
+    pub(crate) fn lead_to(&mut self, cloud: &Cloud) {
+        let options = cloud.options().iter().map(ToString::to_string);
+        self.words.splice(0..0, options);
+        let once = ("AWS_MAX_ATTEMPTS", "1".to_owned());
+        for (name, value) in cloud.environment().into_iter().chain([once]) {
+            let variable = self.variables.entry(name.to_owned());
+            variable.or_insert(value);
+        }
+    }
 }
 
 /// The command lines of a file.

@@ -1,7 +1,7 @@
 //! The same command lines to Barman and to barkeep, beginning with the same objects: the same exit code, the same standard output, the same
 //! objects left. What differs is in the table of `docs/quirks.md`, and really differs.
 
-use std::{collections::BTreeMap, fmt::Write as _, process::Command};
+use std::{collections::BTreeMap, fmt::Write as _, path::Path};
 
 use barkeep::{
     model::time::Timestamp,
@@ -9,16 +9,13 @@ use barkeep::{
 };
 use bytes::Bytes;
 use futures_util::{StreamExt as _, TryStreamExt as _};
-use serde_json::json;
 
 use crate::{
     PEER,
-    case::{Case, Filled, cases},
+    case::{Case, cases},
+    ran::Ran,
     state::{State, states},
-    support::{
-        cloud::Cloud,
-        peer::{Peer, ZONE},
-    },
+    support::{cloud::Cloud, peer::Peer},
 };
 
 /// Who runs a command line.
@@ -41,9 +38,7 @@ impl Side {
 /// How a command line ended.
 #[derive(Debug)]
 struct End {
-    code: i64,
-    stdout: String,
-    stderr: String,
+    ran: Ran,
     /// Key and entity tag.
     objects: BTreeMap<String, String>,
     /// Whether the bucket that was missing is there now.
@@ -155,15 +150,11 @@ impl Bench {
             word
         };
         let mut filled = case.filled(&fill);
-        let options = self.cloud.options().iter();
-        filled.words.splice(0..0, options.map(ToString::to_string));
-        for (name, value) in self.cloud.environment() {
-            let variable = filled.variables.entry(name.to_owned());
-            variable.or_insert(value);
-        }
-        let (code, stdout, stderr) = match side {
-            Side::Barman => theirs(&mut self.peer, &filled),
-            Side::Barkeep => ours(&filled),
+        filled.lead_to(&self.cloud);
+        let nowhere = Path::new("/");
+        let ran = match side {
+            Side::Barman => Ran::barman(&mut self.peer, &filled, nowhere),
+            Side::Barkeep => Ran::barkeep(&filled, nowhere),
         };
         let store = &self.stores[side as usize];
         let objects = self.objects(store).await.expect("the bucket is there");
@@ -172,9 +163,7 @@ impl Bench {
         self.created[side as usize] += usize::from(created);
         self.present[side as usize].clone_from(&objects);
         End {
-            code,
-            stdout,
-            stderr,
+            ran,
             objects,
             created,
         }
@@ -187,38 +176,11 @@ fn now() -> Timestamp {
     Timestamp::from_unix_seconds(now - now % 60).expect("an instant")
 }
 
-fn theirs(peer: &mut Peer, filled: &Filled) -> (i64, String, String) {
-    let answer = peer.ask(&json!({
-        "ask": "run",
-        "program": filled.program,
-        "argv": filled.words,
-        "environment": filled.variables,
-        "zone": ZONE,
-    }));
-    let text = |name: &str| answer[name].as_str().expect("a text").to_owned();
-    let code = answer["code"].as_i64().expect("a code");
-    (code, text("stdout"), text("stderr"))
-}
-
-fn ours(filled: &Filled) -> (i64, String, String) {
-    let output = Command::new(env!("CARGO_BIN_EXE_barkeep"))
-        .arg(&filled.program)
-        .args(&filled.words)
-        .env_clear()
-        .env("TZ", ZONE)
-        .envs(&filled.variables)
-        .output()
-        .expect("barkeep starts");
-    let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("UTF-8");
-    let code = output.status.code().expect("it was not killed");
-    (i64::from(code), text(output.stdout), text(output.stderr))
-}
-
 /// What of two ends is not the same.
 fn differences(theirs: &End, ours: &End) -> Vec<&'static str> {
     let unequal = [
-        ("code", theirs.code != ours.code),
-        ("stdout", theirs.stdout != ours.stdout),
+        ("code", theirs.ran.code != ours.ran.code),
+        ("stdout", theirs.ran.stdout != ours.ran.stdout),
         (
             "objects",
             theirs.objects != ours.objects || theirs.created != ours.created,
@@ -238,11 +200,11 @@ fn odd(of: &End, other: &End) -> Vec<String> {
 fn told(case: &Case, theirs: &End, ours: &End) -> String {
     let mut text = format!("in {}: {}\n", case.state, case.line);
     for (who, end, other) in [("Barman", theirs, ours), ("barkeep", ours, theirs)] {
-        let (odd, stdout, stderr) = (odd(end, other), &end.stdout, &end.stderr);
+        let (odd, ran) = (odd(end, other), &end.ran);
         writeln!(
             text,
-            "-- {who}: code {}, only here {odd:?}, created {}\n{stdout}{stderr}",
-            end.code, end.created
+            "-- {who}: code {}, only here {odd:?}, created {}\n{}{}",
+            ran.code, end.created, ran.stdout, ran.stderr
         )
         .expect("a string grows");
     }
@@ -358,9 +320,11 @@ fn at_least_so_many_command_lines_are_compared() {
 #[test]
 fn a_difference_is_noticed() {
     let end = |code| End {
-        code,
-        stdout: String::new(),
-        stderr: String::new(),
+        ran: Ran {
+            code,
+            stdout: String::new(),
+            stderr: String::new(),
+        },
         objects: BTreeMap::new(),
         created: false,
     };

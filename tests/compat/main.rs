@@ -15,6 +15,8 @@ mod pair;
 #[cfg(all(feature = "aws", feature = "azure", feature = "gcp"))]
 mod place;
 #[cfg(all(feature = "aws", feature = "azure", feature = "gcp"))]
+mod ran;
+#[cfg(all(feature = "aws", feature = "azure", feature = "gcp"))]
 mod requests;
 #[cfg(all(feature = "aws", feature = "azure", feature = "gcp"))]
 mod state;

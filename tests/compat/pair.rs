@@ -1,13 +1,13 @@
 //! One command line to Barman's program and to ours, on equal states, and what came of both.
 //!
-//! These are the commands that move data, so both run as processes of their own, and what they leave on disk is compared as well. `{url}` is a
+//! These are the commands that move data, so what they leave on disk is compared as well. `{url}` is a
 //! bucket of its own for each, `{out}` a directory of its own, `{nowhere}` a place where nobody listens. How both ended is compared here: the code, standard output, and what the errors say before they go into
 //! details.
 
 use std::{
+    cell::RefCell,
     collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
-    process::{Command, Output, Stdio},
 };
 
 use barkeep::store::{Key, PutOptions, SharedStore, StoreExt as _};
@@ -16,8 +16,10 @@ use futures_util::TryStreamExt as _;
 use serde_json::Value;
 
 use crate::{
-    case::{Case, cases},
-    support::{bed::bed, cloud::Cloud},
+    PEER,
+    case::{Case, Filled, cases},
+    ran::{Ran, started},
+    support::{cloud::Cloud, peer::Peer},
 };
 
 /// What may differ.
@@ -47,56 +49,17 @@ impl Whose {
 /// A store with a bucket for each, and a directory for each.
 pub(crate) struct Pair {
     pub(crate) cloud: Cloud,
-    programs: PathBuf,
+    barman: RefCell<Peer>,
     home: tempfile::TempDir,
     /// More `{words}` and what they stand for.
     pub(crate) words: BTreeMap<&'static str, String>,
-}
-
-/// How a program ended.
-#[derive(Clone, Debug)]
-pub(crate) struct Ran {
-    pub(crate) code: i32,
-    pub(crate) stdout: String,
-    pub(crate) stderr: String,
-}
-
-impl From<Output> for Ran {
-    fn from(output: Output) -> Self {
-        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-        Self {
-            code: output.status.code().expect("it was not killed"),
-            stdout: text(output.stdout),
-            stderr: text(output.stderr),
-        }
-    }
-}
-
-impl Ran {
-    /// The errors, each without what the libraries below say.
-    fn told(&self) -> Vec<String> {
-        let lines = self.stderr.lines();
-        let errors = lines.filter_map(|line| line.split_once("] ERROR: "));
-        let short = |(head, message): (&str, &str)| {
-            let is_stamped = head.split_once(" [").is_some_and(|(time, process)| {
-                chrono::NaiveDateTime::parse_from_str(time, "%Y-%m-%d %H:%M:%S,%3f").is_ok()
-                    && process.bytes().all(|byte| byte.is_ascii_digit())
-            });
-            assert!(is_stamped, "{head}");
-            let ends = ["exception: ", " (", "postgres: ", "provider: "];
-            let ends = ends.iter();
-            let end = ends.filter_map(|end| Some(message.find(end)? + end.len()));
-            message[..end.min().unwrap_or(message.len())].to_owned()
-        };
-        errors.map(short).collect()
-    }
 }
 
 impl Pair {
     /// `None` after saying what is missing.
     pub(crate) fn start(cloud: Option<Cloud>) -> Option<Self> {
         let pair = Self {
-            programs: bed().get("BARMAN_BIN")?,
+            barman: RefCell::new(Peer::start(PEER)?),
             cloud: cloud?,
             home: tempfile::Builder::new()
                 .prefix("pair.")
@@ -194,22 +157,22 @@ impl Pair {
         cases
     }
 
-    /// Runs both and compares how they ended. The first is Barman's.
+    /// Runs both, at the same time, and compares how they ended. The first is Barman's.
     pub(crate) fn run(&self, case: &Case) -> [Ran; 2] {
-        let running = Whose::BOTH.map(|whose| {
-            let mut command = self.command(whose, case);
-            command.stdout(Stdio::piped()).stderr(Stdio::piped());
-            command.spawn().expect("the program starts")
-        });
-        let ran = running.map(|child| Ran::from(child.wait_with_output().expect("it ends")));
+        let ours = started(&self.case(Whose::Ours, case), &self.out(Whose::Ours));
+        let theirs = self.run_one(Whose::Theirs, case);
+        let ran = [theirs, Ran::ended(ours)];
         self.compare(case, &ran);
         ran
     }
 
     /// Runs one of them.
     pub(crate) fn run_one(&self, whose: Whose, case: &Case) -> Ran {
-        let output = self.command(whose, case).output();
-        Ran::from(output.expect("the program starts"))
+        let (filled, directory) = (self.case(whose, case), self.out(whose));
+        match whose {
+            Whose::Theirs => Ran::barman(&mut self.barman.borrow_mut(), &filled, &directory),
+            Whose::Ours => Ran::barkeep(&filled, &directory),
+        }
     }
 
     /// Whether a row of the table of quirks tells the two apart.
@@ -244,27 +207,11 @@ impl Pair {
         }
     }
 
-    fn command(&self, whose: Whose, case: &Case) -> Command {
-        let filled = case.filled(&|word| self.filled(whose, word));
-        let mut command = match whose {
-            Whose::Theirs => Command::new(self.programs.join(&filled.program)),
-            Whose::Ours => {
-                let mut command = Command::new(env!("CARGO_BIN_EXE_barkeep"));
-                command.arg(&filled.program);
-                command
-            }
-        };
-        command
-            .args(self.cloud.options())
-            .args(filled.words)
-            .env_clear()
-            .env("PATH", "/usr/bin:/bin")
-            .env("TZ", "Europe/Rome")
-            .env("AWS_MAX_ATTEMPTS", "1")
-            .envs(self.cloud.environment())
-            .envs(filled.variables)
-            .current_dir(self.out(whose));
-        command
+    /// A case as one of them runs it.
+    fn case(&self, whose: Whose, case: &Case) -> Filled {
+        let mut filled = case.filled(&|word| self.filled(whose, word));
+        filled.lead_to(&self.cloud);
+        filled
     }
 
     fn filled(&self, whose: Whose, word: &str) -> String {

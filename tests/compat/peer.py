@@ -6,8 +6,8 @@ do in `ask`:
 - `grammar`: `program`. Answers with the `arguments` and the exclusive `groups` of its parser.
 - `parse`: `program`, `argv`. Answers with the `values` as Python writes them, or with how it ended: its
   `code`, and what it complained of; code -1 where it broke down.
-- `run`: `program`, `argv`, `environment`, `zone`. Runs it in a child of this process. Answers with `code`,
-  `stdout` and `stderr`.
+- `run`: `program`, `argv`, `environment`, `directory`, `zone`. Runs it in a child of this process, with no other
+  variables than these. Answers with `code`, `stdout` and `stderr`.
 """
 
 import argparse
@@ -133,6 +133,8 @@ def warm():
     with contextlib.suppress(ImportError):
         import azure.identity
         import azure.storage.blob
+        import google.cloud.storage
+    import psycopg2
     for program in MODULES:
         module(program)
 
@@ -147,9 +149,10 @@ def run(request):
                 os.dup2(out.fileno(), 1)
                 os.dup2(err.fileno(), 2)
                 sys.stdout, sys.stderr = open(1, "w"), open(2, "w")
-                os.environ.update(request["environment"])
-                os.environ["TZ"] = request["zone"]
+                os.environ.clear()
+                os.environ.update({"PATH": "/usr/bin:/bin", "TZ": request["zone"]} | request["environment"])
                 time.tzset()
+                os.chdir(request["directory"])
                 code = call(client, request["argv"])
                 sys.stdout.flush()
                 sys.stderr.flush()

@@ -7,7 +7,6 @@ use std::{
     cell::{Cell, RefCell},
     fs,
     path::Path,
-    process::{Child, Stdio},
     time::{Duration, Instant},
 };
 
@@ -20,8 +19,8 @@ use crate::{
     harness::{Kind, Place, ROLE, Running, create_role, recovered, text},
     interruption::Random,
     support::{
-        bed::bed,
         cluster::{Cluster, Stop},
+        pgbench::Pgbench,
         wait::until,
     },
 };
@@ -306,38 +305,13 @@ async fn positions(session: &Client, confirmed: &Cell<Lsn>) -> Result<(), tokio_
     }
 }
 
-/// `pgbench`; killed when dropped.
-struct Noise(Child);
-
-impl Noise {
-    fn start(arguments: &[&str], socket: &Path) -> Self {
-        let pgbench = bed().postgresql(17).expect("pgbench").join("pgbench");
-        let mut command = bed().as_server(&pgbench);
-        command.args(arguments).arg("-h").arg(socket);
-        command.args(["-U", "postgres", "postgres"]);
-        let quiet = command.stdout(Stdio::null()).stderr(Stdio::null());
-        Self(quiet.spawn().expect("pgbench starts"))
-    }
-
-    async fn ended(&mut self) {
-        while let Ok(None) = self.0.try_wait() {
-            pause(Duration::from_millis(100)).await;
-        }
-    }
-}
-
-impl Drop for Noise {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 /// Keeps `pgbench` running, whatever becomes of the server.
 async fn make_noise(socket: &Path) {
-    Noise::start(&["-i", "-q", "-s", "2"], socket).ended().await;
+    Pgbench::start(&["-i", "-q", "-s", "2"], socket)
+        .ended()
+        .await;
     loop {
-        Noise::start(&["-n", "-c", "2", "-T", "3600"], socket)
+        Pgbench::start(&["-n", "-c", "2", "-T", "3600"], socket)
             .ended()
             .await;
         pause(Duration::from_millis(500)).await;

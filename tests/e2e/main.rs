@@ -4,6 +4,7 @@
 mod support;
 
 mod chaos;
+mod check;
 #[cfg(all(feature = "aws", feature = "azure", feature = "gcp"))]
 mod clouds;
 mod commands;
@@ -12,11 +13,15 @@ mod damage;
 mod harness;
 mod healing;
 mod identity;
+mod init;
 mod interruption;
 mod locks;
 mod main_job;
 mod plan;
 mod receive;
+mod receive_failover;
+mod receive_into;
+mod receive_standby;
 mod restore;
 mod retention;
 mod saved;

@@ -1,8 +1,5 @@
 //! WAL that is received as it is written, by the watch mode: everything is in the destination without an archiver, down to the newest bytes.
 
-use barkeep::postgres::grants;
-use rustix::process::Signal;
-
 use crate::{
     harness::{Kind, Place, ROLE, Running, create_role, recovered},
     support::{
@@ -10,9 +7,10 @@ use crate::{
         wait::until,
     },
 };
+use barkeep::postgres::grants;
 
 /// A server that archives nothing by itself, its place, and a connection string for the place.
-fn server(major: u32, kind: Kind) -> Option<(Cluster, Place)> {
+pub(crate) fn server(major: u32, kind: Kind) -> Option<(Cluster, Place)> {
     let mut cluster = Cluster::create(major)?;
     let place = Place::new(kind)?;
     cluster.configure(&[("archive_mode", "off"), ("wal_keep_size", "64MB")]);
@@ -22,7 +20,7 @@ fn server(major: u32, kind: Kind) -> Option<(Cluster, Place)> {
     Some((cluster, place))
 }
 
-fn configure(place: &Place, connection: &str, receive: &str) {
+pub(crate) fn configure(place: &Place, connection: &str, receive: &str) {
     let spool = place.path("spool").display().to_string();
     let receive = receive.replace("SPOOL", &format!("{spool}/durable"));
     place.configure(&format!(
@@ -31,12 +29,12 @@ fn configure(place: &Place, connection: &str, receive: &str) {
     ));
 }
 
-fn watch(place: &Place) -> Running {
+pub(crate) fn watch(place: &Place) -> Running {
     place.start(&["reconcile"])
 }
 
 /// Waits until somebody streams through the slot.
-async fn streaming(cluster: &Cluster) {
+pub(crate) async fn streaming(cluster: &Cluster) {
     let sql =
         "SELECT count(*) FROM pg_replication_slots WHERE slot_name = 'barkeep_main' AND active";
     until("the receiver", async || {
@@ -46,20 +44,36 @@ async fn streaming(cluster: &Cluster) {
 }
 
 /// Waits until the server was told that everything up to now is safe.
-async fn confirmed(cluster: &Cluster) {
-    let end = cluster.sql("SELECT pg_current_wal_flush_lsn()");
+pub(crate) async fn confirmed(cluster: &Cluster) {
+    confirmed_through(cluster, cluster).await;
+}
+
+/// Waits until another server, which holds the slot, was told that everything is safe that this one has written.
+pub(crate) async fn confirmed_through(holder: &Cluster, writer: &Cluster) {
+    let end = writer.sql("SELECT pg_current_wal_flush_lsn()");
     let sql = format!("SELECT restart_lsn >= '{end}' FROM pg_replication_slots");
     until("the confirmation", async || {
-        (cluster.sql(&sql) == "t").then_some(())
+        (holder.sql(&sql) == "t").then_some(())
     })
     .await;
 }
 
 /// Restores into a new cluster that recovers to the end of what there is.
-async fn restore(place: &Place, major: u32, backup: &str) -> Cluster {
+pub(crate) async fn restore(place: &Place, major: u32, backup: &str) -> Cluster {
+    restore_with(place, major, backup, &[]).await
+}
+
+/// The same with more arguments.
+pub(crate) async fn restore_with(
+    place: &Place,
+    major: u32,
+    backup: &str,
+    more: &[&str],
+) -> Cluster {
     let mut copy = Cluster::empty(major).expect("this version is here");
     let directory = copy.pgdata().display().to_string();
-    place.run(&["restore", "main", backup, &directory]).exits(0);
+    let arguments = [&["restore", "main", backup, &directory], more].concat();
+    place.run(&arguments).exits(0);
     copy.surround(&place.environment());
     copy.start();
     recovered(&copy).await;
@@ -104,86 +118,6 @@ async fn all_that_was_confirmed_is_restored_though_the_server_is_lost() {
     }
 }
 
-/// With a hot tail and without a spool.
-const RECEIVE: &str = "{ tail = \"1s\" }";
-
-#[tokio::test]
-async fn a_promotion_is_followed_in_the_middle_of_receiving_and_of_a_backup() {
-    let Some((mut primary, mut place)) = server(17, Kind::Directory) else {
-        return;
-    };
-    let mut standby = primary.standby();
-    standby.start();
-    let (one, two) = (primary.socket_directory(), standby.socket_directory());
-    let both = format!(
-        "host={},{} port={},{} user={ROLE} dbname=postgres target_session_attrs=primary",
-        one.display(),
-        two.display(),
-        primary.port(),
-        standby.port()
-    );
-
-    configure(&place, &both, RECEIVE);
-    let service = watch(&place);
-    streaming(&primary).await;
-    primary.sql("CREATE TABLE t AS SELECT generate_series(1, 1000) AS id");
-    place.run(&["backup", "main"]).exits(0);
-    primary.sql("INSERT INTO t SELECT generate_series(1001, 2000)");
-    // The next backup is too slow to end before its server does.
-    primary
-        .sql("CREATE TABLE large AS SELECT md5(random()::text) FROM generate_series(1, 500000) i");
-    place.limit("max_bandwidth = \"512KiB/s\"");
-    configure(&place, &both, RECEIVE);
-    let mut slow = place.start(&["backup", "main"]);
-    until("the backup", async || {
-        let sql = "SELECT count(*) FROM pg_stat_progress_basebackup";
-        (primary.sql(sql) == "1").then_some(())
-    })
-    .await;
-    confirmed(&primary).await;
-    let end = primary.sql("SELECT pg_current_wal_flush_lsn()");
-    until("the standby", async || {
-        let sql = format!("SELECT pg_last_wal_replay_lsn() >= '{end}'");
-        (standby.sql(&sql) == "t").then_some(())
-    })
-    .await;
-    let segment = primary.sql("SELECT pg_walfile_name(pg_current_wal_lsn())");
-    primary.stop(Stop::Immediate);
-    standby.promote();
-    until("the backup to give up", async || slow.has_ended()).await;
-    let gave_up = slow.end();
-    assert_ne!(gave_up.code, Some(0), "{gave_up}");
-    place.limit("");
-    configure(&place, &both, RECEIVE);
-    standby.sql("INSERT INTO t SELECT generate_series(2001, 3000)");
-    streaming(&standby).await;
-    confirmed(&standby).await;
-    standby.sql("SELECT pg_switch_wal()");
-    let log = &segment[..16];
-    let partial = format!("main/wals/{log}/{segment}.partial.zst");
-    for key in [partial.as_str(), "main/wals/00000002.history.zst"] {
-        until(key, async || (!place.keys(key).is_empty()).then_some(())).await;
-    }
-    let left = format!("main/barkeep/tail/{segment}/");
-    until("the old tail to go", async || {
-        place.keys(&left).is_empty().then_some(())
-    })
-    .await;
-    place.run(&["backup", "main"]).exits(0);
-    standby.sql("INSERT INTO t VALUES (3001)");
-    confirmed(&standby).await;
-    standby.stop(Stop::Immediate);
-    service.signal(Signal::TERM);
-    let ran = service.end();
-    assert_eq!(ran.code, Some(0), "{ran}");
-    let done = place.ids("main", "DONE");
-    assert_eq!(done.len(), 2, "one on each timeline: {done:?}");
-    for backup in done {
-        let copy = restore(&place, 17, &backup).await;
-        assert_eq!(copy.sql("SELECT count(*) FROM t"), "3001", "{backup}");
-    }
-}
-
 #[tokio::test]
 async fn a_full_spool_holds_the_wal_at_the_server_and_says_so() {
     let Some((cluster, mut place)) = server(17, Kind::Strict) else {
@@ -223,4 +157,48 @@ async fn a_full_spool_holds_the_wal_at_the_server_and_says_so() {
     drop(service);
     let copy = restore(&place, 17, "latest").await;
     assert_eq!(copy.sql("SELECT count(*) FROM t"), "9001");
+}
+
+#[tokio::test]
+async fn a_slot_that_was_given_up_is_dropped_as_told_and_a_backup_follows() {
+    let Some((cluster, place)) = server(17, Kind::Directory) else {
+        return;
+    };
+    cluster.sql(
+        "ALTER SYSTEM SET max_slot_wal_keep_size = '32MB'; ALTER SYSTEM SET wal_keep_size = 0; \
+         SELECT pg_reload_conf()",
+    );
+    configure(&place, &cluster.conninfo(ROLE), "{ tail = \"1s\" }");
+    let service = watch(&place);
+    streaming(&cluster).await;
+    cluster.sql("CREATE TABLE t AS SELECT generate_series(1, 1000) AS id");
+    place.run(&["backup", "main"]).exits(0);
+    confirmed(&cluster).await;
+    drop(service);
+    for _ in 0..6 {
+        cluster.sql("INSERT INTO t SELECT generate_series(1, 1000); SELECT pg_switch_wal()");
+    }
+    until("the slot to be given up", async || {
+        let sql = "CHECKPOINT; SELECT wal_status FROM pg_replication_slots";
+        (cluster.sql(sql) == "lost").then_some(())
+    })
+    .await;
+    let drop_it = ["slot", "main", "--drop"];
+    place
+        .run(&["check"])
+        .exits(1)
+        .says("PostgreSQL has given it up")
+        .says(&format!("barkeep {}", drop_it.join(" ")));
+    let service = watch(&place);
+    place.run(&drop_it).exits(0).says("is dropped");
+    streaming(&cluster).await;
+    cluster.sql("INSERT INTO t VALUES (1); SELECT pg_switch_wal()");
+    confirmed(&cluster).await;
+    place.run(&["plan"]).exits(0).says("WAL gap");
+    place.run(&["backup", "main"]).exits(0);
+    cluster.sql("INSERT INTO t VALUES (2)");
+    confirmed(&cluster).await;
+    drop(service);
+    let copy = restore(&place, 17, "latest").await;
+    assert_eq!(copy.sql("SELECT count(*) FROM t"), "7002");
 }

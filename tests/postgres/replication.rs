@@ -6,7 +6,7 @@ use barkeep::{
     failure::chain,
     model::{compression::Compression, wal::Lsn},
     postgres::{
-        Checkpoint, Connector, Environment, Error,
+        self, Checkpoint, Connector, Environment, Error,
         replication::{
             Farewell, Location, ManifestText, Piece, Position, Replication, Reply, Reserve, Slot,
             SlotKind, StreamRequest, Variant, WalMessage, WalProgress, WalStart, WalStream,
@@ -200,6 +200,57 @@ async fn slots_are_made_read_and_dropped() {
             (left == "0").then_some(())
         })
         .await;
+    }
+}
+
+#[tokio::test]
+async fn a_server_tells_anybody_what_it_can_send() {
+    for major in [13, 17, 18] {
+        let Some(mut cluster) = Cluster::create(major) else {
+            continue;
+        };
+        cluster.configure(&[
+            ("wal_level", "logical"),
+            ("max_slot_wal_keep_size", "1GB"),
+            ("max_wal_senders", "7"),
+        ]);
+        if major >= 18 {
+            cluster.configure(&[("idle_replication_slot_timeout", "2d")]);
+        }
+        cluster.start();
+        cluster.sql("CREATE ROLE nobody LOGIN");
+        let asking = connector(&cluster.conninfo("nobody")).connect().await;
+        let asking = asking.expect("a session");
+        let mut replicating = replicate(&cluster).await;
+        for (name, kind) in [
+            ("lasting", SlotKind::Permanent),
+            ("passing", SlotKind::Temporary),
+        ] {
+            let made = replicating.create_slot(name, kind, Reserve::Now).await;
+            made.expect("made");
+        }
+        cluster.sql("SELECT pg_create_logical_replication_slot('rows', 'test_decoding')");
+        let said = asking.sending(None).await.expect("an answer");
+        assert_eq!((said.user.as_str(), said.may_replicate), ("nobody", false));
+        assert_eq!(said.wal_level, "logical");
+        assert_eq!((said.senders.all, said.slots.taken), (7, 3));
+        assert_eq!(said.slot_keeps, Some(1 << 30));
+        let days = (major >= 18).then(|| Duration::from_hours(48));
+        assert_eq!(said.slot_idles, days);
+        assert_eq!(said.summarizes, (major >= 17).then_some(false));
+        let ten_days = (major >= 17).then(|| Duration::from_hours(240));
+        assert_eq!(said.summaries_keep, ten_days);
+        for (name, expected) in [
+            ("lasting", Some(postgres::SlotKind::Physical)),
+            ("passing", Some(postgres::SlotKind::Temporary)),
+            ("rows", Some(postgres::SlotKind::Logical)),
+            ("none", None),
+        ] {
+            let said = asking.sending(Some(name)).await.expect("an answer");
+            assert_eq!(said.slot_kind, expected, "{name}");
+        }
+        replicating.close().await;
+        asking.close().await;
     }
 }
 

@@ -300,3 +300,54 @@ async fn a_server_without_summaries_sends_a_full_backup_instead() {
     let parent = read(&catalog, &full).await;
     assert!(parent.children.is_empty(), "it has no children");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_member_of_a_chain_that_a_standby_sent_restores() {
+    for major in [17, 18] {
+        let Some(mut primary) = Cluster::create(major) else {
+            continue;
+        };
+        primary.configure(&[("summarize_wal", "on")]);
+        primary.start();
+        fill(&primary);
+        let mut standby = primary.standby();
+        standby.start();
+        let catalog = store();
+        let mut members: Vec<(BackupId, String)> = Vec::new();
+        for number in 0..3 {
+            // A standby begins a backup where it has replayed a checkpoint.
+            primary.sql(&format!(
+                "UPDATE t SET filler = 'changed' WHERE id = {number}; CHECKPOINT"
+            ));
+            let end = primary.sql("SELECT pg_current_wal_flush_lsn()");
+            until("the standby", async || {
+                let sql = format!("SELECT pg_last_wal_replay_lsn() >= '{end}'");
+                (standby.sql(&sql) == "t").then_some(())
+            })
+            .await;
+            let mut request = streamed(Compression::Lz4);
+            request.parent = members.last().map(|(id, _)| id.clone());
+            request.above.clone_from(&request.parent);
+            let taken = take_of(&standby, Some(&primary), &catalog, &request).await;
+            let taken = taken.expect("a backup");
+            assert_eq!(taken.state, TakenState::Done);
+            assert_eq!(taken.warnings, [], "it is as incremental as was asked");
+            members.push((taken.backup, primary.sql(DIGEST)));
+        }
+        // Without another checkpoint there is nothing to begin at.
+        let mut request = streamed(Compression::Lz4);
+        request.parent = members.last().map(|(id, _)| id.clone());
+        request.above.clone_from(&request.parent);
+        let taken = take_of(&standby, Some(&primary), &catalog, &request).await;
+        let warnings = taken.expect("a backup").warnings;
+        assert!(
+            matches!(&warnings[..], [Warning::NotIncremental { .. }]),
+            "{warnings:?}"
+        );
+        for (id, expected) in &members {
+            let immediate = RecoveryTarget::Immediate;
+            let (copy, _) = start_restored(&primary, &catalog, id, immediate).await;
+            assert_eq!(copy.sql(DIGEST), *expected, "{major} {id}");
+        }
+    }
+}

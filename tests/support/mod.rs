@@ -16,5 +16,6 @@ pub(crate) mod dice;
 pub(crate) mod gcs;
 pub(crate) mod http;
 pub(crate) mod peer;
+pub(crate) mod pgbench;
 pub(crate) mod s3;
 pub(crate) mod wait;

@@ -1,20 +1,24 @@
 //! `check`: can servers and destinations be reached and used? Each line says what was looked at, and what mends it.
 
+mod asked;
 mod disks;
+mod replication;
 
-use std::{collections::BTreeSet, fmt};
+use std::{collections::BTreeSet, fmt, path::Path};
 
 use serde::Serialize;
 
 use crate::{
     cli::{
-        Session, args, commands::capabilities, error::Error, exit::Exit, selection, table::Table,
+        Session, args, calls, commands::capabilities, error::Error, exit::Exit, selection,
+        table::Table,
     },
     failure::{Failure, Kind},
     model::{
-        desired::{Entry, Method, ObjectLock, Server},
+        desired::{Desired, Entry, ObjectLock, Server},
         lock::{BucketRetention, Locking, Remains},
-        observed::{ArchiveMode, Knowledge, Locality, Observed, Stored},
+        names::DestinationName,
+        observed::{Knowledge, Locality, Observed, Stored},
         time::Span,
     },
     observe::Depth,
@@ -60,7 +64,7 @@ pub(in crate::cli) async fn run(arguments: args::Check, session: &Session) -> Re
     let mut checks = Vec::new();
     let mut probed = BTreeSet::new();
     for server in servers {
-        checks.extend(of_server(&ports, server).await);
+        checks.extend(of_server(&ports, server, &session.config).await);
         for (destination, archive) in ports.archives(server) {
             // Once for all servers that have it.
             if arguments.probe
@@ -86,7 +90,7 @@ pub(in crate::cli) async fn run(arguments: args::Check, session: &Session) -> Re
     Ok(exit)
 }
 
-async fn of_server(ports: &Ports, server: &Server) -> Vec<Check> {
+async fn of_server(ports: &Ports, server: &Server, config: &Path) -> Vec<Check> {
     let observed = ports.observe(server, Depth::Everything).await;
     let mut checks = Vec::new();
     let mut add = |what: String, result| {
@@ -99,8 +103,13 @@ async fn of_server(ports: &Ports, server: &Server) -> Vec<Check> {
     for (result, what) in of_postgres(&observed, server) {
         add(what.to_owned(), result);
     }
-    if let Some(result) = of_replication(ports, server).await {
-        add("replication".to_owned(), result);
+    if observed.postgres.known().is_some() {
+        for (what, result) in asked::check(ports, server, config).await {
+            add(what.to_owned(), result);
+        }
+    }
+    for (what, result) in replication::check(ports, server).await {
+        add(what, result);
     }
     for (what, result) in disks::check(ports, server).await {
         add(what, result);
@@ -110,14 +119,13 @@ async fn of_server(ports: &Ports, server: &Server) -> Vec<Check> {
         if entry.is_some_and(|entry| entry.object_lock == ObjectLock::Require) {
             add(format!("object locks in {destination}"), of_locks(stored));
         }
-        let mend = match stored.catalog.unknown().map(|failure| failure.kind) {
-            Some(Kind::NotFound) => "create the bucket or directory; barkeep never does",
-            _ => "check the URL, the credentials and the network",
+        let found = match stored.catalog.unknown() {
+            Some(failure) => bad(failure, &mend(&ports.desired, destination, failure)),
+            None => Found::Good {
+                detail: "can be read".to_owned(),
+            },
         };
-        add(
-            format!("destination {destination}"),
-            known(&stored.catalog, "can be read", mend),
-        );
+        add(format!("destination {destination}"), found);
         if let (Some(identity), Some(facts)) = (stored.identity.known(), observed.postgres.known())
             && identity.system_id != facts.system_id
         {
@@ -187,27 +195,6 @@ fn of_retention(BucketRetention { locking, remains }: &BucketRetention) -> Found
     }
 }
 
-/// Whether the server would send its files, where it is meant to.
-async fn of_replication(ports: &Ports, server: &Server) -> Option<Found> {
-    let is_sent = |entry: &Entry| entry.method == Method::Stream;
-    if !server.entries.iter().any(is_sent) {
-        return None;
-    }
-    let connector = ports.connector(server)?.ok()?;
-    Some(match connector.replicate().await {
-        Ok(session) => {
-            session.close().await;
-            Found::Good {
-                detail: "the server lets us in".to_owned(),
-            }
-        }
-        Err(error) => bad(
-            &Failure::of(error.kind(), &error),
-            "ALTER ROLE ... REPLICATION; a line for `replication` in pg_hba.conf",
-        ),
-    })
-}
-
 fn of_postgres(observed: &Observed, server: &Server) -> Vec<(Found, &'static str)> {
     let facts = match &observed.postgres {
         Knowledge::Absent => return Vec::new(),
@@ -237,20 +224,6 @@ fn of_postgres(observed: &Observed, server: &Server) -> Vec<(Found, &'static str
             "files",
         )
     }));
-    checks.push((
-        match facts.archiver.mode {
-            ArchiveMode::On | ArchiveMode::Always => Found::Good {
-                detail: "on".to_owned(),
-            },
-            ArchiveMode::Off => Found::Bad {
-                why: "it is off".to_owned(),
-                mend: "ALTER SYSTEM SET archive_mode = 'on', set archive_command, restart"
-                    .to_owned(),
-                kind: Kind::Failed,
-            },
-        },
-        "archive_mode",
-    ));
     if let (Some(failed), Some(at)) = (&facts.archiver.last_failed, facts.archiver.last_failed_at)
         && facts
             .archiver
@@ -271,19 +244,20 @@ fn of_postgres(observed: &Observed, server: &Server) -> Vec<(Found, &'static str
     checks
 }
 
-fn known<T>(knowledge: &Knowledge<T>, good: &str, mend: &str) -> Found {
-    match knowledge.unknown() {
-        Some(failure) => bad(failure, mend),
-        None => Found::Good {
-            detail: good.to_owned(),
-        },
+/// What mends a destination that cannot be read.
+pub(super) fn mend(desired: &Desired, destination: &DestinationName, failure: &Failure) -> String {
+    match (failure.kind, desired.destinations.get(destination)) {
+        (Kind::NotFound, Some(destination)) => calls::made(&destination.location),
+        _ => "check the URL, the credentials and the network; `barkeep permissions` prints what a reader needs".to_owned(),
     }
 }
 
+/// A failure with what mends it, if it does not know that itself.
 pub(super) fn bad(failure: &Failure, mend: &str) -> Found {
+    let known = failure.hint.clone();
     Found::Bad {
         why: failure.to_string(),
-        mend: mend.to_owned(),
+        mend: known.unwrap_or_else(|| mend.to_owned()),
         kind: failure.kind,
     }
 }

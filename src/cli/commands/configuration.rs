@@ -33,7 +33,7 @@ pub(in crate::cli) fn load(path: &Path, warnings: Warnings) -> Result<Desired, E
     }
 }
 
-fn say(report: &Report) {
+pub(in crate::cli) fn say(report: &Report) {
     if !report.is_empty() {
         let style = if output::wants_colour() {
             Style::Colour

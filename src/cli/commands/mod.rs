@@ -10,6 +10,7 @@ pub(super) mod configuration;
 pub(super) mod delete;
 pub(super) mod explain;
 pub(super) mod generate;
+pub(super) mod init;
 pub(super) mod keep;
 pub(super) mod permissions;
 pub(super) mod plan;

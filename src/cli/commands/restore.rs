@@ -9,6 +9,7 @@ use crate::{
     cli::{
         Session,
         args::{self, RecoveryArguments},
+        calls,
         error::Error,
         exit::Exit,
         selection,
@@ -63,7 +64,7 @@ pub(in crate::cli) async fn run(
         action: action(arguments.target_action),
         restore_command: match &arguments.restore_command {
             Some(command) => command.clone(),
-            None => restore_command(&session.config, &arguments.server, &entry.destination)?,
+            None => calls::restore_command(&session.config, &arguments.server, &entry.destination)?,
         },
         becomes: if arguments.standby {
             Becomes::Standby
@@ -227,39 +228,6 @@ fn action(action: args::TargetAction) -> TargetAction {
     }
 }
 
-/// How the restored cluster calls this very program for its WAL.
-fn restore_command(
-    config: &Path,
-    server: &crate::model::names::ServerName,
-    destination: &DestinationName,
-) -> Result<String, Error> {
-    let program = env::current_exe().map_err(|source| Error::File {
-        doing: "find",
-        path: "barkeep".into(),
-        source,
-    })?;
-    let config = std::path::absolute(config).map_err(|source| Error::File {
-        doing: "find",
-        path: config.to_owned(),
-        source,
-    })?;
-    Ok(format!(
-        "{} --config {} wal-restore --destination {destination} {server} %f \"%p\"",
-        quoted(&program),
-        quoted(&config)
-    ))
-}
-
-/// A path for the shell, with PostgreSQL's `%` doubled.
-fn quoted(path: &Path) -> String {
-    let text = path.display().to_string().replace('%', "%%");
-    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+=:,@".contains(c);
-    if text.chars().all(plain) {
-        return text;
-    }
-    format!("'{}'", text.replace('\'', "'\\''"))
-}
-
 struct Summary<'a>(&'a Backup, &'a RestoredCluster);
 
 impl fmt::Display for Summary<'_> {
@@ -306,16 +274,5 @@ impl fmt::Display for Summary<'_> {
             )?;
         }
         Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn paths_survive_the_shell_and_postgresql() {
-        assert_eq!(quoted(Path::new("/usr/bin/barkeep")), "/usr/bin/barkeep");
-        assert_eq!(quoted(Path::new("/a b/it's 100%")), r"'/a b/it'\''s 100%%'");
     }
 }

@@ -84,6 +84,14 @@ impl Place {
         self.directory.path().join(name)
     }
 
+    /// The destination's URL.
+    pub(crate) fn url(&self) -> String {
+        match &self.cloud {
+            None => format!("file://{}", self.path("store").display()),
+            Some(cloud) => cloud.url(BUCKET, "prod"),
+        }
+    }
+
     /// The configuration's file.
     pub(crate) fn config(&self) -> PathBuf {
         self.path("barkeep.toml")
@@ -93,7 +101,7 @@ impl Place {
     pub(crate) fn configure(&self, rest: &str) {
         let spool = self.path("spool");
         let destination = match &self.cloud {
-            None => format!("url = \"file://{}\"", self.path("store").display()),
+            None => format!("url = \"{}\"", self.url()),
             Some(cloud) => destination(cloud, BUCKET),
         };
         let text = format!(

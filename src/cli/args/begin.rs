@@ -1,0 +1,48 @@
+//! What can be typed to begin with: `init`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use crate::model::{
+    location::Location,
+    names::{DestinationName, ServerName},
+};
+
+/// `init`
+#[derive(Debug, Args)]
+pub struct Init {
+    /// The server's name, in the configuration and in the catalog
+    #[arg(long, value_name = "NAME")]
+    pub server: ServerName,
+    /// How to reach it: a libpq connection string or URI, without a password; else PG* variables decide
+    #[arg(long, value_name = "CONNINFO", default_value = "")]
+    pub conninfo: String,
+    /// The file that holds its password
+    #[arg(long, value_name = "FILE")]
+    pub password_file: Option<PathBuf>,
+    /// Where backups go: an URL that begins with s3, gs, https (Azure) or file
+    #[arg(long, value_name = "URL")]
+    pub destination: Location,
+    /// What the destination is called in the configuration
+    #[arg(long, value_name = "NAME", default_value = "primary")]
+    pub destination_name: DestinationName,
+    /// S3: the region
+    #[arg(long, value_name = "REGION")]
+    pub region: Option<String>,
+    /// S3 and Google Cloud: the URL of a store that is not the provider's own
+    #[arg(long, value_name = "URL")]
+    pub endpoint_url: Option<String>,
+    /// S3: the profile of the shared configuration files
+    #[arg(long, value_name = "NAME")]
+    pub profile: Option<String>,
+    /// The policy that the server follows: a ready-made one, or one of the configuration
+    #[arg(long, value_name = "NAME", default_value = "silver")]
+    pub policy: String,
+    /// The time zone of schedules and of the names of backups, such as Europe/Rome
+    #[arg(long, value_name = "ZONE")]
+    pub time_zone: Option<String>,
+    /// Write into this file, which must not exist
+    #[arg(long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+}
