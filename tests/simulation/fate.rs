@@ -84,8 +84,6 @@ pub(crate) enum Way {
     Archive,
     /// A thread sends the manifest, after all archives.
     Manifest,
-    /// A thread reads what another one has sent.
-    Read,
 }
 
 impl Way {
@@ -100,14 +98,6 @@ impl Way {
         }
     }
 
-    /// How a process reads something.
-    pub(crate) fn of_read(key: &str) -> Self {
-        match Self::of_own(key) {
-            Self::Far => Self::Far,
-            _ => Self::Read,
-        }
-    }
-
     /// What becomes of a request, and the dice for the rest of it.
     pub(crate) fn fate(self, process: &Process, what: &str, trouble: Trouble) -> (Fate, Dice) {
         let mut dice = process.dice(what);
@@ -118,7 +108,6 @@ impl Way {
         };
         let fate = match self {
             Self::Far => Fate::drawn(&mut dice, trouble),
-            Self::Read => Fate::drawn(&mut dice, trouble).at_once(),
             Self::Archive => match process.count(&format!("sends {}", backup())) {
                 number if number > STEPS => Fate::Well,
                 number => step(number),
@@ -146,7 +135,7 @@ impl Way {
     pub(crate) async fn nowhere<T>(self, error: Error) -> Result<T> {
         match self {
             Self::Far => pending().await,
-            Self::Archive | Self::Manifest | Self::Read => Err(error),
+            Self::Archive | Self::Manifest => Err(error),
         }
     }
 

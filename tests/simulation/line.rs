@@ -291,7 +291,7 @@ impl Store for Line {
         let wanted = key.clone();
         let effect = move |line: &Self| at_once(line.place.memory.get(&wanted, options));
         let asked = (Operation::Get, key.as_str());
-        self.ask(Way::of_read(key.as_str()), asked, effect).await
+        self.ask(Way::Far, asked, effect).await
     }
 
     async fn head(&self, key: &Key) -> Result<Head> {

@@ -38,7 +38,7 @@ use line::Blind;
 use world::Entry;
 
 /// So many histories where nobody says how many.
-const SEEDS: u64 = 100;
+const SEEDS: u64 = 500;
 
 /// So many histories are lived through several times.
 const TWINS: u64 = 20;

@@ -115,9 +115,6 @@ impl Layout {
             text += "orphans = { delete_after = \"48h\" }\n";
         }
         if dice.percent(30) {
-            text += "verify = { every = \"2d\" }\n";
-        }
-        if dice.percent(30) {
             text +=
                 "keep = [{ first_of = \"week\", for = \"2 weeks\", target = \"standalone\" }]\n";
         }

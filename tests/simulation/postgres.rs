@@ -88,9 +88,6 @@ impl Servers for Simulated {
         if let Action::CopyBackup { from, .. } = &step.action {
             return servers::copy(ports, server, step, from).await;
         }
-        if let Action::VerifyBackup { .. } = &step.action {
-            return servers::verify(ports, server, step, seen).await;
-        }
         let session = Session {
             world: self.world.clone(),
             process: self.process.clone(),

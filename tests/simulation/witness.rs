@@ -124,11 +124,6 @@ impl<'a> Witness<'a> {
                 }
                 self.place.ledger().claimed.insert(id);
             }
-            [_, "barkeep", "evidence", rest] if rest.ends_with("/faults") => {
-                let faults = String::from_utf8_lossy(content);
-                let faults = faults.split_whitespace().collect::<Vec<_>>().join(" ");
-                self.tell(&format!("finds {faults} in"), key);
-            }
             [_, "barkeep", ..] => {}
             [server, "wals", ..] => {
                 if self
