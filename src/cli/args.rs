@@ -1,6 +1,7 @@
 //! The command line: what can be typed. Help texts, man pages and completions all come from here.
 
 mod begin;
+mod disks;
 
 use std::path::PathBuf;
 
@@ -15,7 +16,7 @@ use crate::{
     store::permission::Role,
 };
 
-pub use self::begin::Init;
+pub use self::{begin::Init, disks::DiskArguments};
 
 /// Where the configuration is if nobody says.
 pub const DEFAULT_CONFIG: &str = "/etc/barkeep/barkeep.toml";
@@ -174,7 +175,7 @@ pub enum Command {
     ///
     /// The settings for recovery are written, so that PostgreSQL can be started right away. Archiving is off in the restored cluster unless
     /// asked otherwise. Without a target, recovery goes on to the end of the archive.
-    Restore(Restore),
+    Restore(Box<Restore>),
     /// Archive one WAL file: for `archive_command`
     ///
     /// Ends with 0 when the file is durable in every destination of the server, also if it was there before with the same content;
@@ -513,6 +514,9 @@ pub struct Restore {
     /// Leave archiving on in the restored cluster; only for one that replaces the old
     #[arg(long)]
     pub keep_archiving: bool,
+    /// What is done with snapshots of disks.
+    #[command(flatten)]
+    pub disks: DiskArguments,
     /// How many archives are fetched at once
     #[arg(long, value_name = "N")]
     pub jobs: Option<std::num::NonZeroUsize>,

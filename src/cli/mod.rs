@@ -202,7 +202,7 @@ async fn dispatch(command: Command, session: &Session) -> ExitCode {
         Command::Verify(arguments) => commands::verify::run(arguments, session).await,
         Command::Undelete(arguments) => commands::undelete::run(arguments, session).await,
         Command::Abandon(arguments) => commands::abandon::run(arguments, session).await,
-        Command::Restore(arguments) => commands::restore::run(arguments, session).await,
+        Command::Restore(arguments) => Box::pin(commands::restore::run(*arguments, session)).await,
         Command::Slot(arguments) => commands::slot::run(arguments, session).await,
         Command::Unlock(arguments) => commands::unlock::run(arguments, session).await,
         Command::Check(arguments) => commands::check::run(arguments, session).await,

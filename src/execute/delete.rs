@@ -5,6 +5,7 @@
 //! that is half deleted therefore still has its `backup.info`, is damaged to every reader, and is deleted by the next try. One record for
 //! the whole run is written before anything goes: the budget counts what was begun, not what succeeded.
 
+mod alone;
 mod snapshots;
 
 use std::{
@@ -15,7 +16,10 @@ use std::{
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
 use self::snapshots::Going;
-pub(super) use self::snapshots::Snapshots;
+pub(super) use self::{
+    alone::{Alone, alone as snapshot},
+    snapshots::Snapshots,
+};
 use super::Error;
 use crate::{
     format::keys::{self, BaseObject, ObjectKey, OwnObject},

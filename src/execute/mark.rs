@@ -31,7 +31,9 @@ pub(super) async fn set(archive: &Archive, mark: &Mark) -> Result<(), Error> {
         return Err(Error::Kept(id.clone()));
     }
     let info = head(ObjectKey::info(id)).await?;
-    if info.is_none_or(|info| info.meta.version.0 != mark.epitaph.version) {
+    // An empty version says that there was none: snapshots of disks are marked whose tags name the backup.
+    let version = info.map_or_else(String::new, |info| info.meta.version.0);
+    if version != mark.epitaph.version {
         return Err(Error::Changed(id.clone()));
     }
     let object = OwnObject::Mark(id.clone());

@@ -127,6 +127,17 @@ pub enum Error {
         /// Why.
         source: crate::snapshot::Error,
     },
+    /// A snapshot that no backup records could not be deleted.
+    #[error("the snapshot `{snapshot}` stays")]
+    Snapshot {
+        /// The snapshot.
+        snapshot: String,
+        /// Why.
+        source: crate::snapshot::Error,
+    },
+    /// The right to delete was lost.
+    #[error("the right to delete was lost: {0}")]
+    RightLost(String),
     /// The record of what is to be deleted could not be read.
     #[error("cannot read which snapshots backup {backup} consists of")]
     Record {
@@ -218,7 +229,8 @@ impl Error {
             | Self::Locked { .. }
             | Self::Changed(_)
             | Self::Appeared(_) => Kind::Refused,
-            Self::Snapshots { source, .. } => source.kind(),
+            Self::Snapshots { source, .. } | Self::Snapshot { source, .. } => source.kind(),
+            Self::RightLost(_) => Kind::LeaseHeld,
             Self::Keep { source, .. } | Self::Mark { source, .. } | Self::Record { source, .. } => {
                 source.kind()
             }
@@ -464,6 +476,15 @@ async fn one(step: &Step, archive: &Archive, workshop: &Workshop<'_>) -> Result<
         Action::DeleteOrphan { backup, newest } => {
             let locks = locks(workshop, &step.destination);
             delete::orphan(archive, backup, *newest, locks).await
+        }
+        Action::DeleteSnapshot {
+            backup, snapshot, ..
+        } => {
+            let entry = workshop.server.entry(&step.destination);
+            let disks = entry.and_then(|entry| entry.snapshot.as_ref());
+            let fence = workshop.fences.get(&step.destination);
+            let alone = delete::Alone { backup, snapshot };
+            delete::snapshot(archive, &alone, disks, fence).await
         }
         Action::DeleteWal { spans } => delete_wal(step, archive, spans, workshop).await,
         Action::FinishBackup { backup } => finish(archive, backup).await,

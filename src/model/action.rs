@@ -92,7 +92,8 @@ pub enum Action {
     MarkDelete {
         /// The backup.
         backup: BackupId,
-        /// The version of its `backup.info` that the decision rests on.
+        /// The version of its `backup.info` that the decision rests on. Empty where there is none, and what is marked are snapshots of disks
+        /// whose tags name the backup.
         version: String,
     },
     /// Withdraw the mark of a backup.
@@ -113,6 +114,15 @@ pub enum Action {
         backup: BackupId,
         /// When the youngest of them was written: nothing younger goes.
         newest: Timestamp,
+    },
+    /// Delete a snapshot of a disk that carries our tags, and that no backup records.
+    DeleteSnapshot {
+        /// The backup that its tag names.
+        backup: BackupId,
+        /// What the cloud knows it by.
+        snapshot: String,
+        /// When it was begun.
+        begun_at: Timestamp,
     },
     /// Delete WAL.
     DeleteWal {
@@ -155,6 +165,7 @@ impl Action {
             | Self::MarkDelete { .. }
             | Self::DeleteBackup { .. }
             | Self::DeleteOrphan { .. }
+            | Self::DeleteSnapshot { .. }
             | Self::DeleteWal { .. } => Effect::Destructive,
         }
     }
@@ -191,7 +202,8 @@ impl Action {
             | Self::MarkDelete { backup, .. }
             | Self::Undelete { backup }
             | Self::DeleteBackup { backup, .. }
-            | Self::DeleteOrphan { backup, .. } => Some(backup),
+            | Self::DeleteOrphan { backup, .. }
+            | Self::DeleteSnapshot { backup, .. } => Some(backup),
         }
     }
 
@@ -210,6 +222,7 @@ impl Action {
             Self::Undelete { .. } => "undelete",
             Self::DeleteBackup { .. } => "delete",
             Self::DeleteOrphan { .. } => "delete orphan",
+            Self::DeleteSnapshot { .. } => "delete snapshot",
             Self::DeleteWal { .. } => "delete WAL",
         }
     }

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     backup::{Backup, BackupId, KeepTarget},
     runs::Runs,
+    snapshot::Account,
     time::Timestamp,
     timeline::{TimelineHistory, TimelineId},
     wal::{SegmentNumber, SegmentSize},
@@ -33,6 +34,12 @@ pub struct Catalog {
     /// What reading all of a backup came to, for those that were ever read back.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub verified: BTreeMap<BackupId, Verified>,
+    /// Where the snapshots are of each backup that consists of some.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub accounts: BTreeMap<BackupId, Account>,
+    /// The complete backups of whose snapshots one is not there any more, with that one: as far as the clouds were asked.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub lost_snapshots: BTreeMap<BackupId, String>,
     /// The directories under `base/` without a `backup.info`.
     pub orphans: Vec<Orphan>,
     /// The WAL archive.
@@ -49,6 +56,11 @@ impl Catalog {
     /// The backup with this id.
     pub fn backup(&self, id: &BackupId) -> Option<&Backup> {
         self.backups.iter().find(|backup| backup.id == *id)
+    }
+
+    /// Whether something of what a restore would read is gone: an archive, or a snapshot of a disk.
+    pub fn is_in_part(&self, backup: &Backup) -> bool {
+        backup.missing_archive().is_some() || self.lost_snapshots.contains_key(&backup.id)
     }
 
     /// Everything that lies below `base/`: backups, readable or not, and orphans.

@@ -1,9 +1,8 @@
 //! Whether a backup that says it is complete is: the difference between *done* and *good*.
 //!
 //! A good backup is one that a restore would succeed from, as far as a listing tells: every archive
-//! is there and not empty, and so is the WAL from its beginning to its end, on the timelines that
-//! recovery would read it from; and whoever read all of it found nothing wrong. Whether disk
-//! snapshots exist is another question, asked elsewhere.
+//! is there and not empty, or every snapshot of a disk as far as the cloud was asked, and so is the WAL from its beginning to its end, on the
+//! timelines that recovery would read it from; and whoever read all of it found nothing wrong.
 
 use super::{
     backup::{Backup, BackupStatus},
@@ -47,6 +46,9 @@ impl Catalog {
     fn damage_of_chain(&self, backup: &Backup, depth: usize) -> Option<Damage> {
         if let Some(root) = backup.missing_archive() {
             return Some(Damage::Archive(root.to_string()));
+        }
+        if let Some(snapshot) = self.lost_snapshots.get(&backup.id) {
+            return Some(Damage::Snapshot(snapshot.clone()));
         }
         let (Some(begin), Some(end)) = (backup.begin_wal, backup.end_wal) else {
             return Some(Damage::Unspecified);

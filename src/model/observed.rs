@@ -14,6 +14,7 @@ use super::{
     names::{DestinationName, ServerName},
     record::{Attempt, Baseline, Identity, KeepRecord, Life, Mark, Tombstone},
     slot::SlotFacts,
+    snapshot::TaggedSnapshot,
     time::Timestamp,
     timeline::{TimelineHistory, TimelineId},
     wal::{Lsn, SegmentName, SegmentSize, SystemId},
@@ -176,9 +177,12 @@ pub struct Stored {
     /// The locks of what would be deleted; `Absent` as long as nobody has looked.
     #[serde(default = "unlooked", skip)]
     pub locks: Knowledge<Locks>,
+    /// The snapshots of disks that carry the tags of this catalog; `Absent` where no snapshots are taken, and none were.
+    #[serde(default = "unlooked")]
+    pub snapshots: Knowledge<Vec<TaggedSnapshot>>,
 }
 
-fn unlooked() -> Knowledge<Locks> {
+fn unlooked<T>() -> Knowledge<T> {
     Knowledge::Absent
 }
 
@@ -197,6 +201,7 @@ impl Stored {
             keep_records: Knowledge::Unknown(failure.clone()),
             uploads: Knowledge::Unknown(failure.clone()),
             locks: Knowledge::Absent,
+            snapshots: Knowledge::Absent,
         }
     }
 }

@@ -224,6 +224,11 @@ pub enum Reason {
         /// When the youngest was written.
         since: Timestamp,
     },
+    /// A snapshot of a disk with barkeep's tags that no backup records, for longer than the configuration keeps such.
+    Unrecorded {
+        /// When it was begun.
+        since: Timestamp,
+    },
     /// A copy of it should be here.
     NotCopied {
         /// Where it is.
@@ -263,6 +268,8 @@ pub enum Reason {
 pub enum Damage {
     /// An archive is missing or empty: `data` or a tablespace's object id.
     Archive(String),
+    /// A snapshot of a disk is not there any more: what the cloud knew it by.
+    Snapshot(String),
     /// WAL between its beginning and its end is missing; the first such segment.
     Wal(SegmentName),
     /// `backup.info` does not say which WAL it needs.
@@ -331,6 +338,7 @@ impl fmt::Display for Reason {
             Self::OrphanedSince { since } => {
                 write!(formatter, "no backup.info, untouched since {since}")
             }
+            Self::Unrecorded { since } => write!(formatter, "no backup records it, begun {since}"),
             Self::NotCopied { from, more: 0 } | Self::WalNotCopied { from } => {
                 write!(formatter, "not copied from {from} yet")
             }
@@ -388,6 +396,7 @@ impl fmt::Display for Damage {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Archive(root) => write!(formatter, "archive `{root}` is missing or empty"),
+            Self::Snapshot(id) => write!(formatter, "snapshot `{id}` is missing"),
             Self::Wal(segment) => write!(formatter, "WAL {segment} is missing"),
             Self::Unspecified => formatter.write_str("backup.info names no WAL"),
             Self::Parent(id) => write!(formatter, "{id}, which it builds on, is no good"),

@@ -150,6 +150,11 @@ impl Scene {
                     place(&mut backup, on, Some(number(segment)));
                 }
                 ("empty", _) => backup.archives.clear(),
+                ("lost", snapshot) => {
+                    backup.snapshots.push(snapshot.to_owned());
+                    let lost = &mut self.catalog.lost_snapshots;
+                    lost.insert(backup.id.clone(), snapshot.to_owned());
+                }
                 ("noend", _) => backup.end_time = None,
                 ("nowal", _) => backup.begin_wal = None,
                 ("later", field) => backup.unknown_fields.push(field.to_owned()),

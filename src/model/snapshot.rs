@@ -6,7 +6,12 @@ use std::{fmt, num::NonZeroU32};
 
 use serde::{Deserialize, Serialize};
 
-use super::{desired::AzureCredential, lock::LockMode, time::Timestamp};
+use super::{
+    backup::BackupId,
+    desired::AzureCredential,
+    lock::{Lock, LockMode},
+    time::Timestamp,
+};
 
 /// The snapshots that hold a backup's files.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,7 +30,8 @@ impl SnapshotSet {
 }
 
 /// Where snapshots are.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Account {
     /// In an account and a region of AWS.
     Aws {
@@ -114,6 +120,19 @@ impl Recorded {
             Self::Azure { name, .. } | Self::Gcp { name, .. } => name,
         }
     }
+}
+
+/// A snapshot that carries the tags of a server's backup in a destination: one that barkeep took.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TaggedSnapshot {
+    /// What the cloud knows it by.
+    pub id: String,
+    /// The backup that its tag names.
+    pub backup: BackupId,
+    /// When it was begun, by the cloud's clock, if the cloud tells.
+    pub begun_at: Option<Timestamp>,
+    /// Whether it may be deleted, where no backup of the catalog is the one that its tag names; free elsewhere, for nobody has asked.
+    pub lock: Lock,
 }
 
 /// How a snapshot is locked.

@@ -29,6 +29,7 @@ use crate::{
         lock::Locks,
         observed::{Knowledge, PendingUpload, Stored},
         record::{Attempt, Baseline, Deletion, Identity, KeepRecord, Life, Mark, Tombstone},
+        snapshot::{Account, TaggedSnapshot},
         time::Timestamp,
     },
     store::{
@@ -79,6 +80,7 @@ pub async fn observe(archive: &Archive, context: &Context<'_>) -> Stored {
             };
         }
     };
+    let snapshots = snapshots(archive, context, &mut catalog).await;
     if let Knowledge::Known(catalog) = &mut catalog {
         catalog.page_damage = own.page_damage();
         catalog.manifests = own.manifests();
@@ -107,6 +109,25 @@ pub async fn observe(archive: &Archive, context: &Context<'_>) -> Stored {
         keep_records: records.keeps,
         uploads,
         locks,
+        snapshots,
+    }
+}
+
+/// What the clouds say. Of a catalog that nobody knows it means nothing.
+async fn snapshots(
+    archive: &Archive,
+    context: &Context<'_>,
+    catalog: &mut Knowledge<Catalog>,
+) -> Knowledge<Vec<TaggedSnapshot>> {
+    let mut none = Catalog::default();
+    let catalog = match catalog {
+        Knowledge::Known(catalog) => catalog,
+        Knowledge::Absent => &mut none,
+        Knowledge::Unknown(_) => return Knowledge::Absent,
+    };
+    match &context.snapshots {
+        Some(look) => super::snapshots::observe(archive, look, catalog).await,
+        None => Knowledge::Absent,
     }
 }
 
@@ -132,7 +153,12 @@ async fn first_answer(archive: &Archive) -> Result<Timestamp, Error> {
 /// Whether there is a backup that somebody may have begun to delete, however long ago.
 fn tells_of_deletes(catalog: &Knowledge<Catalog>) -> bool {
     let mut backups = catalog.known().into_iter().flat_map(|c| &c.backups);
-    backups.any(|backup| backup.status == BackupStatus::Done && backup.missing_archive().is_some())
+    backups.any(|backup| {
+        let in_part = catalog
+            .known()
+            .is_some_and(|catalog| catalog.is_in_part(backup));
+        backup.status == BackupStatus::Done && in_part
+    })
 }
 
 /// A prefix whose pin was lost belongs to the cluster of its newest backup.
@@ -187,7 +213,10 @@ pub async fn read(archive: &Archive, context: &Context<'_>) -> Result<Catalog, A
     let mut entries = stream::iter(directories).map(read).buffered(READS_MAX);
     while let Some((id, directory, entry)) = entries.try_next().await? {
         match entry {
-            Entry::Backup(backup, version) => {
+            Entry::Backup(backup, version, account) => {
+                catalog
+                    .accounts
+                    .extend(account.map(|account| (id.clone(), account)));
                 catalog.versions.insert(id, version.0);
                 catalog.backups.push(*backup);
             }
@@ -276,7 +305,8 @@ fn directories(archive: &Archive, objects: &[ObjectMeta]) -> BTreeMap<BackupId, 
 }
 
 enum Entry {
-    Backup(Box<Backup>, ObjectVersion),
+    /// With its version, and where its snapshots are if it consists of some.
+    Backup(Box<Backup>, ObjectVersion, Option<Account>),
     Unreadable(Failure),
     Orphan(Option<KeepTarget>),
 }
@@ -297,6 +327,7 @@ async fn entry(
             Some(backup) => Ok(Entry::Backup(
                 Box::new(backup),
                 ObjectVersion(String::new()),
+                None,
             )),
             None => Ok(Entry::Orphan(keep)),
         };
@@ -311,7 +342,12 @@ async fn entry(
             archives,
             ..known.clone()
         };
-        return Ok(Entry::Backup(Box::new(backup), listed.clone()));
+        let account = context.earlier.and_then(|earlier| earlier.accounts.get(id));
+        return Ok(Entry::Backup(
+            Box::new(backup),
+            listed.clone(),
+            account.cloned(),
+        ));
     }
     let StoredInfo { info, version } = match archive.read_info(id).await {
         Ok(Some(stored)) => stored,
@@ -324,7 +360,10 @@ async fn entry(
     };
     Ok(
         match info.to_backup(id.clone(), archives, keep, &context.zone) {
-            Ok(backup) => Entry::Backup(Box::new(backup), version),
+            Ok(backup) => {
+                let set = info.snapshots().ok().flatten();
+                Entry::Backup(Box::new(backup), version, set.map(|set| set.account))
+            }
             Err(error) => Entry::Unreadable(Failure::of(error.kind(), &error)),
         },
     )

@@ -28,6 +28,7 @@ const READ_MAX: Duration = Duration::from_mins(5);
 pub mod catalog;
 pub mod lock;
 pub mod server;
+pub mod snapshots;
 pub mod wal;
 
 /// What there is to look at for one server.
@@ -142,6 +143,8 @@ pub struct Context<'a> {
     pub deletes: Deletes,
     /// What is done about locks: where they are required, it is looked at whether there are any.
     pub object_lock: ObjectLock,
+    /// Where the snapshots of disks are looked for; nobody looks if unset.
+    pub snapshots: Option<snapshots::Look<'a>>,
     /// The catalog as it was read before: a `backup.info` that is still the same version is not read again.
     pub earlier: Option<&'a Catalog>,
 }
@@ -151,7 +154,13 @@ fn context<'a>(surroundings: &Surroundings<'a>, destination: &DestinationName) -
     let earlier = surroundings
         .earlier
         .and_then(|earlier| earlier.destinations.get(destination));
+    let disks = entry.and_then(|entry| entry.snapshot.as_ref());
+    let look = match surroundings.depth {
+        Depth::Everything | Depth::Catalog => Some(snapshots::Look::new(disks)),
+        Depth::Backups => None,
+    };
     Context {
+        snapshots: look,
         earlier: earlier.and_then(|stored| stored.catalog.known()),
         zone: entry.map_or_else(Zone::utc, |entry| entry.zone.clone()),
         clock: surroundings.clock,

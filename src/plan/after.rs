@@ -10,6 +10,7 @@ use crate::model::{
     observed::{Knowledge, Observed, Stored},
     record::{Epitaph, KeepRecord, Mark, SetBy, Tombstone},
     runs::Runs,
+    snapshot::TaggedSnapshot,
     time::Timestamp,
     timeline::TimelineId,
     wal::SegmentNumber,
@@ -116,16 +117,31 @@ fn apply(
         }
         Action::Undelete { backup } => forget(&mut stored.marks, backup),
         Action::DeleteBackup { backup, version } => {
-            catalog.backups.retain(|other| other.id != *backup);
-            catalog.versions.remove(backup);
+            delete(stored, catalog, backup);
             bury(&mut stored.tombstones, backup, version, now);
-            forget(&mut stored.keep_records, backup);
-            forget(&mut stored.marks, backup);
         }
         Action::DeleteOrphan { backup, .. } => {
             catalog.orphans.retain(|orphan| orphan.id != *backup);
         }
+        Action::DeleteSnapshot { snapshot, .. } => {
+            keep_snapshots(stored, |other| other.id != *snapshot);
+        }
         Action::DeleteWal { spans } => remove(&mut catalog.wal, spans),
+    }
+}
+
+fn delete(stored: &mut Stored, catalog: &mut Catalog, backup: &BackupId) {
+    catalog.backups.retain(|other| other.id != *backup);
+    catalog.versions.remove(backup);
+    catalog.lost_snapshots.remove(backup);
+    keep_snapshots(stored, |snapshot| snapshot.backup != *backup);
+    forget(&mut stored.keep_records, backup);
+    forget(&mut stored.marks, backup);
+}
+
+fn keep_snapshots(stored: &mut Stored, stays: impl Fn(&TaggedSnapshot) -> bool) {
+    if let Knowledge::Known(snapshots) = &mut stored.snapshots {
+        snapshots.retain(stays);
     }
 }
 

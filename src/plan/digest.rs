@@ -54,6 +54,8 @@ pub(super) fn fingerprint(
             &catalog.orphans,
             catalog.wal.histories.keys().collect::<Vec<_>>(),
             stored.marks.known(),
+            &catalog.lost_snapshots,
+            stored.snapshots.known(),
         ))
     };
     let catalog = match &stored.catalog {

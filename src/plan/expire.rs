@@ -11,7 +11,7 @@ use std::{
 use super::{
     Budget, Decision, Scene, Step, Weight, baseline,
     choose::{choose, locked},
-    mark, trust,
+    mark, trust, unrecorded,
 };
 use crate::model::{
     action::Action,
@@ -82,10 +82,13 @@ pub(super) fn decide(scene: &Scene<'_>, verdicts: &Verdicts, budget: Budget) -> 
         return decision;
     };
     let choice = choose(scene, catalog, verdicts, budget);
-    mark::withdraw(scene, catalog, &choice.obsolete, &mut decision);
+    let mut obsolete = choice.obsolete.clone();
+    obsolete.extend(unrecorded::without_backup(scene, catalog).cloned());
+    mark::withdraw(scene, catalog, &obsolete, &mut decision);
     choice.marks(scene, catalog, &mut decision);
     choice.backups(scene, catalog, budget, &mut decision);
     orphans(scene, catalog, &mut decision);
+    unrecorded::decide(scene, catalog, &mut decision);
     choice.wal(scene, &mut decision);
     decision
 }
@@ -154,9 +157,8 @@ pub(super) fn begun(scene: &Scene<'_>, catalog: &Catalog, backup: &Backup) -> Op
     let told = |tombstone: &Tombstone| {
         tombstone.backup == backup.id && Some(&tombstone.epitaph.version) == version
     };
-    let in_part = backup.status == BackupStatus::Done
-        && backup.keep.is_none()
-        && backup.missing_archive().is_some();
+    let in_part =
+        backup.status == BackupStatus::Done && backup.keep.is_none() && catalog.is_in_part(backup);
     (in_part && tombstones.iter().any(told)).then_some(Reason::DeleteBegun)
 }
 

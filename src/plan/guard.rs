@@ -20,6 +20,7 @@ use crate::model::{
 };
 
 mod past;
+mod snapshot;
 mod violation;
 
 pub use violation::{Refusal, Violation};
@@ -216,6 +217,7 @@ impl Inspection<'_> {
         }
         for step in self.steps {
             violations.extend(on_orphan(stored, catalog, &step.action));
+            violations.extend(self.on_snapshot(stored, catalog, &step.action));
             violations.extend(self.on_locks(stored, &step.action));
             violations.extend(self.on_release(stored, &step.action));
         }
@@ -236,6 +238,8 @@ impl Inspection<'_> {
         if self.asked.is_policy() {
             let silent = self.observed.postgres.unknown().is_some();
             violations.extend(unknown(silent, "the server"));
+            let snapshots = stored.snapshots.unknown().is_some();
+            violations.extend(unknown(snapshots, "what snapshots of disks there are"));
             let tombstones = stored.tombstones.unknown().is_some();
             violations.extend(unknown(tombstones, "the record of deletes"));
             violations.extend(unknown(
@@ -271,10 +275,9 @@ impl Inspection<'_> {
     /// These, and those that they mark.
     fn doomed(&self) -> BTreeSet<&BackupId> {
         self.of(|action| {
-            matches!(
-                action,
-                Action::DeleteBackup { .. } | Action::MarkDelete { .. }
-            )
+            let marks_backup =
+                |action: &Action| matches!(action, Action::MarkDelete { version, .. } if !version.is_empty());
+            marks_backup(action) || matches!(action, Action::DeleteBackup { .. })
         })
     }
 
@@ -521,7 +524,7 @@ fn is_whole(catalog: &Catalog, backup: &Backup) -> bool {
         };
         next = until.next();
     }
-    backup.missing_archive().is_none()
+    !catalog.is_in_part(backup)
 }
 
 #[cfg(test)]

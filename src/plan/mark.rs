@@ -57,7 +57,7 @@ pub(super) fn withdraw(
     let marks = scene.stored.marks.known().into_iter();
     for id in marks.flat_map(|marks| marks.keys()) {
         let reason = match catalog.ids().any(|known| known == id) {
-            true if obsolete.contains(id) => continue,
+            _ if obsolete.contains(id) => continue,
             true => Reason::RetainedAgain,
             false => Reason::Gone,
         };

@@ -38,6 +38,7 @@ mod keep;
 mod mark;
 mod slot;
 mod trust;
+mod unrecorded;
 
 #[cfg(test)]
 pub(crate) mod testing;

@@ -77,7 +77,9 @@ impl Row {
         Self {
             sign,
             verb: match &step.action {
-                Action::DeleteOrphan { .. } | Action::DeleteWal { .. } => "delete",
+                Action::DeleteOrphan { .. }
+                | Action::DeleteSnapshot { .. }
+                | Action::DeleteWal { .. } => "delete",
                 Action::CopyWal { .. } => "copy",
                 other => other.verb(),
             },
@@ -198,6 +200,9 @@ fn object(action: &Action, weight: Weight, target: Option<&Target>) -> String {
         Action::DeleteOrphan { backup, .. } => {
             format!("orphan {backup}  {}", Bytes(weight.bytes))
         }
+        Action::DeleteSnapshot {
+            backup, snapshot, ..
+        } => format!("snapshot {snapshot}  of {backup}"),
         Action::FinishBackup { backup }
         | Action::AbandonAttempt { backup, .. }
         | Action::ReleaseKeep {
@@ -369,7 +374,7 @@ impl fmt::Display for Summary<'_> {
 }
 
 impl Summary<'_> {
-    fn counts(&self) -> [(u64, String); 13] {
+    fn counts(&self) -> [(u64, String); 14] {
         let left_over = |action: &Action| {
             matches!(
                 action,
@@ -420,6 +425,10 @@ impl Summary<'_> {
             (
                 self.count(|a| matches!(a, Action::DeleteOrphan { .. })),
                 "orphans to delete".to_owned(),
+            ),
+            (
+                self.count(|a| matches!(a, Action::DeleteSnapshot { .. })),
+                "snapshots to delete".to_owned(),
             ),
             (
                 segments,

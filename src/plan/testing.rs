@@ -25,6 +25,7 @@ use barkeep::{
             SetBy, Stopped, Tombstone,
         },
         schedule::{Schedule, StartWindow, Zone},
+        snapshot::TaggedSnapshot,
         time::Timestamp,
         timeline::TimelineId,
         wal::{Lsn, SegmentNumber, SegmentSize, SystemId},
@@ -243,6 +244,7 @@ impl World {
                 });
             }
             "locked" => self.locked(&words),
+            "snapshot" => self.snapshot(&words),
             "unlooked" => self.stored().locks = Knowledge::Absent,
             "lose" => words.iter().for_each(|word| self.lose(word)),
             "nothing" => *self.catalog() = Catalog::default(),
@@ -293,6 +295,30 @@ impl World {
         if let Knowledge::Known(tombstones) = &mut self.stored().tombstones {
             tombstones.push(tombstone);
         }
+    }
+
+    /// `8d 9d`, `8d 9d recorded:`, `20261101T020000 9d held:`: a snapshot with the tags of a backup, begun so long ago.
+    fn snapshot(&mut self, words: &[&str]) {
+        let backup = self.id(words[0]);
+        let id = format!("snap-{}", words[0]);
+        if after(words, "recorded").is_some() {
+            let backups = &mut self.catalog().backups;
+            let found = backups.iter_mut().find(|found| found.id == backup);
+            found.expect("a backup").snapshots.push(id.clone());
+        }
+        let snapshot = TaggedSnapshot {
+            id,
+            backup,
+            begun_at: after(words, "nobody").is_none().then(|| instant(words[1])),
+            lock: match after(words, "held") {
+                Some(_) => Lock::Held,
+                None => Lock::Free,
+            },
+        };
+        let snapshots = &mut self.stored().snapshots;
+        let mut all = snapshots.known().cloned().unwrap_or_default();
+        all.push(snapshot);
+        *snapshots = Knowledge::Known(all);
     }
 
     /// `22d 3h`, `22d 3h version:other`
@@ -489,6 +515,7 @@ impl World {
             "keeps" => stored.keep_records = Knowledge::Unknown(failure),
             "identity" => stored.identity = Knowledge::Unknown(failure),
             "clock" => stored.store_time = Knowledge::Unknown(failure),
+            "snapshots" => stored.snapshots = Knowledge::Unknown(failure),
             "uploads" => stored.uploads = Knowledge::Unknown(failure),
             "locks" => stored.locks = Knowledge::Unknown(failure),
             "server" => self.observed.postgres = Knowledge::Unknown(failure),
@@ -518,7 +545,8 @@ fn stopped_as(backup: &Backup) -> Option<Stopped> {
 }
 
 /// The first words of what is no backup.
-const WORDS: [&str; 17] = [
+const WORDS: [&str; 18] = [
+    "snapshot",
     "verified",
     "locked",
     "unlooked",

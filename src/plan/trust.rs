@@ -67,6 +67,10 @@ pub(super) fn unknown_records<'a>(scene: &Scene<'a>) -> impl Iterator<Item = Wai
         ("the record of marks", stored.marks.unknown()),
         ("the record of keeps", stored.keep_records.unknown()),
         ("the store's clock", stored.store_time.unknown()),
+        (
+            "what snapshots of disks there are",
+            stored.snapshots.unknown(),
+        ),
     ];
     let records = records.into_iter().filter(move |_| !told);
     records.filter_map(|(what, why)| Some(unknown(what, &why?.message)))

@@ -89,6 +89,16 @@ impl Connector {
         self
     }
 
+    /// One for each endpoint, whatever kind of server is there.
+    pub fn each(&self) -> impl Iterator<Item = Self> + '_ {
+        self.target.endpoints.iter().map(|endpoint| {
+            let mut one = self.clone();
+            one.target.endpoints = vec![endpoint.clone()];
+            one.target.session_attributes = SessionAttributes::Any;
+            one
+        })
+    }
+
     /// What the connection string came to.
     pub fn target(&self) -> &Target {
         &self.target

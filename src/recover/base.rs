@@ -19,6 +19,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
+pub(super) use self::finish::settle;
 use self::layout::Layout;
 pub use self::{
     chain::chain,

@@ -4,7 +4,10 @@
 //! snapshot of the backup is the source of an attached disk, and every such disk is mounted where its original was, with the same
 //! options.
 
-use std::path::{Path, PathBuf};
+use std::{
+    io::Write as _,
+    path::{Path, PathBuf},
+};
 
 use crate::{
     failure::Kind,
@@ -16,6 +19,10 @@ use crate::{
     snapshot::{self, Disk, Provider, Role, mounts::Host},
     store::{self, Archive},
 };
+
+pub mod cluster;
+pub mod making;
+pub mod mounting;
 
 /// Why a backup of snapshots cannot be restored.
 #[derive(Debug, thiserror::Error)]
@@ -40,6 +47,44 @@ pub enum Error {
     /// There is no such directory.
     #[error("Recovery directory '{}' does not exist on the recovery instance. Check all required disks have been created, attached and mounted.", .0.display())]
     NoDirectory(PathBuf),
+    /// A disk cannot be mounted.
+    #[error("cannot mount the disk `{disk}`: {why}")]
+    Mount {
+        /// The disk.
+        disk: String,
+        /// Why not.
+        why: String,
+    },
+    /// The directory is on none of the disks that were made.
+    #[error(
+        "`{}` is on the file system at `{mount}`, which is none of the backup's",
+        directory.display()
+    )]
+    Elsewhere {
+        /// The directory.
+        directory: PathBuf,
+        /// The point at which its file system is mounted.
+        mount: String,
+    },
+    /// A server runs in the directory.
+    #[error("a server runs in `{}`: process {process}", directory.display())]
+    Running {
+        /// The directory.
+        directory: PathBuf,
+        /// Its process.
+        process: u32,
+    },
+    /// What holds the directory cannot be found out.
+    #[error("cannot find out which file system holds `{}`", path.display())]
+    Look {
+        /// The directory.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// The settings cannot be written.
+    #[error(transparent)]
+    Settings(#[from] super::base::Error),
     /// The label cannot be read.
     #[error("cannot read the backup's label")]
     Read(#[source] store::Error),
@@ -62,9 +107,14 @@ impl Error {
         match self {
             Self::Cloud(source) => source.kind(),
             Self::Read(source) => source.kind(),
-            Self::NotAttached { .. } | Self::Mounts(_) | Self::NoDirectory(_) => Kind::Refused,
+            Self::Settings(source) => source.kind(),
+            Self::NotAttached { .. }
+            | Self::Mounts(_)
+            | Self::NoDirectory(_)
+            | Self::Elsewhere { .. }
+            | Self::Running { .. } => Kind::Refused,
             Self::NoLabel(_) => Kind::NotFound,
-            Self::Write { .. } => Kind::Failed,
+            Self::Write { .. } | Self::Mount { .. } | Self::Look { .. } => Kind::Failed,
         }
     }
 }
@@ -130,6 +180,9 @@ pub async fn write_label(archive: &Archive, id: &BackupId, directory: &Path) -> 
     let label = archive.read(&label).await.map_err(Error::Read)?;
     let (label, _) = label.ok_or_else(|| Error::NoLabel(id.clone()))?;
     let path = directory.join("backup_label");
-    let written = std::fs::write(&path, label);
+    let written = std::fs::File::create(&path).and_then(|mut file| {
+        file.write_all(&label)?;
+        file.sync_all()
+    });
     written.map_err(|source| Error::Write { path, source })
 }

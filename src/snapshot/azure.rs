@@ -16,7 +16,7 @@ use tokio::time::{Duration, Instant};
 
 use super::{
     Begun, Deleted, Described, Device, Disk, Error, Provider, Result, Role, Stage, Tag, Wanted,
-    rest::{Answer, Ask, Rest, Tokens, refused, retry_after},
+    rest::{Answer, Ask, Rest, Tokens, moment, refused, retry_after},
 };
 use crate::{
     clock,
@@ -27,6 +27,8 @@ use crate::{
     },
 };
 
+mod making;
+
 /// What a token is for.
 pub(super) const SCOPE: &str = "https://management.azure.com/.default";
 
@@ -34,8 +36,8 @@ pub(super) const SCOPE: &str = "https://management.azure.com/.default";
 const DISKS: &str = "2023-04-02";
 const MACHINES: &str = "2024-07-01";
 
-/// How long the end of a deletion is waited for, and how often it is asked for.
-const DELETION: Duration = Duration::from_mins(10);
+/// How long the end of an operation is waited for, and how often it is asked for.
+const ENDING: Duration = Duration::from_mins(10);
 const POLL: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 
 /// A group of resources in a subscription.
@@ -110,7 +112,7 @@ impl Azure {
         let Some(operation) = operation(answer) else {
             return Ok(());
         };
-        let until = Instant::now() + DELETION;
+        let until = Instant::now() + ENDING;
         let mut pause = retry_after(&answer.headers).unwrap_or(POLL.0);
         while !self.has_ended(&operation, doing).await? {
             if Instant::now() > until {
@@ -337,5 +339,6 @@ fn described(snapshot: &Value) -> Option<Described> {
         id: name.clone(),
         name: Some(name),
         tags: tags.filter_map(tag).collect(),
+        begun_at: moment(&snapshot["properties"]["timeCreated"]),
     })
 }

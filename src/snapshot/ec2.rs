@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use aws_config::{BehaviorVersion, Region, profile::ProfileFileCredentialsProvider};
 use aws_sdk_ec2::{
     Client,
-    config::{retry::RetryConfig, timeout::TimeoutConfig},
+    config::{Config, retry::RetryConfig, timeout::TimeoutConfig},
     error::{DisplayErrorContext, ProvideErrorMetadata, SdkError},
     primitives::DateTime,
     types::{
@@ -21,11 +21,16 @@ use aws_sdk_ec2::{
 use super::{
     Begun, Deleted, Described, Device, Disk, Error, Provider, Result, Role, Stage, Tag, Wanted,
 };
-use crate::model::{
-    lock::{Lock, LockMode},
-    snapshot::{Account, LockEnd, Recorded, SnapshotLock},
-    time::Timestamp,
+use crate::{
+    clock,
+    model::{
+        lock::{Lock, LockMode},
+        snapshot::{Account, LockEnd, Recorded, SnapshotLock},
+        time::Timestamp,
+    },
 };
+
+mod making;
 
 /// Everything but what has ended for good.
 const STATES: [&str; 5] = ["pending", "running", "shutting-down", "stopping", "stopped"];
@@ -34,6 +39,23 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const READ_TIMEOUT: Duration = Duration::from_mins(1);
 /// A snapshot of a volume is refused for seconds after another one of it; the SDK's pauses grow to twenty seconds.
 const ATTEMPTS: u32 = 6;
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+
+/// What EC2 says to a second snapshot of a volume within 15 seconds.
+const TOO_SOON: &str = "SnapshotCreationPerVolumeRateExceeded";
+const TOO_SOON_PAUSE: Duration = Duration::from_secs(15);
+
+/// What may be otherwise a moment later.
+const PASSING: [&str; 8] = [
+    TOO_SOON,
+    "InternalError",
+    "InternalFailure",
+    "RequestLimitExceeded",
+    "RequestTimeout",
+    "ServiceUnavailable",
+    "Throttling",
+    "Unavailable",
+];
 
 /// An account and a region.
 pub(super) struct Ec2 {
@@ -142,6 +164,50 @@ impl Ec2 {
         Ok(found)
     }
 
+    /// Asks once for a snapshot.
+    async fn create(&self, wanted: &Wanted<'_>) -> Result<Begun> {
+        let name = ("Name".to_owned(), wanted.name.to_owned());
+        let mut tags = TagSpecification::builder().resource_type(ResourceType::Snapshot);
+        for (key, value) in [&name].into_iter().chain(wanted.tags) {
+            tags = tags.tags(types::Tag::builder().key(key).value(value).build());
+        }
+        let request = self.client.create_snapshot().volume_id(&wanted.disk.id);
+        let answer = request.tag_specifications(tags.build()).customize();
+        let once = Config::builder().retry_config(RetryConfig::disabled());
+        let answer = answer.config_override(once).send().await;
+        let answer = answer.map_err(failed("take the snapshot"))?;
+        let id = answer.snapshot_id().ok_or_else(|| Error::Answer {
+            doing: "take the snapshot".to_owned(),
+            why: "it has no identifier".to_owned(),
+        })?;
+        Ok(Begun {
+            id: id.to_owned(),
+            name: wanted.name.to_owned(),
+            owner: answer.owner_id().map(str::to_owned),
+            operation: None,
+        })
+    }
+
+    /// The snapshot that was asked for before, if there is one.
+    async fn begun(&self, wanted: &Wanted<'_>) -> Result<Option<Begun>> {
+        let mut request = self.client.describe_snapshots().owner_ids("self");
+        let name = ("Name".to_owned(), wanted.name.to_owned());
+        for (key, value) in [&name].into_iter().chain(wanted.tags) {
+            request = request.filters(filter(&format!("tag:{key}"), [value.as_str()]));
+        }
+        let request = request.filters(filter("volume-id", [wanted.disk.id.as_str()]));
+        let mut pages = request.into_paginator().send();
+        while let Some(page) = pages.next().await {
+            let page = page.map_err(failed("look for the snapshot"))?;
+            let all = page.snapshots().iter();
+            let mut usable = all.filter(|found| found.state() != Some(&SnapshotState::Error));
+            if let Some(found) = usable.find_map(|found| begun(found, wanted)) {
+                return Ok(Some(found));
+            }
+        }
+        Ok(None)
+    }
+
     async fn snapshot(&self, id: &str) -> Result<Option<types::Snapshot>> {
         let request = self.client.describe_snapshots().snapshot_ids(id);
         match request.send().await.map_err(failed("look at the snapshot")) {
@@ -168,25 +234,28 @@ impl Provider for Ec2 {
         Ok(disk)
     }
 
+    /// The call has no token that makes its repetition the same call. So the SDK does not repeat it, and whoever heard no answer looks first
+    /// whether there is a snapshot of this volume under this name.
     async fn begin(&self, wanted: &Wanted<'_>) -> Result<Begun> {
-        let name = ("Name".to_owned(), wanted.name.to_owned());
-        let mut tags = TagSpecification::builder().resource_type(ResourceType::Snapshot);
-        for (key, value) in [&name].into_iter().chain(wanted.tags) {
-            tags = tags.tags(types::Tag::builder().key(key).value(value).build());
+        let mut pause = FIRST_PAUSE;
+        for _ in 1..ATTEMPTS {
+            let error = match self.create(wanted).await {
+                Ok(begun) => return Ok(begun),
+                Err(error) if passes(&error) => error,
+                Err(error) => return Err(error),
+            };
+            clock::pause(if error.is_called(TOO_SOON) {
+                TOO_SOON_PAUSE
+            } else {
+                pause
+            })
+            .await;
+            pause *= 2;
+            if let Some(begun) = self.begun(wanted).await? {
+                return Ok(begun);
+            }
         }
-        let request = self.client.create_snapshot().volume_id(&wanted.disk.id);
-        let answer = request.tag_specifications(tags.build()).send().await;
-        let answer = answer.map_err(failed("take the snapshot"))?;
-        let id = answer.snapshot_id().ok_or_else(|| Error::Answer {
-            doing: "take the snapshot".to_owned(),
-            why: "it has no identifier".to_owned(),
-        })?;
-        Ok(Begun {
-            id: id.to_owned(),
-            name: wanted.name.to_owned(),
-            owner: answer.owner_id().map(str::to_owned),
-            operation: None,
-        })
+        self.create(wanted).await
     }
 
     async fn stage(&self, begun: &Begun) -> Result<Stage> {
@@ -361,6 +430,7 @@ fn described(snapshot: &types::Snapshot) -> Option<Described> {
         id: snapshot.snapshot_id()?.to_owned(),
         name: tag(snapshot.tags(), "Name"),
         tags: tags.filter_map(pair).collect(),
+        begun_at: snapshot.start_time().and_then(moment),
     })
 }
 
@@ -370,11 +440,12 @@ fn lock(locked: &types::LockedSnapshotsInfo) -> Lock {
         Some(types::LockState::Governance) => LockMode::Governance,
         Some(_) => LockMode::Compliance,
     };
-    let until = locked.lock_expires_on().map(|time| {
-        let time = chrono::DateTime::from_timestamp(time.secs(), 0);
-        Timestamp::from(time.unwrap_or(chrono::DateTime::UNIX_EPOCH))
-    });
+    let until = locked.lock_expires_on().and_then(moment);
     Lock::LockedUntil { until, mode }
+}
+
+fn moment(time: &DateTime) -> Option<Timestamp> {
+    Timestamp::from_unix_seconds(time.secs())
 }
 
 fn tag(tags: &[types::Tag], key: &str) -> Option<String> {
@@ -386,6 +457,21 @@ fn filter<const N: usize>(name: &str, values: [&str; N]) -> Filter {
     let filter = Filter::builder().name(name);
     let values = values.into_iter();
     values.fold(filter, FilterBuilder::values).build()
+}
+
+fn begun(snapshot: &types::Snapshot, wanted: &Wanted<'_>) -> Option<Begun> {
+    Some(Begun {
+        id: snapshot.snapshot_id()?.to_owned(),
+        name: wanted.name.to_owned(),
+        owner: snapshot.owner_id().map(str::to_owned),
+        operation: None,
+    })
+}
+
+/// Whether a request that failed so may succeed if it is sent again.
+fn passes(error: &Error) -> bool {
+    let unheard = matches!(error, Error::Unreachable { .. });
+    unheard || PASSING.iter().any(|code| error.is_called(code))
 }
 
 /// What the SDK says of a failure.

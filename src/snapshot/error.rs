@@ -71,6 +71,19 @@ pub enum Error {
         /// The mounted file system.
         mount: String,
     },
+    /// A file system spans several disks.
+    #[error(
+        "`{path}` is on `{mount}`, a file system over several disks ({}), whose snapshots would show different instants",
+        .disks.join(", ")
+    )]
+    Spans {
+        /// What is there.
+        path: String,
+        /// The mounted file system.
+        mount: String,
+        /// The disks.
+        disks: Vec<String>,
+    },
     /// Where things are mounted cannot be found out.
     #[error("cannot find out what is mounted where")]
     Mounts(#[source] std::io::Error),
@@ -104,6 +117,17 @@ pub enum Error {
     #[error("Snapshot '{name}' failed: {why}")]
     Failed {
         /// The snapshot.
+        name: String,
+        /// What the cloud says.
+        why: String,
+    },
+    /// A snapshot is not there any more.
+    #[error("the snapshot `{0}` is not there any more, nor a disk that was made of it")]
+    Gone(String),
+    /// A disk that was made of a snapshot cannot be used.
+    #[error("the disk `{name}` cannot be used: {why}; delete it and restore again")]
+    DiskFailed {
+        /// The disk.
         name: String,
         /// What the cloud says.
         why: String,
@@ -145,12 +169,13 @@ impl Error {
     pub fn kind(&self) -> Kind {
         match self {
             Self::Unsupported(_) | Self::Missing { .. } => Kind::Usage,
-            Self::NoInstance(_) => Kind::NotFound,
+            Self::NoInstance(_) | Self::Gone(_) => Kind::NotFound,
             Self::Ambiguous { .. }
             | Self::NotAttached { .. }
             | Self::NotMounted { .. }
             | Self::Refused { .. }
             | Self::Uncovered { .. }
+            | Self::Spans { .. }
             | Self::Locked { .. }
             | Self::Another { .. } => Kind::Refused,
             Self::Unreachable { .. } => Kind::Unreachable,
@@ -160,6 +185,7 @@ impl Error {
             | Self::Cloud { .. }
             | Self::Answer { .. }
             | Self::Failed { .. }
+            | Self::DiskFailed { .. }
             | Self::Late { .. } => Kind::Failed,
         }
     }

@@ -16,23 +16,27 @@ use sha2::{Digest as _, Sha256};
 use tokio::time::{Duration, Instant};
 
 use super::{
-    Begun, Deleted, Described, Device, Disk, Error, Provider, Result, Role, Stage, Tag, Wanted,
-    rest::{Ask, Rest, Tokens, refused},
+    BACKUP, Begun, Deleted, Described, Device, Disk, Error, Provider, Result, Role, Stage, Tag,
+    Wanted,
+    rest::{Ask, Rest, Tokens, moment, refused},
 };
 use crate::{
     clock,
     cloud::google::Credentials,
     model::{
+        backup::BackupId,
         lock::Lock,
         snapshot::{Account, Recorded, SnapshotLock},
     },
 };
 
+mod making;
+
 /// What a token allows, within what its owner may.
 pub(super) const SCOPE: &str = "https://www.googleapis.com/auth/cloud-platform";
 
-/// How long the end of a deletion is waited for, and how often it is asked for.
-const DELETION: Duration = Duration::from_mins(10);
+/// How long the end of an operation is waited for, and how often it is asked for.
+const ENDING: Duration = Duration::from_mins(10);
 const POLL: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 
 /// A project, and a zone of it.
@@ -66,10 +70,9 @@ impl Gce {
         self.about(method, &["global", "snapshots", name], doing)
     }
 
-    /// The operation, as it is now; its failure is an error.
-    async fn operation(&self, name: &str, doing: &str) -> Result<Value> {
-        let path = ["global", "operations", name];
-        let ask = self.about(Method::GET, &path, doing.to_owned());
+    /// The operation at a path, as it is now; its failure is an error.
+    async fn operation(&self, path: &[&str], doing: &str) -> Result<Value> {
+        let ask = self.about(Method::GET, path, doing.to_owned());
         let operation = self.rest.ask(&ask).await?.body;
         let error = &operation["error"]["errors"][0];
         if !error.is_null() {
@@ -78,20 +81,20 @@ impl Gce {
             return Err(refused(&ask, code, message));
         }
         for warning in operation["warnings"].as_array().into_iter().flatten() {
-            tracing::warn!("the cloud warns of `{name}`: {warning}");
+            tracing::warn!("the cloud warns: cannot {doing} without: {warning}");
         }
         Ok(operation)
     }
 
-    async fn settled(&self, operation: &Value, doing: &str) -> Result<()> {
-        let name = told(operation, "name", doing)?;
-        let until = Instant::now() + DELETION;
+    /// Waits for the end of an operation.
+    async fn ended(&self, path: &[&str], doing: &str) -> Result<()> {
+        let until = Instant::now() + ENDING;
         let mut pause = POLL.0;
-        while self.operation(&name, doing).await?["status"] != "DONE" {
+        while self.operation(path, doing).await?["status"] != "DONE" {
             if Instant::now() > until {
                 return Err(Error::Unreachable {
                     doing: doing.to_owned(),
-                    why: format!("the operation `{name}` does not end"),
+                    why: format!("the operation `{}` does not end", path.join("/")),
                 });
             }
             clock::pause(pause).await;
@@ -99,15 +102,29 @@ impl Gce {
         }
         Ok(())
     }
+
+    /// All items of a list, page after page.
+    async fn all(&self, mut ask: Ask) -> Result<Vec<Value>> {
+        let first = ask.url.clone();
+        let mut found = Vec::new();
+        loop {
+            let mut page = self.rest.ask(&ask).await?.body;
+            if let Value::Array(items) = page["items"].take() {
+                found.extend(items);
+            }
+            let Some(next) = page["nextPageToken"].as_str() else {
+                return Ok(found);
+            };
+            ask.url = first.clone();
+            ask.url.query_pairs_mut().append_pair("pageToken", next);
+        }
+    }
 }
 
 #[async_trait]
 impl Provider for Gce {
     async fn attached(&self, instance: &str) -> Result<Vec<Disk>> {
-        let Some(zone) = &self.zone else {
-            let (cloud, what) = ("Google Cloud", "a zone");
-            return Err(Error::Missing { cloud, what });
-        };
+        let zone = self.zone()?;
         let doing = format!("look at the instance `{instance}`");
         let ask = self.about(Method::GET, &["zones", zone, "instances", instance], doing);
         let answer = self.rest.find(&ask).await?;
@@ -162,7 +179,8 @@ impl Provider for Gce {
         let mut percent = None;
         if let Some(operation) = &begun.operation {
             let doing = format!("take the snapshot `{name}`");
-            let operation = self.operation(operation, &doing).await;
+            let path = ["global", "operations", operation];
+            let operation = self.operation(&path, &doing).await;
             let operation = operation.map_err(|error| match error {
                 Error::Cloud { code, message, .. } => failed(format!("{code}: {message}")),
                 error => error,
@@ -203,33 +221,29 @@ impl Provider for Gce {
         let Some(answer) = self.rest.find(&ask).await? else {
             return Ok(Deleted::Absent);
         };
-        self.settled(&answer.body, &ask.doing).await?;
+        let operation = told(&answer.body, "name", &ask.doing)?;
+        let path = ["global", "operations", &operation];
+        self.ended(&path, &ask.doing).await?;
         Ok(Deleted::Gone)
     }
 
     async fn tagged(&self, tags: &[Tag]) -> Result<Vec<Described>> {
-        let filter = tags.iter().map(|(key, value)| {
-            let (key, value) = (label(key), label(value));
-            format!("(labels.{key} = \"{value}\")")
-        });
-        let filter: Vec<String> = filter.collect();
         let doing = "list the snapshots".to_owned();
         let mut ask = self.about(Method::GET, &["global", "snapshots"], doing);
-        ask.url
-            .query_pairs_mut()
-            .append_pair("filter", &filter.join(" AND "));
-        let first = ask.url.clone();
-        let mut found = Vec::new();
-        loop {
-            let page = self.rest.ask(&ask).await?.body;
-            let items = page["items"].as_array().into_iter().flatten();
-            found.extend(items.filter_map(described));
-            let Some(next) = page["nextPageToken"].as_str() else {
-                return Ok(found);
-            };
-            ask.url = first.clone();
-            ask.url.query_pairs_mut().append_pair("pageToken", next);
-        }
+        let filter = filter(tags);
+        ask.url.query_pairs_mut().append_pair("filter", &filter);
+        Ok(self.all(ask).await?.iter().filter_map(described).collect())
+    }
+
+    fn carries(&self, described: &Described, tags: &[Tag]) -> bool {
+        let carries = |(key, value): &Tag| described.tags.contains(&(label(key), label(value)));
+        tags.iter().all(carries)
+    }
+
+    fn backup_of(&self, described: &Described) -> Option<BackupId> {
+        let mut labels = described.tags.iter();
+        let (_, value) = labels.find(|(key, _)| key == BACKUP)?;
+        unlabelled(value)
     }
 
     fn found(&self, described: &Described) -> Recorded {
@@ -292,6 +306,7 @@ fn described(snapshot: &Value) -> Option<Described> {
         id: name.clone(),
         name: Some(name),
         tags: labels.filter_map(tag).collect(),
+        begun_at: moment(&snapshot["creationTimestamp"]),
     })
 }
 
@@ -322,6 +337,15 @@ fn identify(ask: &mut Ask, name: &str) {
     ask.url.query_pairs_mut().append_pair("requestId", &id);
 }
 
+/// What selects those that carry all of these tags.
+fn filter(tags: &[Tag]) -> String {
+    let each = tags.iter().map(|(key, value)| {
+        let (key, value) = (label(key), label(value));
+        format!("(labels.{key} = \"{value}\")")
+    });
+    each.collect::<Vec<_>>().join(" AND ")
+}
+
 /// A text as a label: itself if it can be one.
 fn label(text: &str) -> String {
     const CHARACTERS: usize = 63;
@@ -335,6 +359,13 @@ fn label(text: &str) -> String {
     format!("{fitting}-{:08x}", crc32c::crc32c(text.as_bytes()))
 }
 
+/// The backup whose id a label was made of. Only capitals get lost in a label, and its checksum tells whether they were found again.
+fn unlabelled(value: &str) -> Option<BackupId> {
+    let (lower, _) = value.rsplit_once('-')?;
+    let id = lower.to_ascii_uppercase();
+    (label(&id) == value).then(|| BackupId::new(id))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -346,5 +377,14 @@ mod tests {
         assert_ne!(upper, lower);
         assert!(upper.starts_with("srv_1-"), "{upper}");
         assert_eq!(label(&"x".repeat(99)).len(), 63);
+    }
+
+    #[test]
+    fn the_id_of_a_backup_is_read_back_from_its_label() {
+        let id = "20261120T235109";
+        assert_eq!(unlabelled(&label(id)), Some(BackupId::new(id)));
+        for other in ["20261120t235109", "20261120t235109-00000000", "x"] {
+            assert_eq!(unlabelled(other), None, "{other}");
+        }
     }
 }

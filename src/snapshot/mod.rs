@@ -15,6 +15,7 @@ use crate::model::{
     backup::BackupId,
     lock::Lock,
     snapshot::{Account, Recorded, SnapshotLock},
+    time::Timestamp,
 };
 
 #[cfg(feature = "azure")]
@@ -24,6 +25,7 @@ mod ec2;
 mod error;
 #[cfg(feature = "gcp")]
 mod gce;
+pub mod making;
 pub mod mounts;
 mod open;
 pub mod permission;
@@ -47,7 +49,7 @@ pub type Tag = (String, String);
 
 /// A cloud that makes snapshots of disks.
 #[async_trait]
-pub trait Provider: fmt::Debug + Send + Sync {
+pub trait Provider: making::Makes + fmt::Debug {
     /// The disks that are attached to the one instance with this name or identifier.
     async fn attached(&self, instance: &str) -> Result<Vec<Disk>>;
 
@@ -74,6 +76,18 @@ pub trait Provider: fmt::Debug + Send + Sync {
 
     /// The snapshots that carry all of these tags.
     async fn tagged(&self, tags: &[Tag]) -> Result<Vec<Described>>;
+
+    /// Whether a snapshot carries all of these tags, spelled as the cloud can.
+    fn carries(&self, described: &Described, tags: &[Tag]) -> bool {
+        tags.iter().all(|tag| described.tags.contains(tag))
+    }
+
+    /// The backup that a snapshot's tag names.
+    fn backup_of(&self, described: &Described) -> Option<BackupId> {
+        let mut tags = described.tags.iter();
+        let (_, id) = tags.find(|(key, _)| key == BACKUP)?;
+        Some(BackupId::new(id.clone()))
+    }
 
     /// How a snapshot is recorded of which nothing is known but that it exists.
     fn found(&self, described: &Described) -> Recorded;
@@ -190,7 +204,12 @@ pub struct Described {
     pub name: Option<String>,
     /// Its tags.
     pub tags: Vec<Tag>,
+    /// When it was begun, by the cloud's clock.
+    pub begun_at: Option<Timestamp>,
 }
+
+/// The tag that names a backup.
+const BACKUP: &str = "barkeep-backup";
 
 /// Whose snapshots are: only these tags make one ours.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -202,14 +221,20 @@ pub struct Owner {
 }
 
 impl Owner {
-    /// The tags of the snapshots of one backup.
-    pub fn tags(&self, backup: &BackupId) -> Vec<Tag> {
+    /// The tags of all its snapshots.
+    pub fn of_catalog(&self) -> Vec<Tag> {
         let pair = |key: &str, value: &str| (key.to_owned(), value.to_owned());
         vec![
             pair("barkeep-server", &self.server),
             pair("barkeep-catalog", &self.catalog),
-            pair("barkeep-backup", backup.as_str()),
         ]
+    }
+
+    /// The tags of the snapshots of one backup.
+    pub fn tags(&self, backup: &BackupId) -> Vec<Tag> {
+        let mut tags = self.of_catalog();
+        tags.push((BACKUP.to_owned(), backup.as_str().to_owned()));
+        tags
     }
 }
 

@@ -35,6 +35,7 @@ impl Use {
 /// What a use needs in a cloud.
 pub fn actions(place: &Place, use_: Use) -> &'static [&'static str] {
     match (place, use_) {
+        (_, Use::Restore) => restoring(place),
         (Place::Aws { .. }, Use::Take) => &[
             "ec2:CreateSnapshot",
             "ec2:CreateTags",
@@ -49,14 +50,6 @@ pub fn actions(place: &Place, use_: Use) -> &'static [&'static str] {
             "ec2:DescribeLockedSnapshots",
             "ec2:DescribeSnapshots",
         ],
-        (Place::Aws { .. }, Use::Restore) => &[
-            "ec2:AttachVolume",
-            "ec2:CreateTags",
-            "ec2:CreateVolume",
-            "ec2:DescribeInstances",
-            "ec2:DescribeSnapshots",
-            "ec2:DescribeVolumes",
-        ],
         (Place::Azure { .. }, Use::Take) => &[
             "Microsoft.Compute/disks/beginGetAccess/action",
             "Microsoft.Compute/disks/read",
@@ -68,13 +61,6 @@ pub fn actions(place: &Place, use_: Use) -> &'static [&'static str] {
         (Place::Azure { .. }, Use::Delete) => &[
             "Microsoft.Compute/snapshots/delete",
             "Microsoft.Compute/snapshots/read",
-        ],
-        (Place::Azure { .. }, Use::Restore) => &[
-            "Microsoft.Compute/disks/read",
-            "Microsoft.Compute/disks/write",
-            "Microsoft.Compute/snapshots/read",
-            "Microsoft.Compute/virtualMachines/read",
-            "Microsoft.Compute/virtualMachines/write",
         ],
         (Place::Gcp { .. }, Use::Take) => &[
             "compute.disks.createSnapshot",
@@ -93,9 +79,33 @@ pub fn actions(place: &Place, use_: Use) -> &'static [&'static str] {
             "compute.snapshots.get",
             "compute.snapshots.list",
         ],
-        (Place::Gcp { .. }, Use::Restore) => &[
+    }
+}
+
+/// What making disks of snapshots needs.
+fn restoring(place: &Place) -> &'static [&'static str] {
+    match place {
+        Place::Aws { .. } => &[
+            "ec2:AttachVolume",
+            "ec2:CreateTags",
+            "ec2:CreateVolume",
+            "ec2:DescribeInstances",
+            "ec2:DescribeSnapshots",
+            "ec2:DescribeVolumes",
+        ],
+        Place::Azure { .. } => &[
+            "Microsoft.Compute/disks/read",
+            "Microsoft.Compute/disks/write",
+            "Microsoft.Compute/snapshots/read",
+            "Microsoft.Compute/virtualMachines/attachDetachDataDisks/action",
+            "Microsoft.Compute/virtualMachines/read",
+            "Microsoft.Compute/virtualMachines/write",
+        ],
+        Place::Gcp { .. } => &[
             "compute.disks.create",
             "compute.disks.get",
+            "compute.disks.list",
+            "compute.disks.setLabels",
             "compute.disks.use",
             "compute.instances.attachDisk",
             "compute.instances.get",

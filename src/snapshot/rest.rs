@@ -14,7 +14,7 @@ use reqwest::{
 use serde_json::Value;
 
 use super::{Error, Result};
-use crate::{clock, failure::chain};
+use crate::{clock, failure::chain, model::time::Timestamp};
 
 /// Who does not answer a connection in this time is not there.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -227,4 +227,10 @@ fn told(ask: &Ask, status: u16, body: &Value) -> Error {
 pub(super) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let seconds = headers.get("retry-after")?.to_str().ok()?.parse().ok()?;
     Some(Duration::from_secs(seconds))
+}
+
+/// An instant as either cloud writes it, with its offset.
+pub(super) fn moment(value: &Value) -> Option<Timestamp> {
+    let time = chrono::DateTime::parse_from_rfc3339(value.as_str()?).ok()?;
+    Some(Timestamp::from(time.with_timezone(&chrono::Utc)))
 }

@@ -168,7 +168,8 @@ fn title(disk: &Disk) -> String {
     }
 }
 
-/// What of a server's files would be missing: each path that is on a file system of which not all disks are in the set.
+/// What of a server's files would be missing or useless: each path that is on a file system of which not all disks are in the set, or that
+/// spans several, whose snapshots show different instants.
 pub fn uncovered(mounting: &Mounting, found: &[Found], paths: &[PathBuf]) -> Vec<Error> {
     let gap = |path: &PathBuf| gap(mounting, found, path).transpose();
     paths
@@ -180,20 +181,22 @@ pub fn uncovered(mounting: &Mounting, found: &[Found], paths: &[PathBuf]) -> Vec
 
 fn gap(mounting: &Mounting, found: &[Found], path: &Path) -> std::io::Result<Option<Error>> {
     let (mount, disks) = mounting.holding(path)?;
-    let is_covered = |disk: &String| {
-        let mut all = found.iter();
-        all.any(|found| found.mounts.blocks.contains(disk))
-    };
-    if !disks.is_empty() && disks.iter().all(is_covered) {
-        return Ok(None);
+    // A disk that only `findmnt` knows, or somebody declared, has no name in the kernel's tables.
+    let by_point = |found: &Found| found.mounts.blocks.is_empty() && found.mount().point == mount;
+    let by_name = |found: &Found, disk: &String| found.mounts.blocks.contains(disk);
+    let holds = |found: &&Found| by_point(found) || disks.iter().any(|disk| by_name(found, disk));
+    let holding: Vec<&Found> = found.iter().filter(holds).collect();
+    let is_covered = |disk: &String| holding.iter().any(|found| by_name(found, disk));
+    match holding[..] {
+        [only] if by_point(only) || disks.iter().all(is_covered) => Ok(None),
+        [] | [_] => Ok(Some(Error::Uncovered {
+            path: path.display().to_string(),
+            mount,
+        })),
+        _ => Ok(Some(Error::Spans {
+            path: path.display().to_string(),
+            mount,
+            disks: holding.iter().map(|found| found.asked.clone()).collect(),
+        })),
     }
-    // A disk that only `findmnt` knows has no name in the kernel's tables.
-    let mut known = found.iter();
-    if known.any(|found| found.mounts.blocks.is_empty() && found.mount().point == mount) {
-        return Ok(None);
-    }
-    Ok(Some(Error::Uncovered {
-        path: path.display().to_string(),
-        mount,
-    }))
 }

@@ -146,6 +146,7 @@ pub(crate) fn observed(now: Timestamp) -> Observed {
         keep_records: Knowledge::Known(BTreeMap::new()),
         uploads: Knowledge::Known(Vec::new()),
         locks: Knowledge::Known(Locks::new(BucketRetention::NONE)),
+        snapshots: Knowledge::Absent,
     };
     let archived = SegmentNumber(last).name(TimelineId::FIRST, SegmentSize::DEFAULT);
     Observed {

@@ -101,6 +101,9 @@ async fn what_the_new_primary_never_had_stays_on_the_old_timeline() {
     configure(&place, &either(&primary, &standby), RECEIVE);
     let service = watch(&place);
     streaming(&primary).await;
+    let other = standby.socket_directory().display();
+    let other = format!("replication at {other}");
+    place.run(&["check"]).exits(0).says(&other);
     primary.sql("CREATE TABLE t AS SELECT generate_series(1, 1000) AS id");
     place.run(&["backup", "main"]).exits(0);
     caught_up(&primary, &standby).await;
@@ -114,6 +117,10 @@ async fn what_the_new_primary_never_had_stays_on_the_old_timeline() {
     standby.promote();
     standby.sql("INSERT INTO t SELECT generate_series(5001, 5500)");
     streaming(&standby).await;
+    place
+        .run(&["check"])
+        .exits(0)
+        .says("start it, or take it out of `connection`");
     confirmed(&standby).await;
     standby.stop(Stop::Immediate);
     service.signal(Signal::TERM);

@@ -117,6 +117,79 @@ async fn of_a_backup_that_fails_no_snapshot_is_left() {
     }
 }
 
+/// What each cloud calls the failures that no repetition mends.
+fn refusals(kind: Kind) -> Vec<Fault> {
+    let of = |status, codes: &[&'static str]| {
+        let codes = codes.iter();
+        codes
+            .map(|code| Fault::Refused(status, code))
+            .collect::<Vec<_>>()
+    };
+    match kind {
+        Kind::Aws => [
+            of(
+                400,
+                &[
+                    "InvalidVolume.NotFound",
+                    "IncorrectState",
+                    "ConcurrentSnapshotLimitExceeded",
+                    "PendingSnapshotLimitExceeded",
+                    "SnapshotLimitExceeded",
+                    "RequestExpired",
+                ],
+            ),
+            of(403, &["UnauthorizedOperation", "AuthFailure"]),
+        ]
+        .concat(),
+        Kind::Azure => [
+            of(401, &["InvalidAuthenticationToken"]),
+            of(403, &["AuthorizationFailed"]),
+            of(404, &["ResourceGroupNotFound"]),
+            of(409, &["Conflict", "OperationNotAllowed"]),
+        ]
+        .concat(),
+        Kind::Google => {
+            let later = [
+                "RESOURCE_OPERATION_RATE_EXCEEDED",
+                "QUOTA_EXCEEDED",
+                "RESOURCE_IN_USE_BY_ANOTHER_RESOURCE",
+            ];
+            [
+                of(400, &["resourceInUseByAnotherResource", "resourceNotReady"]),
+                of(403, &["forbidden", "quotaExceeded"]),
+                of(409, &["alreadyExists"]),
+                of(412, &["conditionNotMet"]),
+                later.map(Fault::Later).to_vec(),
+            ]
+            .concat()
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_refusal_is_told_by_its_name() {
+    for kind in Kind::ALL {
+        let Some(place) = Place::start(kind).await else {
+            return;
+        };
+        for fault in refusals(kind) {
+            let (Fault::Refused(_, code) | Fault::Later(code)) = fault else {
+                panic!("it is no refusal");
+            };
+            place.cloud.state().faults.push_back(fault);
+            let ran = back_up(&place);
+            assert_eq!(ran.code, 1, "{kind:?} {code}: {}", ran.stderr);
+            let told = format!("{code}: ");
+            assert!(
+                ran.stderr.contains(&told),
+                "{kind:?} {code}: {}",
+                ran.stderr
+            );
+            assert_eq!(left(&place).await, ("FAILED".to_owned(), 0), "{code}");
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_passes_is_tried_again() {
     for kind in Kind::ALL {
@@ -129,10 +202,8 @@ async fn what_passes_is_tried_again() {
             Kind::Google => Fault::Refused(403, "rateLimitExceeded"),
         };
         place.cloud.state().faults.push_back(throttled);
-        if kind != Kind::Aws {
-            // Whoever asks again by name, or with the same identifier, gets no second one.
-            place.cloud.state().faults.push_back(Fault::Lost);
-        }
+        // Whoever asks again by name, with the same identifier, or looks first, gets no second one.
+        place.cloud.state().faults.push_back(Fault::Lost);
         let ran = back_up(&place);
         assert_eq!(ran.code, 0, "{kind:?}: {}", ran.stderr);
         assert_eq!(left(&place).await, ("DONE".to_owned(), 2), "{kind:?}");

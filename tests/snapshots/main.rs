@@ -30,6 +30,27 @@ mod fake;
     feature = "azure",
     feature = "gcp"
 ))]
+mod killed;
+#[cfg(all(
+    feature = "aws-ebs",
+    feature = "aws",
+    feature = "azure",
+    feature = "gcp"
+))]
+mod leftover;
+#[cfg(all(
+    feature = "aws-ebs",
+    feature = "aws",
+    feature = "azure",
+    feature = "gcp"
+))]
+mod loopback;
+#[cfg(all(
+    feature = "aws-ebs",
+    feature = "aws",
+    feature = "azure",
+    feature = "gcp"
+))]
 mod place;
 #[cfg(all(
     feature = "aws-ebs",
@@ -38,3 +59,17 @@ mod place;
     feature = "gcp"
 ))]
 mod reconcile;
+#[cfg(all(
+    feature = "aws-ebs",
+    feature = "aws",
+    feature = "azure",
+    feature = "gcp"
+))]
+mod restored;
+#[cfg(all(
+    feature = "aws-ebs",
+    feature = "aws",
+    feature = "azure",
+    feature = "gcp"
+))]
+mod scene;

@@ -220,6 +220,7 @@ fn known(rules: Vec<TablespaceRule>, backup: &Backup) -> Vec<TablespaceRule> {
 
 fn context() -> Context<'static> {
     Context {
+        snapshots: None,
         earlier: None,
         zone: zone(),
         clock: Clock::System,

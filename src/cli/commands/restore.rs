@@ -1,5 +1,7 @@
 //! `restore`: a backup into a directory, ready to recover to where it should.
 
+mod disks;
+
 use std::{
     env, fmt,
     path::{Path, PathBuf},
@@ -19,7 +21,7 @@ use crate::{
     model::{
         backup::Backup,
         catalog::Catalog,
-        desired::Server,
+        desired::{Entry, Server},
         names::DestinationName,
         recovery::{self, RecoveryTarget, TargetTimeline},
         timeline::TimelineId,
@@ -48,6 +50,7 @@ pub(in crate::cli) async fn run(
     let observed = ports.observe(server, Depth::Catalog).await;
     let catalog = selection::catalog(&observed, &entry.destination)?;
     let backup = choose(catalog, &arguments.backup, &target, timeline)?;
+    disks::fits(&arguments, backup)?;
     let mut chain = chain(catalog, backup)?;
     let backup = chain.pop().expect("a chain ends in the backup itself");
     let programs = programs(arguments.pg_bin.as_deref(), &backup);
@@ -57,26 +60,11 @@ pub(in crate::cli) async fn run(
         backup.id,
         arguments.directory.display()
     );
-    let recovery = Recovery {
-        inclusive: inclusive(&arguments.target),
-        timeline,
-        target,
-        action: action(arguments.target_action),
-        restore_command: match &arguments.restore_command {
-            Some(command) => command.clone(),
-            None => calls::restore_command(&session.config, &arguments.server, &entry.destination)?,
-        },
-        becomes: if arguments.standby {
-            Becomes::Standby
-        } else {
-            Becomes::Primary
-        },
-        archive_mode: if arguments.keep_archiving {
-            ArchiveMode::Inherit
-        } else {
-            ArchiveMode::Off
-        },
-    };
+    let recovery = recovery(&arguments, session, entry, (target, timeline))?;
+    if !backup.snapshots.is_empty() {
+        let of = (entry, &archive, &backup);
+        return disks::run(&arguments, session, of, &recovery).await;
+    }
     let rule = |(name, location)| TablespaceRule { name, location };
     let request = RestoreRequest {
         destination: entry.destination.clone(),
@@ -108,6 +96,35 @@ pub(in crate::cli) async fn run(
     let summary = Summary(&request.backup, &restored);
     session.output.result(&summary, &json)?;
     Ok(Exit::Done)
+}
+
+/// How the cluster recovers, as somebody asks for it.
+fn recovery(
+    arguments: &args::Restore,
+    session: &Session,
+    entry: &Entry,
+    (target, timeline): (RecoveryTarget, TargetTimeline),
+) -> Result<Recovery, Error> {
+    Ok(Recovery {
+        inclusive: inclusive(&arguments.target),
+        timeline,
+        target,
+        action: action(arguments.target_action),
+        restore_command: match &arguments.restore_command {
+            Some(command) => command.clone(),
+            None => calls::restore_command(&session.config, &arguments.server, &entry.destination)?,
+        },
+        becomes: if arguments.standby {
+            Becomes::Standby
+        } else {
+            Becomes::Primary
+        },
+        archive_mode: if arguments.keep_archiving {
+            ArchiveMode::Inherit
+        } else {
+            ArchiveMode::Off
+        },
+    })
 }
 
 fn open(ports: &Ports, server: &Server, destination: &DestinationName) -> Result<Archive, Error> {
@@ -253,17 +270,7 @@ impl fmt::Display for Summary<'_> {
             writeln!(formatter, "  removed {}", removed.display())?;
         }
         for change in &restored.overrides {
-            match &change.now {
-                Some(now) => {
-                    let (name, was) = (&change.name, &change.was);
-                    writeln!(formatter, "  changed {name} from {was} to {now}")?;
-                }
-                None => writeln!(
-                    formatter,
-                    "  commented out {}, was {}",
-                    change.name, change.was
-                )?,
-            }
+            writeln!(formatter, "  {change}")?;
         }
         for (link, to) in &restored.links {
             writeln!(

@@ -203,6 +203,8 @@ pub enum Locked {
     Wal,
     /// An incremental backup that builds on it.
     Child,
+    /// A snapshot of a disk that carries its tags.
+    Snapshot,
 }
 
 impl Waiting {
@@ -263,6 +265,7 @@ impl fmt::Display for Waiting {
                 Locked::Objects => write!(formatter, "{backup}  {lock}"),
                 Locked::Wal => write!(formatter, "{backup}  its WAL: {lock}"),
                 Locked::Child => write!(formatter, "{backup}  what builds on it: {lock}"),
+                Locked::Snapshot => write!(formatter, "{backup}  a snapshot of it: {lock}"),
             },
             Self::LockedWal {
                 first,

@@ -18,6 +18,7 @@ use crate::{
 
 fn context() -> Context<'static> {
     Context {
+        snapshots: None,
         earlier: None,
         zone: Zone::utc(),
         clock: Clock::Fixed(now()),
@@ -318,6 +319,7 @@ async fn what_was_read_before_is_read_again_only_when_it_is_another_version() {
     let counts = Counts::default();
     let metered = over(Meter::new(Arc::new(bed.memory.clone()), counts.clone()));
     let context = Context {
+        snapshots: None,
         earlier: before.catalog.known(),
         ..context()
     };

@@ -45,7 +45,7 @@ impl Inspection<'_> {
     }
 
     /// What may expire by the store's clock and by ours.
-    fn earlier_clock(&self, stored: &Stored) -> Timestamp {
+    pub(super) fn earlier_clock(&self, stored: &Stored) -> Timestamp {
         let store = stored.store_time.known().copied();
         store.map_or(self.now, |store| store.min(self.now))
     }
@@ -126,7 +126,7 @@ impl Inspection<'_> {
         };
         let tombstones = stored.tombstones.known();
         let begun = tombstones.is_some_and(|all| all.iter().any(announced));
-        self.grace().is_zero() || (begun && backup.missing_archive().is_some())
+        self.grace().is_zero() || (begun && catalog.is_in_part(backup))
     }
 
     fn is_marked(&self, stored: &Stored, catalog: &Catalog, id: &BackupId, now: Timestamp) -> bool {

@@ -49,6 +49,15 @@ fn step(world: &World, text: &str) -> Step {
             backup: id(),
             newest: world.now,
         },
+        ["delete", "snapshot"] => Action::DeleteSnapshot {
+            snapshot: format!("snap-{}", words[2]),
+            begun_at: begun_at(world, words[2]),
+            backup: id(),
+        },
+        ["mark", "snapshots"] => Action::MarkDelete {
+            version: String::new(),
+            backup: id(),
+        },
         ["delete", _] => Action::DeleteBackup {
             version: id().to_string(),
             backup: id(),
@@ -84,6 +93,15 @@ fn step(world: &World, text: &str) -> Step {
     }
 }
 
+/// When a snapshot was begun that the world knows; the present for another.
+fn begun_at(world: &World, label: &str) -> Timestamp {
+    let stored = world.observed.destinations.values().next();
+    let all = stored.and_then(|stored| stored.snapshots.known());
+    let mut all = all.into_iter().flatten();
+    let found = all.find(|found| found.id == format!("snap-{label}"));
+    found.and_then(|found| found.begun_at).unwrap_or(world.now)
+}
+
 /// `1:1-900`
 fn span(text: &str) -> WalSpan {
     let (timeline, run) = text.split_once(':').expect("a timeline");
@@ -114,6 +132,51 @@ fn what_is_sound_passes() {
         ),
         ""
     );
+}
+
+#[test]
+fn only_an_old_free_snapshot_that_belongs_to_nothing_goes_by_itself() {
+    let lone = "orphans=3d | done 1d | snapshot 20261101T020000";
+    let (delete, mark) = (
+        "delete snapshot 20261101T020000",
+        "mark snapshots 20261101T020000",
+    );
+    for actions in [delete, mark] {
+        assert_eq!(refused(&format!("{lone} 20d"), actions), "", "{actions}");
+    }
+    let left = "orphans=3d | done 1d | failed 20d | snapshot 20d 20d";
+    assert_eq!(refused(left, "delete snapshot 20d"), "");
+    for (text, action) in [
+        (format!("{lone} 2d"), delete),
+        (format!("{lone} 20d held:"), delete),
+        (format!("{lone} 20d nobody:"), delete),
+        (format!("{lone} 2d"), mark),
+        (format!("{lone} 20d").replace("orphans=3d ", ""), delete),
+        (format!("grace=24h {lone} 20d"), delete),
+        (
+            format!("grace=24h {lone} 20d | mark 20261101T020000 23h version:"),
+            delete,
+        ),
+        (
+            format!("grace=24h {lone} 20d | mark 20261101T020000 3d"),
+            delete,
+        ),
+        (format!("{lone} 20d | attempt 20261101T020000 dead"), delete),
+        ("orphans=3d | done 1d".to_owned(), delete),
+    ] {
+        let told = refused(&text, action);
+        assert!(
+            told.ends_with("is not known to be left over"),
+            "{text}: {told}"
+        );
+    }
+    for status in ["started 20d", "done 20d"] {
+        let text = format!("orphans=3d | done 1d | {status} | snapshot 20d 20d recorded:");
+        let told = refused(&text, "delete snapshot 20d");
+        assert_eq!(told, "snapshot snap-20d is not known to be left over");
+    }
+    let unknown = format!("{lone} 20d | lose snapshots");
+    assert!(refused(&unknown, delete).starts_with("what snapshots of disks there are is unknown"));
 }
 
 #[test]

@@ -77,6 +77,9 @@ pub enum Violation {
     /// The objects are not known to be an orphan's, or somebody may still be writing them.
     #[error("{0} is not known to be an orphan")]
     NotOrphaned(BackupId),
+    /// The snapshot may belong to a backup, is locked, is young, or was not marked.
+    #[error("snapshot {0} is not known to be left over")]
+    NotLeftOver(String),
     /// The keep was set by somebody else, or its time has not come.
     #[error("the keep of {0} is not ours to release now")]
     NotReleasable(BackupId),

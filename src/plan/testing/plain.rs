@@ -121,6 +121,7 @@ pub(super) fn observed(mut catalog: Catalog) -> Observed {
         keep_records: Knowledge::Known(BTreeMap::new()),
         uploads: Knowledge::Known(Vec::new()),
         locks: Knowledge::Known(Locks::new(BucketRetention::NONE)),
+        snapshots: Knowledge::Absent,
     };
     Observed {
         server: "orders".parse().expect("a name"),

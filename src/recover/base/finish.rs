@@ -19,7 +19,7 @@ use super::{
     settings,
 };
 use crate::{
-    model::backup::ArchiveRoot,
+    model::backup::{ArchiveRoot, Tablespace},
     pipeline::untar::{Destination, EntryKind, Extracted},
 };
 
@@ -62,7 +62,7 @@ pub(super) fn finish(
         ),
         None => (Vec::new(), Vec::new()),
     };
-    give_to_owner(directory, layout)?;
+    give_to_owner(directory, &layout.tablespaces)?;
     for destination in extraction.destinations.values() {
         destination
             .finish(request.durability)
@@ -88,6 +88,35 @@ pub(super) fn finish(
         links: outward_links(layout, &extraction.extracted),
         memory: extraction.memory,
     })
+}
+
+/// Makes a cluster that came as a whole recover: removes what of the original's present must not act in it, and writes its settings. Blocks.
+pub(in crate::recover) fn settle(
+    directory: &Path,
+    recovery: &Recovery,
+) -> Result<(Vec<PathBuf>, Vec<Override>), Error> {
+    let mut removed = remove_inherited(directory)?;
+    removed.extend(remove_slots(directory)?);
+    let overrides = configure(directory, recovery)?;
+    give_to_owner(directory, &[])?;
+    sync_directory(directory)?;
+    Ok((removed, overrides))
+}
+
+/// Replication slots of the original would hold back WAL here for nobody.
+fn remove_slots(directory: &Path) -> Result<Vec<PathBuf>, Error> {
+    let slots = directory.join("pg_replslot");
+    let entries = match fs::read_dir(&slots) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.map_err(unwritten(&slots))?,
+    };
+    let mut removed = Vec::new();
+    for entry in entries {
+        let path = entry.map_err(unwritten(&slots))?.path();
+        fs::remove_dir_all(&path).map_err(unwritten(&path))?;
+        removed.push(path.strip_prefix(directory).unwrap_or(&path).to_owned());
+    }
+    Ok(removed)
 }
 
 /// A server refuses a data directory that others may look into; an archive need not say what its root may.
@@ -178,13 +207,13 @@ fn configure(directory: &Path, recovery: &Recovery) -> Result<Vec<Override>, Err
 }
 
 /// Run by root, what was made here belongs to whoever owned the data directory.
-fn give_to_owner(directory: &Path, layout: &Layout) -> Result<(), Error> {
+fn give_to_owner(directory: &Path, spaces: &[Tablespace]) -> Result<(), Error> {
     if !rustix::process::geteuid().is_root() {
         return Ok(());
     }
     let path = directory.join("PG_VERSION");
     let owner = fs::metadata(&path).map_err(unwritten(&path))?;
-    for path in layout::made(directory, layout) {
+    for path in layout::made(directory, spaces) {
         layout::give(&path, &owner).map_err(unwritten(&path))?;
     }
     Ok(())

@@ -208,7 +208,7 @@ pub(super) fn rewrite(path: &Path, text: &str) -> io::Result<()> {
 }
 
 /// What a restore makes that no archive holds, and the label, which Barman stores as root's.
-pub(super) fn made(data: &Path, layout: &Layout) -> Vec<PathBuf> {
+pub(super) fn made(data: &Path, spaces: &[Tablespace]) -> Vec<PathBuf> {
     let names = [
         "",
         AUTO,
@@ -218,14 +218,12 @@ pub(super) fn made(data: &Path, layout: &Layout) -> Vec<PathBuf> {
         "pg_wal/archive_status",
         "pg_tblspc",
     ];
-    let label = data.join(format!("backup_label{HELD}"));
-    let own = names.into_iter().map(|name| data.join(name)).chain([label]);
-    let links = layout.tablespaces.iter();
+    let label = ["backup_label".to_owned(), format!("backup_label{HELD}")];
+    let own = names.into_iter().map(|name| data.join(name));
+    let own = own.chain(label.map(|name| data.join(name)));
+    let links = spaces.iter();
     let links = links.map(|space| data.join("pg_tblspc").join(space.oid.to_string()));
-    let spaces = layout
-        .tablespaces
-        .iter()
-        .map(|space| space.location.clone());
+    let spaces = spaces.iter().map(|space| space.location.clone());
     let all = own.chain(links).chain(spaces);
     all.filter(|path| path.symlink_metadata().is_ok()).collect()
 }

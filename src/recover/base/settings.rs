@@ -10,7 +10,7 @@
 
 use std::{
     collections::BTreeMap,
-    fmt::Write as _,
+    fmt::{self, Write as _},
     path::{Path, PathBuf},
 };
 
@@ -131,6 +131,16 @@ pub struct Override {
     pub was: String,
     /// What it is now; `None` where the line was commented out.
     pub now: Option<String>,
+}
+
+impl fmt::Display for Override {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { name, was, now } = self;
+        match now {
+            Some(now) => write!(formatter, "changed {name} from {was} to {now}"),
+            None => write!(formatter, "commented out {name}, was {was}"),
+        }
+    }
 }
 
 /// The configuration files of a restored cluster, by their paths below the data directory.

@@ -90,6 +90,29 @@ impl Host {
         }
     }
 
+    /// What of an attached disk can be mounted: the disk itself, or the one thing that lies on it. Says why that cannot be told.
+    pub fn mountable(&self, device: &Device) -> Result<String, String> {
+        let block = device::find(&self.root, device);
+        let block = block.ok_or_else(|| "this host has no such disk".to_owned())?;
+        let all = self.above(&block);
+        let leaves: Vec<&String> = all.iter().filter(|one| self.is_leaf(one)).collect();
+        match leaves[..] {
+            [leaf] => {
+                let mapped = fs::read_to_string(self.block(leaf).join("dm/name"));
+                Ok(match mapped {
+                    Ok(name) => format!("/dev/mapper/{}", name.trim()),
+                    Err(_) => format!("/dev/{leaf}"),
+                })
+            }
+            _ => Err(format!("`{}` may each be what is meant", all.join("`, `"))),
+        }
+    }
+
+    /// Whether nothing is made of a device.
+    fn is_leaf(&self, block: &str) -> bool {
+        self.above(block).len() == 1
+    }
+
     /// The file system that a path is on, and the disks, partitions and volumes that hold it.
     pub fn holding(&self, path: &Path) -> io::Result<(Mount, Vec<String>)> {
         let path = fs::canonicalize(path)?;
@@ -169,6 +192,12 @@ impl Host {
             .flat_map(|below| self.slaves(below).unwrap_or_else(|| vec![below.clone()]));
         Some(leaves.collect())
     }
+}
+
+/// The name under which a disk is known in `/dev` wherever it is attached.
+pub fn path_of(device: &Device) -> String {
+    let mut names = device::names_of(device).into_iter();
+    names.next().expect("a disk has a name")
 }
 
 /// The names in a directory, in order; none where there is no such directory.

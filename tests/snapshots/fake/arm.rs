@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{GROUP, INSTANCE, SUBSCRIPTION, Snapshot, State, Style};
+use super::{Disk, GROUP, INSTANCE, RECOVERY, SUBSCRIPTION, Snapshot, State, Style};
 use crate::support::http::{Answer, Request};
 
 /// How many snapshots a page has.
@@ -38,8 +38,13 @@ pub(super) fn answer(state: &mut State, request: &Request) -> Answer {
     };
     let parts: Vec<&str> = rest.trim_start_matches('/').split('/').collect();
     match (request.method(), &parts[..]) {
-        ("GET", ["virtualMachines", INSTANCE]) => machine(state),
+        ("GET", ["virtualMachines", name @ (INSTANCE | RECOVERY)]) => machine(state, name),
+        ("POST", ["virtualMachines", name, "attachDetachDataDisks"]) => {
+            attach(state, request, name)
+        }
+        ("GET", ["disks"]) => disks(state, request),
         ("GET", ["disks", name]) => disk(state, name),
+        ("PUT", ["disks", name]) => make(state, request, name),
         ("PUT", ["snapshots", name]) => put(state, request, name),
         ("GET", ["snapshots"]) => list(state, request),
         ("GET", ["snapshots", name]) => {
@@ -57,11 +62,11 @@ pub(super) fn answer(state: &mut State, request: &Request) -> Answer {
     }
 }
 
-fn machine(state: &mut State) -> Answer {
+fn machine(state: &mut State, instance: &str) -> Answer {
     state.say("instance");
     let mut system = Value::Null;
     let mut data = Vec::new();
-    for disk in &state.disks {
+    for disk in state.attached(instance) {
         let lun: u32 = disk.device.parse().expect("a number");
         let told = json!({
             "name": disk.name, "lun": lun, "createOption": "Attach", "managedDisk": { "id": disk.id },
@@ -77,7 +82,7 @@ fn machine(state: &mut State) -> Answer {
     let profile = json!({ "osDisk": system, "dataDisks": data });
     answered(
         200,
-        &json!({ "name": INSTANCE, "location": LOCATION, "properties": { "storageProfile": profile } }),
+        &json!({ "name": instance, "location": LOCATION, "properties": { "storageProfile": profile } }),
     )
 }
 
@@ -86,19 +91,70 @@ fn disk(state: &mut State, name: &str) -> Answer {
     let Some(disk) = state.disk(name) else {
         return refusal(404, "ResourceNotFound", "no such disk");
     };
+    answered(200, &resource(disk))
+}
+
+fn resource(disk: &Disk) -> Value {
     let made = match &disk.source {
         Some(source) => json!({
             "createOption": "Copy", "sourceResourceId": format!("{}/snapshots/{source}", below()),
         }),
         None => json!({ "createOption": "Empty" }),
     };
-    answered(
-        200,
-        &json!({
-            "id": disk.id, "name": name, "location": LOCATION,
-            "properties": { "creationData": made, "provisioningState": "Succeeded" },
-        }),
-    )
+    let machine = |name: &str| format!("{}/virtualMachines/{name}", below());
+    json!({
+        "id": disk.id, "name": disk.name, "location": LOCATION, "tags": disk.tags,
+        "managedBy": disk.instance.map(machine),
+        "properties": { "creationData": made, "provisioningState": "Succeeded" },
+    })
+}
+
+fn disks(state: &mut State, request: &Request) -> Answer {
+    state.say("list disks");
+    let all: Vec<Value> = state.disks.iter().map(resource).collect();
+    page(request, "disks", &all)
+}
+
+fn make(state: &mut State, request: &Request, name: &str) -> Answer {
+    let body: Value = serde_json::from_slice(&request.body).expect("JSON");
+    let made = &body["properties"]["creationData"];
+    let source = made["sourceResourceId"].as_str().unwrap_or_default();
+    let source = source.rsplit('/').next().unwrap_or_default().to_owned();
+    if !state.snapshots.contains_key(&source) {
+        return refusal(404, "ResourceNotFound", "no such snapshot");
+    }
+    state.say(format!(
+        "make {name} of {source}, {} in {}",
+        body["sku"]["name"], body["location"]
+    ));
+    let tags = body["tags"].as_object().cloned().unwrap_or_default();
+    let tag = |(key, value): (String, Value)| (key, value.as_str().unwrap_or_default().to_owned());
+    let disk = Disk {
+        name: name.to_owned(),
+        id: format!("{}/disks/{name}", below()),
+        device: String::new(),
+        is_root: false,
+        source: Some(source),
+        instance: None,
+        tags: tags.into_iter().map(tag).collect(),
+    };
+    let told = resource(&disk);
+    state.make(disk);
+    begun(state, request, answered(202, &told), name)
+}
+
+fn attach(state: &mut State, request: &Request, instance: &str) -> Answer {
+    let body: Value = serde_json::from_slice(&request.body).expect("JSON");
+    let wanted = &body["dataDisksToAttach"][0];
+    let (id, lun) = (
+        wanted["diskId"].as_str().unwrap_or_default(),
+        &wanted["lun"],
+    );
+    state.say(format!("attach {id} to {instance} as {lun}"));
+    if !state.attach(id, instance, &lun.to_string()) {
+        return refusal(409, "AttachDiskWhileBeingDetached", "it is attached");
+    }
+    begun(state, request, answered(202, &Value::Null), "attached")
 }
 
 fn put(state: &mut State, request: &Request, name: &str) -> Answer {
@@ -132,7 +188,7 @@ fn put(state: &mut State, request: &Request, name: &str) -> Answer {
     };
     let told = told(state, &snapshot);
     // Who puts the same again changes nothing.
-    state.snapshots.entry(name.to_owned()).or_insert(snapshot);
+    state.take(name.to_owned(), snapshot);
     begun(state, request, answered(202, &told), name)
 }
 
@@ -184,7 +240,7 @@ fn told(state: &State, snapshot: &Snapshot) -> Value {
     json!({
         "id": format!("{}/snapshots/{}", below(), snapshot.name),
         "name": snapshot.name, "location": LOCATION, "tags": snapshot.tags,
-        "properties": { "provisioningState": state, "incremental": true, "creationData": {
+        "properties": { "provisioningState": state, "timeCreated": "2026-01-01T00:00:00.1234567+00:00", "incremental": true, "creationData": {
             "createOption": "Copy", "sourceResourceId": snapshot.disk,
         } },
     })
@@ -197,6 +253,10 @@ fn list(state: &mut State, request: &Request) -> Answer {
         .values()
         .map(|snapshot| told(state, snapshot))
         .collect();
+    page(request, "snapshots", &all)
+}
+
+fn page(request: &Request, kind: &str, all: &[Value]) -> Answer {
     let start = request
         .query()
         .split('&')
@@ -207,8 +267,7 @@ fn list(state: &mut State, request: &Request) -> Answer {
     if start + PAGE < all.len() {
         let host = request.header("host").expect("a host");
         let (below, next) = (below(), start + PAGE);
-        body["nextLink"] =
-            format!("http://{host}{below}/snapshots?api-version=1&skip={next}").into();
+        body["nextLink"] = format!("http://{host}{below}/{kind}?api-version=1&skip={next}").into();
     }
     answered(200, &body)
 }

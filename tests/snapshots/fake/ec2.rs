@@ -2,11 +2,17 @@
 
 use std::{collections::BTreeMap, fmt::Write as _};
 
-use super::{INSTANCE, Snapshot, State};
+use super::{Disk, INSTANCE, RECOVERY, Snapshot, State};
 use crate::support::http::{Answer, Request};
 
 const OWNER: &str = "123456789012";
-const ID: &str = "i-0aaaaaaaaaaaaaaaa";
+/// The instances' identifiers.
+const IDS: [(&str, &str); 2] = [
+    ("i-0aaaaaaaaaaaaaaaa", INSTANCE),
+    ("i-0bbbbbbbbbbbbbbbb", RECOVERY),
+];
+/// When everything was made.
+const LONG_AGO: &str = "2026-01-01T00:00:00.000Z";
 const NAMESPACE: &str = "http://ec2.amazonaws.com/doc/2016-11-15/";
 
 pub(super) fn refusal(status: u16, code: &str, message: &str) -> Answer {
@@ -64,7 +70,9 @@ pub(super) fn answer(state: &mut State, request: &Request) -> Answer {
     let action = field("Action");
     match action.as_str() {
         "DescribeInstances" => instances(state, &fields),
-        "DescribeVolumes" => volumes(state),
+        "DescribeVolumes" => volumes(state, &fields),
+        "CreateVolume" => make(state, &fields),
+        "AttachVolume" => attach(state, &fields),
         "CreateSnapshot" => create(state, &fields),
         "DescribeSnapshots" => snapshots(state, &fields),
         "LockSnapshot" => lock(state, &fields),
@@ -98,15 +106,17 @@ fn listed(fields: &BTreeMap<String, String>, name: &str) -> Vec<String> {
 fn instances(state: &mut State, fields: &BTreeMap<String, String>) -> Answer {
     state.say("instance");
     let ids = listed(fields, "InstanceId");
-    let named = fields.values().any(|value| value == INSTANCE);
-    if !ids.is_empty() && ids != [ID] {
+    let known = |(id, name): &&(&str, &str)| {
+        ids.iter().any(|asked| asked == id) || fields.values().any(|value| value == name)
+    };
+    let Some((id, name)) = IDS.iter().find(known) else {
+        if ids.is_empty() {
+            return answered("DescribeInstances", "<reservationSet/>");
+        }
         return refusal(400, "InvalidInstanceID.NotFound", "no such instance");
-    }
-    if ids.is_empty() && !named {
-        return answered("DescribeInstances", "<reservationSet/>");
-    }
+    };
     let mut mapped = String::new();
-    for disk in &state.disks {
+    for disk in state.attached(name) {
         write!(
             mapped,
             "<item><deviceName>{}</deviceName><ebs><volumeId>{}</volumeId></ebs></item>",
@@ -118,35 +128,28 @@ fn instances(state: &mut State, fields: &BTreeMap<String, String>) -> Answer {
         "DescribeInstances",
         &format!(
             "<reservationSet><item><reservationId>r-1</reservationId><instancesSet><item>\
-             <instanceId>{ID}</instanceId><rootDeviceName>/dev/xvda</rootDeviceName>\
+             <instanceId>{id}</instanceId><rootDeviceName>/dev/xvda</rootDeviceName>\
+             <placement><availabilityZone>us-east-1a</availabilityZone></placement>\
              <virtualizationType>hvm</virtualizationType>\
              <blockDeviceMapping>{mapped}</blockDeviceMapping></item></instancesSet></item></reservationSet>"
         ),
     )
 }
 
-fn volumes(state: &mut State) -> Answer {
-    state.say("disks");
-    let mut volumes = String::new();
-    for disk in &state.disks {
-        let source = disk.source.clone().unwrap_or_default();
-        write!(
-            volumes,
-            "<item><volumeId>{}</volumeId><snapshotId>{source}</snapshotId><attachmentSet><item>\
-             <volumeId>{}</volumeId><instanceId>{ID}</instanceId><device>{}</device></item></attachmentSet>\
-             <tagSet><item><key>Name</key><value>{}</value></item></tagSet></item>",
-            disk.id, disk.id, disk.device, disk.name
-        )
-        .expect("a string grows");
+/// The filters of a request; tags by their keys.
+fn filters(fields: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+    let mut wanted = BTreeMap::new();
+    for number in 1.. {
+        let Some(name) = fields.get(&format!("Filter.{number}.Name")) else {
+            break;
+        };
+        let value = fields[&format!("Filter.{number}.Value.1")].clone();
+        wanted.insert(name.trim_start_matches("tag:").to_owned(), value);
     }
-    answered(
-        "DescribeVolumes",
-        &format!("<volumeSet>{volumes}</volumeSet>"),
-    )
+    wanted
 }
 
-fn create(state: &mut State, fields: &BTreeMap<String, String>) -> Answer {
-    let volume = fields["VolumeId"].clone();
+fn tags_of(fields: &BTreeMap<String, String>) -> BTreeMap<String, String> {
     let mut tags = BTreeMap::new();
     for number in 1.. {
         let field = |name: &str| fields.get(&format!("TagSpecification.1.Tag.{number}.{name}"));
@@ -155,6 +158,119 @@ fn create(state: &mut State, fields: &BTreeMap<String, String>) -> Answer {
         };
         tags.insert(key.clone(), value.clone());
     }
+    tags
+}
+
+fn tag_set(tags: &BTreeMap<String, String>) -> String {
+    let mut set = String::new();
+    for (key, value) in tags {
+        write!(set, "<item><key>{key}</key><value>{value}</value></item>").expect("a string grows");
+    }
+    set
+}
+
+fn volumes(state: &mut State, fields: &BTreeMap<String, String>) -> Answer {
+    state.say("disks");
+    let mut wanted = filters(fields);
+    let instance = wanted.remove("attachment.instance-id");
+    let name = |id: &String| {
+        IDS.iter()
+            .find(|(known, _)| known == id)
+            .map(|(_, name)| *name)
+    };
+    let instance = instance.as_ref().and_then(name);
+    let mut volumes = String::new();
+    for disk in &state.disks {
+        let of_instance = instance.is_none() || disk.instance == instance;
+        let carries = wanted
+            .iter()
+            .all(|(key, value)| disk.tags.get(key) == Some(value));
+        if of_instance && carries {
+            volumes.push_str(&volume(disk));
+        }
+    }
+    answered(
+        "DescribeVolumes",
+        &format!("<volumeSet>{volumes}</volumeSet>"),
+    )
+}
+
+fn volume(disk: &Disk) -> String {
+    let source = disk.source.clone().unwrap_or_default();
+    let own = [("Name".to_owned(), disk.name.clone())];
+    let tags = disk.tags.clone().into_iter().chain(own).collect();
+    let attached = IDS.iter().find(|(_, name)| disk.instance == Some(*name));
+    let attachment = attached.map_or_else(String::new, |(id, _)| {
+        format!(
+            "<item><volumeId>{}</volumeId><instanceId>{id}</instanceId><device>{}</device></item>",
+            disk.id, disk.device
+        )
+    });
+    let state = if attached.is_some() {
+        "in-use"
+    } else {
+        "available"
+    };
+    format!(
+        "<item><volumeId>{}</volumeId><snapshotId>{source}</snapshotId><status>{state}</status>\
+         <attachmentSet>{attachment}</attachmentSet><tagSet>{}</tagSet></item>",
+        disk.id,
+        tag_set(&tags)
+    )
+}
+
+fn make(state: &mut State, fields: &BTreeMap<String, String>) -> Answer {
+    let field = |name: &str| fields.get(name).cloned().unwrap_or_default();
+    let (snapshot, zone) = (field("SnapshotId"), field("AvailabilityZone"));
+    if !state.snapshots.contains_key(&snapshot) {
+        return refusal(400, "InvalidSnapshot.NotFound", "no such snapshot");
+    }
+    let tags = tags_of(fields);
+    state.say(format!(
+        "make a {} of {snapshot} in {zone}",
+        field("VolumeType")
+    ));
+    // The same token is the same volume.
+    let token = field("ClientToken");
+    let id = match state.operations.get(&token) {
+        Some(known) => known.clone(),
+        None => format!("vol-{:017x}", state.next() + 100),
+    };
+    state.operations.insert(token, id.clone());
+    let disk = Disk {
+        name: tags.get("Name").cloned().unwrap_or_default(),
+        id: id.clone(),
+        device: String::new(),
+        is_root: false,
+        source: Some(snapshot),
+        instance: None,
+        tags,
+    };
+    state.make(disk);
+    answered(
+        "CreateVolume",
+        &format!("<volumeId>{id}</volumeId><status>creating</status>"),
+    )
+}
+
+fn attach(state: &mut State, fields: &BTreeMap<String, String>) -> Answer {
+    let field = |name: &str| fields.get(name).cloned().unwrap_or_default();
+    let (id, device) = (field("VolumeId"), field("Device"));
+    let instance = IDS.iter().find(|(known, _)| *known == field("InstanceId"));
+    let name = instance.map_or("", |(_, name)| *name);
+    state.say(format!("attach {id} to {name} as {device}"));
+    if !state.attach(&id, name, &device) {
+        return refusal(400, "VolumeInUse", "it is attached");
+    }
+    answered(
+        "AttachVolume",
+        &format!("<volumeId>{id}</volumeId><status>attaching</status>"),
+    )
+}
+
+fn create(state: &mut State, fields: &BTreeMap<String, String>) -> Answer {
+    let volume = fields["VolumeId"].clone();
+    let tags = tags_of(fields);
     let id = format!("snap-{:017x}", state.next());
     let kind = fields
         .get("TagSpecification.1.ResourceType")
@@ -168,7 +284,7 @@ fn create(state: &mut State, fields: &BTreeMap<String, String>) -> Answer {
         lock: None,
         failure: None,
     };
-    state.snapshots.insert(id.clone(), snapshot);
+    state.take(id.clone(), snapshot);
     answered(
         "CreateSnapshot",
         &format!(
@@ -181,14 +297,8 @@ fn create(state: &mut State, fields: &BTreeMap<String, String>) -> Answer {
 fn snapshots(state: &mut State, fields: &BTreeMap<String, String>) -> Answer {
     let ids = listed(fields, "SnapshotId");
     state.say("snapshots");
-    let mut wanted = BTreeMap::new();
-    for number in 1.. {
-        let Some(name) = fields.get(&format!("Filter.{number}.Name")) else {
-            break;
-        };
-        let value = fields[&format!("Filter.{number}.Value.1")].clone();
-        wanted.insert(name.trim_start_matches("tag:").to_owned(), value);
-    }
+    let mut wanted = filters(fields);
+    let volume = wanted.remove("volume-id");
     for id in &ids {
         state.grow_older(id);
         if !state.snapshots.contains_key(id) {
@@ -200,7 +310,10 @@ fn snapshots(state: &mut State, fields: &BTreeMap<String, String>) -> Answer {
         let carries = wanted
             .iter()
             .all(|(key, value)| snapshot.tags.get(key) == Some(value));
-        if !carries || !ids.is_empty() && !ids.contains(id) {
+        let other = volume
+            .as_ref()
+            .is_some_and(|volume| *volume != snapshot.disk);
+        if !carries || other || !ids.is_empty() && !ids.contains(id) {
             continue;
         }
         let status = match (state.stage(snapshot), &snapshot.failure) {
@@ -208,17 +321,13 @@ fn snapshots(state: &mut State, fields: &BTreeMap<String, String>) -> Answer {
             (2, None) => "completed",
             _ => "pending",
         };
-        let mut tags = String::new();
-        for (key, value) in &snapshot.tags {
-            write!(tags, "<item><key>{key}</key><value>{value}</value></item>")
-                .expect("a string grows");
-        }
+        let tags = tag_set(&snapshot.tags);
         let message = snapshot.failure.clone().unwrap_or_default();
         write!(
             items,
             "<item><snapshotId>{id}</snapshotId><volumeId>{}</volumeId><status>{status}</status>\
              <statusMessage>{message}</statusMessage><progress>50%</progress><ownerId>{OWNER}</ownerId>\
-             <tagSet>{tags}</tagSet></item>",
+             <startTime>{LONG_AGO}</startTime><tagSet>{tags}</tagSet></item>",
             snapshot.disk
         )
         .expect("a string grows");

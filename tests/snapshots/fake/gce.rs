@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use super::{INSTANCE, PROJECT, Snapshot, State, ZONE};
+use super::{Disk, INSTANCE, PROJECT, RECOVERY, Snapshot, State, ZONE};
 use crate::support::http::{Answer, Request};
 
 /// How many snapshots a page has.
@@ -29,7 +29,16 @@ pub(super) fn answer(state: &mut State, request: &Request) -> Answer {
     };
     let parts: Vec<&str> = rest.split('/').collect();
     match (request.method(), &parts[..]) {
-        ("GET", ["zones", ZONE, "instances", INSTANCE]) => instance(state),
+        ("GET", ["zones", ZONE, "instances", name @ (INSTANCE | RECOVERY)]) => {
+            instance(state, name)
+        }
+        ("POST", ["zones", ZONE, "instances", name, "attachDisk"]) => attach(state, request, name),
+        ("GET", ["zones", ZONE, "disks"]) => disks(state, request),
+        ("POST", ["zones", ZONE, "disks"]) => make(state, request),
+        ("GET", ["zones", ZONE, "operations", name]) => {
+            let done = json!({ "name": name, "id": "19", "status": "DONE", "progress": 100 });
+            answered(200, &done)
+        }
         ("GET", ["zones", ZONE, "disks", name]) => disk(state, name),
         ("POST", ["global", "snapshots"]) => insert(state, request),
         ("GET", ["global", "operations", name]) => {
@@ -49,9 +58,10 @@ pub(super) fn answer(state: &mut State, request: &Request) -> Answer {
     }
 }
 
-fn instance(state: &mut State) -> Answer {
+fn instance(state: &mut State, instance: &str) -> Answer {
     state.say("instance");
-    let disks = state.disks.iter().map(|disk| {
+    let attached = state.attached(instance);
+    let disks = attached.iter().map(|disk| {
         let source = format!("https://www.googleapis.com/compute/v1/{}", disk.id);
         json!({
             "source": source, "deviceName": disk.device, "boot": disk.is_root, "type": "PERSISTENT",
@@ -61,7 +71,7 @@ fn instance(state: &mut State) -> Answer {
     let disks: Vec<Value> = disks.collect();
     answered(
         200,
-        &json!({ "name": INSTANCE, "id": "17", "status": "RUNNING", "disks": disks }),
+        &json!({ "name": instance, "id": "17", "status": "RUNNING", "disks": disks }),
     )
 }
 
@@ -70,14 +80,72 @@ fn disk(state: &mut State, name: &str) -> Answer {
     let Some(disk) = state.disk(name) else {
         return refusal(404, "notFound", "no such disk");
     };
-    let mut told = json!({ "name": name, "id": "18", "status": "READY", "sizeGb": "10" });
+    answered(200, &resource(disk))
+}
+
+fn resource(disk: &Disk) -> Value {
+    let mut told = json!({
+        "name": disk.name, "id": "18", "status": "READY", "sizeGb": "10", "labels": disk.tags,
+    });
     if let Some(source) = &disk.source {
         let url = format!(
             "https://www.googleapis.com/compute/v1/projects/{PROJECT}/global/snapshots/{source}"
         );
         told["sourceSnapshot"] = url.into();
     }
-    answered(200, &told)
+    if let Some(instance) = disk.instance {
+        told["users"] = json!([format!(
+            "projects/{PROJECT}/zones/{ZONE}/instances/{instance}"
+        )]);
+    }
+    told
+}
+
+fn disks(state: &mut State, request: &Request) -> Answer {
+    state.say("list disks");
+    let wanted = wanted(request);
+    let carries = |disk: &&Disk| {
+        let mut wanted = wanted.iter();
+        wanted.all(|(key, value)| disk.tags.get(key) == Some(value))
+    };
+    let found: Vec<Value> = state.disks.iter().filter(carries).map(resource).collect();
+    page(request, &found)
+}
+
+fn make(state: &mut State, request: &Request) -> Answer {
+    let body: Value = serde_json::from_slice(&request.body).expect("JSON");
+    let text = |field: &str| body[field].as_str().unwrap_or_default().to_owned();
+    let (name, source) = (text("name"), text("sourceSnapshot"));
+    let source = source.rsplit('/').next().unwrap_or_default().to_owned();
+    if !state.snapshots.contains_key(&source) {
+        return refusal(404, "notFound", "no such snapshot");
+    }
+    state.say(format!("make {name} of {source}, {}", text("type")));
+    let labels = body["labels"].as_object().cloned().unwrap_or_default();
+    let label =
+        |(key, value): (String, Value)| (key, value.as_str().unwrap_or_default().to_owned());
+    let disk = Disk {
+        id: format!("projects/{PROJECT}/zones/{ZONE}/disks/{name}"),
+        name: name.clone(),
+        device: String::new(),
+        is_root: false,
+        source: Some(source),
+        instance: None,
+        tags: labels.into_iter().map(label).collect(),
+    };
+    state.make(disk);
+    begun(state, None, &name)
+}
+
+fn attach(state: &mut State, request: &Request, instance: &str) -> Answer {
+    let body: Value = serde_json::from_slice(&request.body).expect("JSON");
+    let text = |field: &str| body[field].as_str().unwrap_or_default().to_owned();
+    let (source, device) = (text("source"), text("deviceName"));
+    state.say(format!("attach {source} to {instance} as {device}"));
+    if !state.attach(&source, instance, &device) {
+        return refusal(400, "resourceInUseByAnotherResource", "it is attached");
+    }
+    begun(state, None, "attached")
 }
 
 fn insert(state: &mut State, request: &Request) -> Answer {
@@ -112,7 +180,7 @@ fn insert(state: &mut State, request: &Request) -> Answer {
         lock: None,
         failure: None,
     };
-    state.snapshots.insert(name.clone(), snapshot);
+    state.take(name.clone(), snapshot);
     begun(state, id, &name)
 }
 
@@ -153,32 +221,34 @@ fn told(state: &State, snapshot: &Snapshot) -> Value {
     let status = ["CREATING", "UPLOADING", "READY"][usize::from(state.stage(snapshot))];
     json!({
         "name": snapshot.name, "id": "20", "status": status, "sourceDisk": snapshot.disk, "labels": snapshot.tags,
-        "diskSizeGb": "10",
+        "diskSizeGb": "10", "creationTimestamp": "2026-01-01T00:00:00.000-08:00",
     })
+}
+
+/// What a filter selects by: labels and their values.
+fn wanted(request: &Request) -> Vec<(String, String)> {
+    let query = percent(request.query());
+    let each = query.split("labels.").skip(1).filter_map(|part| {
+        let (key, rest) = part.split_once(" = \"")?;
+        Some((key.to_owned(), rest.split('"').next()?.to_owned()))
+    });
+    each.collect()
 }
 
 fn list(state: &mut State, request: &Request) -> Answer {
     state.say("list");
-    let query = percent(request.query());
-    let wanted: Vec<(String, String)> = query
-        .split("labels.")
-        .skip(1)
-        .filter_map(|part| {
-            let (key, rest) = part.split_once(" = \"")?;
-            Some((key.to_owned(), rest.split('"').next()?.to_owned()))
-        })
-        .collect();
+    let wanted = wanted(request);
     let carries = |snapshot: &&Snapshot| {
-        wanted
-            .iter()
-            .all(|(key, value)| snapshot.tags.get(key) == Some(value))
+        let mut wanted = wanted.iter();
+        wanted.all(|(key, value)| snapshot.tags.get(key) == Some(value))
     };
-    let found: Vec<Value> = state
-        .snapshots
-        .values()
-        .filter(carries)
-        .map(|snapshot| told(state, snapshot))
-        .collect();
+    let carrying = state.snapshots.values().filter(carries);
+    let found: Vec<Value> = carrying.map(|snapshot| told(state, snapshot)).collect();
+    page(request, &found)
+}
+
+fn page(request: &Request, found: &[Value]) -> Answer {
+    let query = percent(request.query());
     let start = query
         .split('&')
         .find_map(|pair| pair.strip_prefix("pageToken="));

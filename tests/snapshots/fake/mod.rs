@@ -15,6 +15,8 @@ mod ec2;
 mod gce;
 
 pub(crate) const INSTANCE: &str = "pg-1";
+/// An instance without disks but its root.
+pub(crate) const RECOVERY: &str = "pg-new";
 pub(crate) const REGION: &str = "us-east-1";
 pub(crate) const SUBSCRIPTION: &str = "0b1f6471-1bf0-4dda-aec3-111122223333";
 pub(crate) const GROUP: &str = "group";
@@ -52,13 +54,32 @@ pub(crate) struct State {
     pub(crate) asked: Vec<String>,
     /// How many questions it takes until a point in time is fixed, and from there to the end.
     pub(crate) pace: (u32, u32),
+    /// Whether every request is refused for want of rights.
+    pub(crate) denies: bool,
+    /// After how many more requests nothing is answered any more; the last of them is carried out.
+    pub(crate) answers: Option<u32>,
+    /// Whether that has come to pass.
+    pub(crate) is_silent: bool,
     /// How Azure tells that something takes long.
     pub(crate) style: Style,
+    /// Told of what happens, at the instant at which it does.
+    pub(crate) witness: Option<Witness>,
     operations: BTreeMap<String, String>,
     count: u32,
 }
 
-/// A disk, attached to the instance.
+/// Whoever is told of what happens.
+pub(crate) type Witness = Box<dyn Fn(&Event) + Send>;
+
+/// What happens to disks.
+pub(crate) enum Event {
+    /// A snapshot is taken.
+    Taken { snapshot: String },
+    /// A disk is attached that was made of a snapshot.
+    Attached { device: String, snapshot: String },
+}
+
+/// A disk.
 #[derive(Clone, Debug)]
 pub(crate) struct Disk {
     pub(crate) name: String,
@@ -68,6 +89,9 @@ pub(crate) struct Disk {
     pub(crate) is_root: bool,
     /// The snapshot that it was made of.
     pub(crate) source: Option<String>,
+    /// The instance that it is attached to.
+    pub(crate) instance: Option<&'static str>,
+    pub(crate) tags: BTreeMap<String, String>,
 }
 
 #[derive(Clone, Debug)]
@@ -114,15 +138,17 @@ impl Cloud {
                 Kind::Google => format!("projects/{PROJECT}/zones/{ZONE}/disks/{name}"),
             },
             device: match kind {
-                Kind::Aws if number == 0 => "/dev/xvda".to_owned(),
+                Kind::Aws if matches!(number, 0 | 3) => "/dev/xvda".to_owned(),
                 Kind::Aws => format!("/dev/sd{}", ["a", "f", "g"][number]),
                 Kind::Azure => format!("{}", number + 9),
                 Kind::Google => format!("device-{number}"),
             },
-            is_root: number == 0,
+            is_root: matches!(number, 0 | 3),
             source: None,
+            instance: Some(if number == 3 { RECOVERY } else { INSTANCE }),
+            tags: BTreeMap::new(),
         };
-        let names = ["root", "pgdata", "pgwal"];
+        let names = ["root", "pgdata", "pgwal", "root-of-new"];
         let state = State {
             disks: names
                 .iter()
@@ -133,7 +159,11 @@ impl Cloud {
             faults: VecDeque::new(),
             asked: Vec::new(),
             pace: (1, 1),
+            denies: false,
+            answers: None,
+            is_silent: false,
             style: Style::AsyncOperation,
+            witness: None,
             operations: BTreeMap::new(),
             count: 0,
         };
@@ -153,6 +183,12 @@ impl Cloud {
 
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Answers again, without an end.
+    pub(crate) fn answer_again(&self) {
+        let mut state = self.state();
+        (state.answers, state.is_silent) = (None, false);
     }
 
     /// What was asked since the last look.
@@ -190,6 +226,22 @@ fn reply(kind: Kind, state: &Mutex<State>, request: &Request) -> Reply {
         Kind::Aws => ec2::changes(request),
         Kind::Azure | Kind::Google => matches!(request.method(), "PUT" | "POST" | "DELETE"),
     };
+    if state.denies {
+        return match kind {
+            Kind::Aws => ec2::refusal(403, "UnauthorizedOperation", "not allowed"),
+            Kind::Azure => arm::refusal(403, "AuthorizationFailed", "not allowed"),
+            Kind::Google => gce::refusal(403, "forbidden", "not allowed"),
+        }
+        .into();
+    }
+    if state.is_silent {
+        return Reply::Silence;
+    }
+    if let Some(left) = state.answers.as_mut() {
+        *left = left.saturating_sub(1);
+        state.is_silent = state.answers == Some(0);
+    }
+    let is_last = state.is_silent;
     let fault = state.faults.front().cloned().filter(|_| is_change);
     let fault = fault.unwrap_or(Fault::None);
     if is_change {
@@ -212,6 +264,7 @@ fn reply(kind: Kind, state: &Mutex<State>, request: &Request) -> Reply {
         Kind::Google => gce::answer(&mut state, request),
     };
     match fault {
+        _ if is_last => Reply::Silence,
         Fault::Lost => Reply::Reset,
         Fault::Later(why) => {
             for (id, snapshot) in &mut state.snapshots {
@@ -239,6 +292,49 @@ fn token(request: &Request) -> Option<Answer> {
 }
 
 impl State {
+    fn take(&mut self, id: String, snapshot: Snapshot) {
+        if let Some(witness) = &self.witness {
+            witness(&Event::Taken {
+                snapshot: id.clone(),
+            });
+        }
+        self.snapshots.entry(id).or_insert(snapshot);
+    }
+
+    /// Makes a disk of a snapshot; a disk of the name that is there already stays.
+    fn make(&mut self, disk: Disk) {
+        if self.disks.iter().all(|other| other.id != disk.id) {
+            self.disks.push(disk);
+        }
+    }
+
+    /// Attaches a disk under a device's name; whether there is such a disk, unattached.
+    fn attach(&mut self, id: &str, instance: &str, device: &str) -> bool {
+        let instance = [INSTANCE, RECOVERY]
+            .into_iter()
+            .find(|known| *known == instance);
+        let mut disks = self.disks.iter_mut();
+        let free = disks.find(|disk| disk.id == id && disk.instance.is_none());
+        let (Some(disk), Some(instance)) = (free, instance) else {
+            return false;
+        };
+        disk.instance = Some(instance);
+        device.clone_into(&mut disk.device);
+        if let (Some(witness), Some(snapshot)) = (&self.witness, disk.source.clone()) {
+            let device = device.to_owned();
+            witness(&Event::Attached { device, snapshot });
+        }
+        true
+    }
+
+    fn attached(&self, instance: &str) -> Vec<Disk> {
+        let own = self
+            .disks
+            .iter()
+            .filter(|disk| disk.instance == Some(instance));
+        own.cloned().collect()
+    }
+
     fn disk(&self, id: &str) -> Option<&Disk> {
         self.disks
             .iter()

@@ -53,6 +53,7 @@ impl Desk {
             depth: Depth::Catalog,
             deletes: Deletes::Recent,
             earlier: None,
+            snapshots: None,
             object_lock: ObjectLock::Ignore,
         };
         let mut stored = observe::catalog::observe(&archive, &context).await;

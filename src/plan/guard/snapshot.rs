@@ -1,0 +1,81 @@
+//! Snapshots of disks that a plan calls left over: told again, in the simplest words.
+
+use super::{Inspection, Violation};
+use crate::model::{
+    action::Action,
+    backup::{BackupId, BackupStatus},
+    catalog::Catalog,
+    lock::Lock,
+    observed::Stored,
+    snapshot::TaggedSnapshot,
+};
+
+impl Inspection<'_> {
+    /// Whether a snapshot that is marked or deleted by itself was seen, is old, is free, and belongs to nothing.
+    pub(super) fn on_snapshot(
+        &self,
+        stored: &Stored,
+        catalog: &Catalog,
+        action: &Action,
+    ) -> Option<Violation> {
+        let all = stored.snapshots.known().map_or(&[][..], Vec::as_slice);
+        match action {
+            Action::DeleteSnapshot {
+                backup,
+                snapshot,
+                begun_at,
+            } => {
+                let found = all.iter().find(|found| found.id == *snapshot);
+                let as_judged = found.is_some_and(|found| {
+                    found.backup == *backup && found.begun_at == Some(*begun_at)
+                });
+                let left_over =
+                    found.is_some_and(|found| self.is_left_over(stored, catalog, found));
+                let told = catalog.backup(backup).is_some()
+                    || self.is_marked_without_backup(stored, backup);
+                let allowed = as_judged && left_over && told;
+                (!allowed).then(|| Violation::NotLeftOver(snapshot.clone()))
+            }
+            Action::MarkDelete { backup, version } if version.is_empty() => {
+                let mut own = all.iter().filter(|found| found.backup == *backup);
+                let allowed = catalog.backup(backup).is_none()
+                    && own.any(|found| self.is_left_over(stored, catalog, found));
+                (!allowed).then(|| Violation::NotLeftOver(backup.to_string()))
+            }
+            _ => None,
+        }
+    }
+
+    fn is_left_over(&self, stored: &Stored, catalog: &Catalog, found: &TaggedSnapshot) -> bool {
+        let id = &found.backup;
+        let now = self.earlier_clock(stored);
+        let after = self.entry.and_then(|entry| entry.orphans_after);
+        let is_old = match (after, found.begun_at) {
+            (Some(after), Some(begun_at)) => begun_at + after < now,
+            _ => false,
+        };
+        let attempts = stored.attempts.known();
+        let is_open = attempts.is_none_or(|all| all.contains_key(id))
+            || catalog.unreadable.contains_key(id)
+            || catalog.backup(id).is_some_and(|backup| {
+                backup.status != BackupStatus::Done && backup.status != BackupStatus::Failed
+            });
+        let mut backups = catalog.backups.iter();
+        let is_recorded = backups.any(|backup| backup.snapshots.contains(&found.id));
+        let mut orphans = catalog.orphans.iter();
+        let is_kept = orphans.any(|orphan| orphan.id == *id && orphan.keep.is_some());
+        let is_free = found.lock.clone().at(now) == Lock::Free;
+        is_old && is_free && !is_open && !is_recorded && !is_kept
+    }
+
+    fn is_marked_without_backup(&self, stored: &Stored, id: &BackupId) -> bool {
+        let Some(entry) = self.entry else {
+            return false;
+        };
+        let mark = stored.marks.known().and_then(|marks| marks.get(id));
+        let passed = mark.is_some_and(|mark| {
+            mark.epitaph.version.is_empty() && mark.at + entry.grace <= self.earlier_clock(stored)
+        });
+        entry.grace.is_zero() || passed
+    }
+}
