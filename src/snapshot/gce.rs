@@ -81,7 +81,7 @@ impl Gce {
             return Err(refused(&ask, code, message));
         }
         for warning in operation["warnings"].as_array().into_iter().flatten() {
-            tracing::warn!("the cloud warns: cannot {doing} without: {warning}");
+            tracing::warn!("asked to {doing}, the cloud warns: {warning}");
         }
         Ok(operation)
     }

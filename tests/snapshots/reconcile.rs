@@ -40,6 +40,14 @@ async fn a_backup_of_snapshots_lives_and_goes_under_its_policy() {
         ] {
             assert!(tags.iter().any(|key| key == tag), "{kind:?}: {tags:?}");
         }
+        let listed = scene.run(&["list", "srv"], 0);
+        let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
+        assert_eq!(listed.matches("DONE").count(), 2, "{kind:?}: {listed}");
+        let shown = scene.run(&["show", "srv", "oldest"], 0);
+        let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
+        let first = scene.cloud.state().snapshots.keys().next().cloned();
+        let first = first.expect("a snapshot");
+        assert!(shown.contains(&first), "{kind:?}: {shown}");
         scene.run(&["keep", "srv", "oldest", "--target", "full"], 0);
         scene.run(&["delete", "srv", "oldest"], 4);
         assert_eq!(scene.snapshots(), 4, "{kind:?}");

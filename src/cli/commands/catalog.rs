@@ -198,6 +198,9 @@ impl fmt::Display for Details<'_> {
             let name = crate::format::keys::ArchiveName::from(archive);
             line("archive", Some(format!("{name}  {}", Bytes(archive.bytes))))?;
         }
+        for snapshot in &backup.snapshots {
+            line("snapshot", Some(snapshot.clone()))?;
+        }
         line("stored", Some(Bytes(backup.stored_bytes()).to_string()))?;
         line("kept", backup.keep.map(|keep| keep.to_string()))?;
         line("builds on", backup.parent.as_ref().map(ToString::to_string))
