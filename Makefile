@@ -51,6 +51,16 @@ chaos: bed ## Kill receiver, destination and PostgreSQL ten times each within fi
 simulate: ## Live through ten thousand made-up histories, with and without leases
 	BARKEEP_SEEDS=10000 cargo test --locked --no-default-features --test simulation -- --nocapture
 
+.PHONY: coverage
+coverage: ## Show which lines of what decides and of what deletes no cheap test runs
+	tests/bed/install COVERAGE
+	tests/coverage/run
+
+.PHONY: mutants
+mutants: ## Break the planner in fifteen hundred ways, and see that its tests notice each
+	tests/bed/install MUTANTS
+	tests/mutants/run
+
 .PHONY: check
 check: ## Formatting, lints, dependencies
 	tests/bed/install CHECK

@@ -383,13 +383,17 @@ pub(super) enum LockCheck {
 /// Goes through the archive timeline by timeline, oldest first, with one batch of keys in memory. Returns how many objects are gone.
 pub(super) async fn wal(archive: &Archive, doomed: &DoomedWal<'_>) -> Result<u64, Error> {
     check_base(archive, &doomed.known).await?;
-    let mut by_timeline: BTreeMap<TimelineId, Vec<&WalSpan>> = BTreeMap::new();
+    let mut by_timeline: BTreeMap<TimelineId, (Run, Vec<&WalSpan>)> = BTreeMap::new();
     for span in doomed.spans {
-        by_timeline.entry(span.timeline).or_default().push(span);
+        let new = || (span.run, Vec::new());
+        let (whole, spans) = by_timeline.entry(span.timeline).or_insert_with(new);
+        whole.first = whole.first.min(span.run.first);
+        whole.last = whole.last.max(span.run.last);
+        spans.push(span);
     }
     let mut deleted = 0;
-    for (timeline, spans) in by_timeline {
-        deleted += wal_of(archive, timeline, &spans, doomed).await?;
+    for (timeline, (whole, spans)) in by_timeline {
+        deleted += wal_of(archive, (timeline, whole), &spans, doomed).await?;
     }
     Ok(deleted)
 }
@@ -415,20 +419,15 @@ async fn check_base(archive: &Archive, known: &BTreeSet<BackupId>) -> Result<(),
     }
 }
 
+/// Deletes the spans of one timeline, all of which lie in `whole`.
 async fn wal_of(
     archive: &Archive,
-    timeline: TimelineId,
+    (timeline, whole): (TimelineId, Run),
     spans: &[&WalSpan],
     doomed: &DoomedWal<'_>,
 ) -> Result<u64, Error> {
     let what = format!("WAL of timeline {timeline}");
-    let (Some(first), Some(last)) = (
-        spans.iter().map(|span| span.run.first).min(),
-        spans.iter().map(|span| span.run.last).max(),
-    ) else {
-        return Ok(0);
-    };
-    let objects = archive.segments(timeline, Run { first, last }, doomed.size);
+    let objects = archive.segments(timeline, whole, doomed.size);
     let goes = |meta: &ObjectMeta| {
         let number = archive
             .segment(&meta.key)

@@ -152,6 +152,22 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn nothing_is_marked_that_cannot_be_looked_at() {
+        let bed = Bed::new("done 1d | done 8d").await;
+        let mark = mark(&bed, "8d").await;
+        for nth in 0..3 {
+            let faults = Faults::default();
+            let store = Faulty::new(Arc::new(bed.memory.clone()), faults.clone());
+            let server = "orders".parse().expect("a name");
+            let archive = Archive::new(Arc::new(store), &server);
+            faults.add(Rule::nth(nth, Effect::Before(Meaning::Unreachable)));
+            let ended = set(&archive, &mark).await;
+            assert!(matches!(ended, Err(Error::Mark { .. })), "{nth} {ended:?}");
+            assert_eq!(stored(&bed).await, None);
+        }
+    }
+
+    #[tokio::test]
     async fn killed_at_any_request_an_undelete_leaves_a_mark_or_a_keep() {
         for effect in [Effect::Before, Effect::After].map(|effect| effect(Meaning::Unreachable)) {
             for nth in 0..4 {

@@ -209,6 +209,7 @@ mod tests {
         assert_eq!(history.start_wal.to_string(), "000000010000000000000003");
         assert_eq!(history.label.as_deref(), Some("Barman backup cloud x"));
         let broken = BackupHistory::parse(b"START WAL LOCATION: 0/3000028\n");
+        assert_eq!(broken.as_ref().map_err(Error::kind), Err(Kind::Failed));
         assert_eq!(
             broken,
             Err(Error::BackupField {

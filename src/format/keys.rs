@@ -510,4 +510,20 @@ mod tests {
             prop_assert_eq!(ObjectKey::parse(&key).to_string(), key);
         }
     }
+
+    #[test]
+    fn only_what_lies_in_a_backups_directory_is_of_that_backup() {
+        let of = |key: &str| ObjectKey::parse(key).backup().map(ToString::to_string);
+        assert_eq!(
+            of("base/20261120T020004/data.tar"),
+            Some("20261120T020004".to_owned())
+        );
+        for key in [
+            "wals/0000000100000003/000000010000000300000001",
+            "barkeep/keeps/20261120T020004",
+            "base",
+        ] {
+            assert_eq!(of(key), None, "{key}");
+        }
+    }
 }

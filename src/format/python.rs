@@ -163,9 +163,7 @@ fn is_printable(character: char) -> bool {
 /// Python switches to an exponent below 1e-4 and from 1e16 on.
 fn write_float(formatter: &mut fmt::Formatter<'_>, number: f64) -> fmt::Result {
     let scientific = format!("{number:e}");
-    let Some((digits, exponent)) = scientific.split_once('e') else {
-        return formatter.write_str(&scientific);
-    };
+    let (digits, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
     let exponent: i32 = exponent.parse().unwrap_or_default();
     if (-4..16).contains(&exponent) {
         return write!(formatter, "{number:?}");
@@ -404,7 +402,7 @@ mod tests {
             "{}",
             "[('ts_one', 16384, '/srv/ts1'), (\"ts 'in\", 16395, '/srv/tsin')]",
             "{'a': {'b': [1, None]}, 'c': 0.5}",
-            r"'a\nb\t\\ \x00\x7f\xa0\u200b\U000e0001'",
+            r"'a\nb\r\t\\ \x00\x7f\xa0\u200b\U000e0001'",
             r#"'both \' and "'"#,
             "'é ü 語 🐘'",
         ] {
@@ -422,6 +420,7 @@ mod tests {
             (".5", "0.5"),
             ("1E5", "100000.0"),
             (r#""a\x41\u0042\103\q""#, r"'aABC\\q'"),
+            (r"'\0\7x\a\b\f\v\r'", r"'\x00\x07x\x07\x08\x0c\x0b\r'"),
         ] {
             assert_eq!(normal(text), same);
         }
@@ -433,7 +432,11 @@ mod tests {
             ("", 0),
             ("[1 2]", 3),
             ("'a", 2),
+            ("'a\n'", 3),
+            ("'a\\", 3),
             ("{1}", 2),
+            ("{1: 2 3: 4}", 6),
+            ("-inf", 0),
             ("open('x')", 0),
             ("1 + 2", 2),
             ("inf", 0),
@@ -473,5 +476,18 @@ mod tests {
         fn a_value_is_read_back_from_its_text(value in value()) {
             prop_assert_eq!(Value::parse(&value.to_string()), Ok(value));
         }
+    }
+
+    #[test]
+    fn only_a_dictionary_has_keys_and_its_last_entry_counts() {
+        let value = |text: &str| Value::parse(text).expect("a literal");
+        assert_eq!(value("{'a': 1, 'a': 2}").get("a"), Some(&Value::Int(2)));
+        assert_eq!(value("{'a': 1}").get("b"), None);
+        assert_eq!(value("['a']").get("a"), None);
+    }
+
+    #[test]
+    fn what_is_no_number_is_written_as_python_writes_it() {
+        assert_eq!(Value::Float(f64::NEG_INFINITY).to_string(), "-inf");
     }
 }

@@ -174,7 +174,8 @@ mod tests {
             error,
             Err("the identity record needs barkeep with format 2 or later".to_owned())
         );
-        assert!(parse::<Identity>(b"{}").is_err());
+        let empty = parse::<Identity>(b"{}").expect_err("it tells no version");
+        assert_eq!(empty.kind(), Kind::Failed);
         assert!(parse::<Identity>(b"{\"format\": 1, \"min_reader\": 1}").is_err());
     }
 }

@@ -271,4 +271,13 @@ mod tests {
         assert_eq!(BackupId::new("2026112T0234333x").local_time(), None);
         assert_eq!(BackupId::new("lost+found").local_time(), None);
     }
+
+    #[test]
+    fn a_backup_of_snapshots_lacks_no_archive() {
+        let mut backup = crate::model::scene::young("done", "1d");
+        backup.archives.clear();
+        assert_eq!(backup.missing_archive(), Some(ArchiveRoot::Data));
+        backup.snapshots.push("snap-1".to_owned());
+        assert_eq!(backup.missing_archive(), None);
+    }
 }

@@ -324,6 +324,7 @@ mod tests {
             Err(Error::NoLevels(Compression::Snappy))
         );
         let refused = level(Compression::Gzip, Some(Level::Exact(0))).expect_err("out of range");
+        assert_eq!(refused.kind(), crate::failure::Kind::Usage);
         assert_eq!(
             refused.to_string(),
             "level 0 is outside gzip's range of 1 to 9"
@@ -331,8 +332,16 @@ mod tests {
     }
 
     #[test]
-    fn base_backups_are_gzipped_at_six() {
-        let codec = Codec::for_base(Compression::Gzip, None).expect("no level is in range");
-        assert_eq!(codec.level(), 6);
+    fn base_backups_have_levels_of_their_own() {
+        for (compression, level) in [
+            (Compression::Snappy, 0),
+            (Compression::Gzip, 6),
+            (Compression::Bzip2, 9),
+            (Compression::Lz4, 0),
+            (Compression::Zstd, 3),
+        ] {
+            let codec = Codec::for_base(compression, None);
+            assert_eq!(codec.map(Codec::level), Ok(level), "{compression}");
+        }
     }
 }

@@ -473,17 +473,13 @@ pub struct SnapshotOptions {
 impl SnapshotOptions {
     /// In whose name snapshots are asked for.
     pub fn access(&self) -> Access {
+        let mut access = Access::default();
         match &self.place {
-            Place::Aws { profile, .. } => Access {
-                aws_profile: profile.clone(),
-                ..Access::default()
-            },
-            Place::Azure { credential, .. } => Access {
-                azure_credential: *credential,
-                ..Access::default()
-            },
-            Place::Gcp { .. } => Access::default(),
+            Place::Aws { profile, .. } => access.aws_profile.clone_from(profile),
+            Place::Azure { credential, .. } => access.azure_credential = *credential,
+            Place::Gcp { .. } => {}
         }
+        access
     }
 }
 
@@ -693,3 +689,6 @@ pub struct DeclaredKeep {
     /// Where; every destination of the server if empty.
     pub destinations: BTreeSet<DestinationName>,
 }
+
+#[cfg(test)]
+mod tests;

@@ -540,20 +540,17 @@ impl<'a> Safe<'a> {
     }
 
     fn refine_lineage(&self, good: &[&Backup], claim: Claim, verdicts: &mut Verdicts) {
-        // All of them have an end, so the walk always ends.
-        let Ok(mut walk) = Walk::new(good, self.rule, |length| self.facts.now - length) else {
-            return;
-        };
+        let walk = Walk::new(good, self.rule, |length| self.facts.now - length);
+        let mut walk = walk.expect("all that are good have an end");
         if claim == Claim::Retired {
             walk.retire(self.rule);
         }
         for (backup, place, newer) in walk.ranked() {
             let own = verdict(backup, place, newer, self.rule);
-            let Some(verdict) = verdicts.backups.get_mut(&backup.id) else {
-                continue;
-            };
             // It goes only where both would let it go.
-            if verdict.fate == Fate::Expire || own.fate != Fate::Expire {
+            if let Some(verdict) = verdicts.backups.get_mut(&backup.id)
+                && (verdict.fate == Fate::Expire || own.fate != Fate::Expire)
+            {
                 let wal = verdict.wal.max(own.wal);
                 *verdict = Verdict { wal, ..own };
             }
@@ -588,13 +585,13 @@ impl<'a> Safe<'a> {
             .filter(|backup| key(backup) == lineage)
             .filter_map(|backup| backup.end_time.max(backup.begin_time))
             .max();
-        let Some(latest) = latest else {
-            return Claim::Live;
-        };
         let others = lineages.iter().filter(|(other, _)| **other != lineage);
-        let mut newest = others.filter_map(|(_, good)| good.first()?.end_time);
-        let superseded = newest.any(|newest| newest > latest);
-        if superseded && latest < self.facts.now - self.retire_after {
+        let newest = others.filter_map(|(_, good)| good.first()?.end_time).max();
+        let is_over = |latest| {
+            newest.is_some_and(|newest| newest > latest)
+                && latest < self.facts.now - self.retire_after
+        };
+        if latest.is_some_and(is_over) {
             Claim::Retired
         } else {
             Claim::Live

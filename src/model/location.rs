@@ -5,11 +5,11 @@
 
 use std::{fmt, path::PathBuf, str::FromStr};
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 /// A place that holds objects.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(into = "String")]
 pub enum Location {
     /// `s3://bucket/prefix`
     S3 {
@@ -180,13 +180,6 @@ impl fmt::Display for Location {
     }
 }
 
-impl TryFrom<String> for Location {
-    type Error = Error;
-    fn try_from(text: String) -> Result<Self, Error> {
-        text.parse()
-    }
-}
-
 impl From<Location> for String {
     fn from(location: Location) -> Self {
         location.to_string()
@@ -222,6 +215,9 @@ mod tests {
                 .parse::<Location>()
                 .map(|location| location.to_string());
             assert_eq!(location.as_deref(), Ok(spelled));
+            let location: Location = spelled.parse().expect("a place");
+            let json = serde_json::to_string(&location).expect("JSON");
+            assert_eq!(json, format!("\"{spelled}\""));
         }
     }
 
@@ -249,6 +245,8 @@ mod tests {
             "file:///",
             "ftp://b",
             "s3://b/../c",
+            "https://acc.blob.core.windows.net/",
+            "https://127.0.0.1/acc/",
         ] {
             assert!(text.parse::<Location>().is_err(), "{text}");
         }

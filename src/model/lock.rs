@@ -299,4 +299,38 @@ mod tests {
             }
         }
     }
+
+    #[test]
+    fn a_lock_is_told_in_words() {
+        for (lock, told) in [
+            (Lock::Free, "no object lock"),
+            (locked(Some(0)), "object lock until 1970-01-01T00:00:00Z"),
+            (
+                locked(None),
+                "object lock until a time that the store does not tell",
+            ),
+        ] {
+            assert_eq!(lock.to_string(), told);
+        }
+        let modes = [LockMode::Governance, LockMode::Compliance];
+        assert_eq!(
+            modes.map(|mode| mode.to_string()),
+            ["governance", "compliance"]
+        );
+    }
+
+    #[test]
+    fn what_a_delete_leaves_behind_goes_by_itself_or_by_somebodys_hand() {
+        let second = Duration::from_secs(1);
+        for (remains, gone, is_logical) in [
+            (Remains::Nothing, Some(7), false),
+            (Remains::Version { kept: Some(second) }, Some(8), true),
+            (Remains::Version { kept: None }, None, true),
+            (Remains::SoftDeleted { kept: second }, Some(8), true),
+            (Remains::Unknown("silence".to_owned()), None, false),
+        ] {
+            assert_eq!(remains.gone_at(at(7)), gone.map(at), "{remains:?}");
+            assert_eq!(remains.is_logical(), is_logical, "{remains:?}");
+        }
+    }
 }

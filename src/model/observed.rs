@@ -52,7 +52,7 @@ impl<T> Knowledge<T> {
 }
 
 /// What was found out about one server and its destinations.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Observed {
     /// The server.
     pub server: ServerName,
@@ -151,7 +151,7 @@ pub enum Locality {
 }
 
 /// What was found out about a server's catalog in one destination.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Stored {
     /// When it was read, by our clock.
     pub read_at: Timestamp,
@@ -175,15 +175,10 @@ pub struct Stored {
     /// Uploads that were begun and neither completed nor aborted; `Absent` where the store cannot tell.
     pub uploads: Knowledge<Vec<PendingUpload>>,
     /// The locks of what would be deleted; `Absent` as long as nobody has looked.
-    #[serde(default = "unlooked", skip)]
+    #[serde(skip)]
     pub locks: Knowledge<Locks>,
     /// The snapshots of disks that carry the tags of this catalog; `Absent` where no snapshots are taken, and none were.
-    #[serde(default = "unlooked")]
     pub snapshots: Knowledge<Vec<TaggedSnapshot>>,
-}
-
-fn unlooked<T>() -> Knowledge<T> {
-    Knowledge::Absent
 }
 
 impl Stored {

@@ -205,6 +205,12 @@ mod tests {
             ("3x 1", "2x 1", "REDUNDANCY 2, before REDUNDANCY 3"),
             ("all 1", "99x 1", "REDUNDANCY 99, before no retention"),
             (
+                "all 1 day:30:day",
+                "all 1 day:29:day",
+                "the first of every day for 29 days (standalone), \
+                 before the first of every day for 30 days (standalone)",
+            ),
+            (
                 "7d 1",
                 "9x 1",
                 "REDUNDANCY 9, before RECOVERY WINDOW OF 7 DAYS",

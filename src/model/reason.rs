@@ -115,11 +115,6 @@ pub enum Reason {
         /// The backup that it builds on.
         parent: BackupId,
     },
-    /// The cluster that it belongs to is not the one that writes here now.
-    ForeignSystem {
-        /// Its system identifier.
-        system: SystemId,
-    },
     /// Its end lies in the future.
     FromTheFuture,
     /// Its time of completion is not recorded.
@@ -156,8 +151,6 @@ pub enum Reason {
         /// Why.
         why: WhyFull,
     },
-    /// There is no backup at all yet.
-    FirstBackup,
     /// Segments are missing from the archive for good.
     Gap {
         /// The first missing one.
@@ -300,7 +293,6 @@ impl fmt::Display for Reason {
             Self::NewestClean => formatter.write_str("the newest without damaged pages"),
             Self::NeededBy { child } => write!(formatter, "incremental {child} needs it"),
             Self::PartOfChain { parent } => write!(formatter, "builds on {parent}"),
-            Self::ForeignSystem { system } => write!(formatter, "of another cluster, {system}"),
             Self::FromTheFuture => formatter.write_str("ends in the future"),
             Self::EndUnknown => formatter.write_str("its end is not recorded"),
             Self::Unreadable { why } => write!(formatter, "unreadable: {why}"),
@@ -316,7 +308,6 @@ impl fmt::Display for Reason {
                 write!(formatter, "builds on {parent}, {chain} in the chain")
             }
             Self::Full { why } => write!(formatter, "full: {why}"),
-            Self::FirstBackup => formatter.write_str("no backup yet"),
             Self::Gap { first, segments } => {
                 write!(formatter, "WAL gap of {segments} from {first}")
             }

@@ -305,4 +305,37 @@ mod tests {
              stalled: no WAL is received for 1m 30s: no answer"
         );
     }
+
+    #[test]
+    fn the_pause_between_tries_doubles_up_to_half_a_minute() {
+        let now: Timestamp = "2026-11-20T03:00:00Z".parse().expect("an instant");
+        let mut trouble = None;
+        let mut pauses = Vec::new();
+        for _ in 0..70 {
+            let failure = Failure::new(Kind::Unreachable, "no answer");
+            let again = Trouble::again(trouble, failure, now);
+            pauses.push(again.pause().as_secs());
+            trouble = Some(again);
+        }
+        assert_eq!(pauses[..7], [1, 2, 4, 8, 16, 30, 30]);
+        assert_eq!(pauses[69], 30);
+    }
+
+    #[test]
+    fn how_far_a_server_is_behind_is_known_once_both_ends_are() {
+        let mut receiving = receiving("2:0/900", "", "2:0/800", "");
+        assert_eq!(receiving.behind_bytes(), None);
+        receiving.end = Some(Lsn(0x900));
+        receiving.confirmed = Some(Lsn(0x800));
+        assert_eq!(receiving.behind_bytes(), Some(0x100));
+        // It was told after the server had last said where it is.
+        receiving.confirmed = Some(Lsn(0xA00));
+        assert_eq!(receiving.behind_bytes(), Some(0));
+        let arrived = |name| {
+            let name = DestinationName::parse(name).expect("a name");
+            receiving.arrived(&name)
+        };
+        assert_eq!(arrived("one"), Some(position("2:0/800")));
+        assert_eq!([arrived("two"), arrived("three")], [None, None]);
+    }
 }

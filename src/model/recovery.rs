@@ -305,13 +305,13 @@ pub fn select<'a>(
     let candidates = catalog.backups.iter().filter(suits);
     let backup = candidates.max_by_key(|backup| (backup.end_time, &backup.id));
     let backup = backup.ok_or(SelectError::NoBackup)?;
-    if let RecoveryTarget::Lsn(lsn) = target {
-        let number = match timeline {
-            TargetTimeline::Current => backup.end_wal.map(|end| end.timeline),
-            TargetTimeline::Number(number) => Some(number),
-            TargetTimeline::Latest => newest.copied(),
-        };
-        check_wal(catalog, backup, number, *lsn)?;
+    let on = match timeline {
+        TargetTimeline::Current => backup.end_wal.map(|end| end.timeline),
+        TargetTimeline::Number(number) => Some(number),
+        TargetTimeline::Latest => newest.copied(),
+    };
+    if let (RecoveryTarget::Lsn(lsn), Some(begin), Some(on)) = (target, backup.begin_wal, on) {
+        check_wal(catalog, backup, (begin, on), *lsn)?;
     }
     Ok(backup)
 }
@@ -340,12 +340,9 @@ pub fn last_before<'a>(
 fn check_wal(
     catalog: &Catalog,
     backup: &Backup,
-    timeline: Option<TimelineId>,
+    (begin, timeline): (SegmentName, TimelineId),
     lsn: Lsn,
 ) -> Result<(), SelectError> {
-    let (Some(begin), Some(timeline)) = (backup.begin_wal, timeline) else {
-        return Ok(());
-    };
     let size = backup.segment_size;
     // A recovery to a position needs the record that ends there, not the one that begins.
     let last = lsn.segment_before(timeline, size).number(size);

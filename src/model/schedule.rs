@@ -134,11 +134,6 @@ impl Schedule {
         self
     }
 
-    /// The zone whose clocks it follows.
-    pub fn zone(&self) -> &Zone {
-        &self.zone
-    }
-
     /// The latest instant that is not after `now`.
     pub fn last_due(&self, now: Timestamp) -> Option<Timestamp> {
         let now = Timestamp::from_unix_seconds(now.utc().timestamp())?;
@@ -278,12 +273,10 @@ fn cron_period(cron: &Cron) -> Option<Duration> {
     let mut previous = cron.find_next_occurrence(&START, true).ok()?;
     let mut shortest = 366 * DAY;
     for _ in 0..INSTANTS_MAX {
-        let Ok(next) = cron.find_next_occurrence(&previous, false) else {
+        let next = cron.find_next_occurrence(&previous, false).ok();
+        let Some(next) = next.filter(|next| *next <= end) else {
             break;
         };
-        if next > end {
-            break;
-        }
         let distance = next.duration_since(previous).unsigned_abs();
         shortest = shortest.min(distance);
         previous = next;
@@ -618,5 +611,21 @@ mod tests {
             prop_assert_eq!(schedule.last_due(next - Duration::from_secs(1)), Some(last));
             prop_assert_eq!(schedule.last_due(next), Some(next));
         }
+    }
+
+    #[test]
+    fn a_schedule_is_another_by_the_clocks_of_another_zone() {
+        let daily = Schedule::parse("0 2 * * *", &rome()).expect("cron");
+        assert_eq!(daily, daily.clone());
+        assert_ne!(daily, daily.clone().in_zone(&Zone::utc()));
+        assert_ne!(daily, Schedule::parse("0 3 * * *", &rome()).expect("cron"));
+    }
+
+    #[test]
+    fn schedules_and_windows_are_written_as_they_were_read() {
+        let schedule = Schedule::parse("0 2 * * *", &rome()).expect("cron");
+        let window = StartWindow::parse("01:00-06:00").expect("a window");
+        let json = serde_json::to_string(&(schedule, window)).expect("JSON");
+        assert_eq!(json, "[\"0 2 * * *\",\"01:00-06:00\"]");
     }
 }

@@ -133,3 +133,19 @@ pub const SAFE: Semantics = Semantics {
     locks: LockRule::Configured,
     records: Records::Written,
 };
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_who_has_lineages_retires_them() {
+        let week = Duration::from_hours(7 * 24);
+        assert_eq!(BARMAN.retiring_after(week), BARMAN);
+        let retire_after = week;
+        assert_eq!(
+            SAFE.retiring_after(week).order,
+            Order::ByLineage { retire_after }
+        );
+    }
+}

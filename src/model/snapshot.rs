@@ -217,3 +217,58 @@ impl Account {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_snapshot_is_asked_for_where_it_is_in_the_name_of_who_asks() {
+        let access = Access {
+            aws_profile: Some("backup".to_owned()),
+            azure_credential: Some(AzureCredential::ManagedIdentity),
+        };
+        let some = |text: &str| Some(text.to_owned());
+        for (account, place) in [
+            (
+                Account::Aws {
+                    account_id: some("123"),
+                    region: some("eu-south-1"),
+                },
+                Place::Aws {
+                    profile: some("backup"),
+                    region: some("eu-south-1"),
+                },
+            ),
+            (
+                Account::Azure {
+                    subscription: some("s"),
+                    resource_group: some("g"),
+                },
+                Place::Azure {
+                    subscription: some("s"),
+                    resource_group: some("g"),
+                    credential: Some(AzureCredential::ManagedIdentity),
+                },
+            ),
+            (
+                Account::Gcp { project: some("p") },
+                Place::Gcp {
+                    project: some("p"),
+                    zone: None,
+                },
+            ),
+        ] {
+            assert_eq!(account.place(&access), place);
+        }
+    }
+
+    #[test]
+    fn a_mount_is_told_with_its_options() {
+        let mount = Mount {
+            point: "/mnt/pgdata".to_owned(),
+            options: "rw,noatime".to_owned(),
+        };
+        assert_eq!(mount.to_string(), "/mnt/pgdata (rw,noatime)");
+    }
+}

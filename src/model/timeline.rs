@@ -163,4 +163,13 @@ mod tests {
         assert_eq!(history.left_at(TimelineId(2)), Some(Lsn(0x0700_0000)));
         assert_eq!(history.left_at(TimelineId(4)), None);
     }
+
+    #[test]
+    fn a_position_is_told_with_the_number_of_its_timeline() {
+        let position = Position {
+            timeline: TimelineId(26),
+            lsn: Lsn(0x0500_0100),
+        };
+        assert_eq!(position.to_string(), "0/5000100 on timeline 26");
+    }
 }

@@ -390,4 +390,14 @@ mod tests {
         }
         assert_eq!("0/3000028".parse(), Ok(Lsn(0x0300_0028)));
     }
+
+    #[test]
+    fn a_segment_size_is_read_back_and_no_other_number_is_one() {
+        let json = serde_json::to_string(&SegmentSize::DEFAULT).expect("JSON");
+        let read: SegmentSize = serde_json::from_str(&json).expect("a size");
+        assert_eq!(read, SegmentSize::DEFAULT);
+        for bytes in [0, 1 << 19, (16 << 20) + 1, 1 << 31] {
+            assert!(SegmentSize::try_from(bytes).is_err(), "{bytes}");
+        }
+    }
 }

@@ -38,11 +38,6 @@ impl Zone {
         Self::new("UTC", TimeZone::UTC)
     }
 
-    /// The name that it was asked for by: `Europe/Rome`.
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
     /// The local time at an instant, to the second: what a new backup's id is made of.
     pub fn local(&self, instant: Timestamp) -> NaiveDateTime {
         naive(self.zoned(instant).datetime())
@@ -245,5 +240,20 @@ mod tests {
             },
         );
         assert!(never > at("9998-01-01T00:00:00Z"));
+    }
+
+    #[test]
+    fn a_zone_is_told_by_the_name_that_it_was_asked_for_by() {
+        assert_eq!(rome().to_string(), "Europe/Rome");
+    }
+
+    #[test]
+    fn an_instant_beyond_the_calendar_is_the_last_or_the_first_of_it() {
+        let utc = Zone::utc();
+        assert_eq!(
+            utc.local(at("1969-12-31T23:59:59Z")).to_string(),
+            "1969-12-31 23:59:59"
+        );
+        assert!(utc.local(Timestamp::MAX) > utc.local(at("9998-01-01T00:00:00Z")));
     }
 }

@@ -196,4 +196,15 @@ mod tests {
             assert_eq!(asked(text, "2d", Signs::Ignored), said, "{text}");
         }
     }
+
+    #[test]
+    fn why_not_is_of_a_class() {
+        let why = Failure::new(Kind::Unreachable, "no answer");
+        let retired = Error::Alive(Waiting::Retired);
+        let what = "the catalog";
+        assert_eq!(Error::Unknown { what, why }.kind(), Kind::Unreachable);
+        assert_eq!(Error::NoSuchBackup.kind(), Kind::NotFound);
+        assert_eq!(Error::Ended(BackupStatus::Done).kind(), Kind::Refused);
+        assert_eq!(retired.kind(), Kind::Refused);
+    }
 }

@@ -201,7 +201,7 @@ fn of_others(scene: &Scene<'_>, backup: &Backup) -> Decision {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::testing::{stands, steps, waits};
+    use crate::plan::testing::{World, stands, steps, waits};
 
     #[test]
     fn a_living_attempt_is_left_alone() {
@@ -325,5 +325,38 @@ mod tests {
         );
         // Nobody knows whose it is.
         assert_eq!(steps("| started 2h | attempt 2h dead | lose attempts"), "");
+    }
+
+    #[test]
+    fn of_what_nobody_knows_when_it_began_nothing_is_told() {
+        let mut world = World::parse("| done 1d | started 9d id:x");
+        let told = |world: &World| world.told(format!("{:?}", world.plan().targets));
+        assert!(told(&world).contains("has not ended for 7 days"));
+        for backup in &mut world.catalog().backups {
+            backup.begin_time = None;
+        }
+        assert!(!told(&world).contains("has not ended for 7 days"));
+    }
+
+    #[test]
+    fn where_no_attempt_was_ever_recorded_the_rest_is_planned_all_the_same() {
+        let text = "schedule=@hourly | done 1d | without attempts";
+        assert!(steps(text).starts_with("backup: due since"));
+    }
+
+    #[test]
+    fn what_a_dead_attempt_waits_for_is_its_first_segment_that_is_missing() {
+        for (runs, missing) in [
+            ("1:900-999", "0000000100000003000000E8"),
+            ("1:900-1000", "0000000100000003000000E9"),
+            ("1:900-1000 1:1002-1010", "0000000100000003000000E9"),
+        ] {
+            let text = format!("| waiting_for_wals 2h | wal {runs} | attempt 2h dead stopped");
+            assert_eq!(
+                waits(&text),
+                format!("WAL {missing} is not archived yet"),
+                "{runs}"
+            );
+        }
     }
 }

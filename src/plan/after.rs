@@ -196,42 +196,35 @@ fn copy(source: &Catalog, catalog: &mut Catalog, action: &Action) {
             .collect();
         runs.extend(all.iter());
     };
-    match action {
-        Action::CopyBackup {
-            backup, version, ..
-        } => {
-            let Some(found) = source.backup(backup) else {
-                return;
-            };
-            if let (Some(begin), Some(end)) = (found.begin_wal, found.end_wal) {
-                let size = found.segment_size;
-                let (first, last) = (begin.number(size), end.number(size));
-                for timeline in [begin.timeline, end.timeline] {
-                    let run = Run { first, last };
-                    insert(&WalSpan { timeline, run });
-                }
+    if let Action::CopyWal {
+        spans, histories, ..
+    } = action
+    {
+        spans.iter().for_each(&mut insert);
+        let known = |timeline: &TimelineId| source.wal.histories.get_key_value(timeline);
+        let known = histories.iter().filter_map(known);
+        let known = known.map(|(timeline, history)| (*timeline, history.clone()));
+        catalog.wal.histories.extend(known);
+    }
+    if let Action::CopyBackup {
+        backup, version, ..
+    } = action
+        && let Some(found) = source.backup(backup)
+    {
+        if let (Some(begin), Some(end)) = (found.begin_wal, found.end_wal) {
+            let size = found.segment_size;
+            let (first, last) = (begin.number(size), end.number(size));
+            for timeline in [begin.timeline, end.timeline] {
+                let run = Run { first, last };
+                insert(&WalSpan { timeline, run });
             }
-            let histories = source.wal.histories.clone();
-            catalog.wal.histories.extend(histories);
-            catalog.backups.push(found.clone());
-            catalog.backups.sort_by(|a, b| a.id.cmp(&b.id));
-            catalog.versions.insert(backup.clone(), version.clone());
-            catalog.orphans.retain(|orphan| orphan.id != *backup);
         }
-        Action::CopyWal {
-            spans, histories, ..
-        } => {
-            spans.iter().for_each(&mut insert);
-            let known = |timeline: &TimelineId| {
-                let history = source.wal.histories.get(timeline)?;
-                Some((*timeline, history.clone()))
-            };
-            catalog
-                .wal
-                .histories
-                .extend(histories.iter().filter_map(known));
-        }
-        _ => {}
+        let histories = source.wal.histories.clone();
+        catalog.wal.histories.extend(histories);
+        catalog.backups.push(found.clone());
+        catalog.backups.sort_by(|a, b| a.id.cmp(&b.id));
+        catalog.versions.insert(backup.clone(), version.clone());
+        catalog.orphans.retain(|orphan| orphan.id != *backup);
     }
 }
 
@@ -325,6 +318,7 @@ fn outside(run: Run, gone: Run) -> impl Iterator<Item = Run> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::testing::World;
 
     #[test]
     fn a_span_cuts_a_run_in_two() {
@@ -342,5 +336,187 @@ mod tests {
         assert_eq!(cut(run(4, 5)), [(3, 3), (6, 9)]);
         assert_eq!(cut(run(9, 12)), [(3, 8)]);
         assert_eq!(cut(run(0, 12)), []);
+    }
+
+    /// What is there after an action.
+    fn then(world: &World, action: &Action) -> Observed {
+        let destination = &world.server.entries[0].destination;
+        after(&world.observed, destination, action, None, world.now)
+    }
+
+    fn stored(observed: &Observed) -> &Stored {
+        observed.destinations.values().next().expect("one")
+    }
+
+    fn catalog(observed: &Observed) -> &Catalog {
+        stored(observed).catalog.known().expect("it is known")
+    }
+
+    #[test]
+    fn where_nobody_has_looked_nothing_changes() {
+        for text in ["| done 1d | lose catalog", "| done 1d | lose destination"] {
+            let world = World::parse(text);
+            let backup = world.id("1d");
+            let action = Action::Undelete { backup };
+            assert_eq!(then(&world, &action), world.observed, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_read_back_is_sound_from_now_on() {
+        let world = World::parse("| done 1d");
+        let backup = world.id("1d");
+        let action = Action::VerifyBackup {
+            backup: backup.clone(),
+        };
+        let verified = catalog(&then(&world, &action)).verified[&backup];
+        assert_eq!((verified.at, verified.finding), (world.now, Finding::Sound));
+    }
+
+    #[test]
+    fn a_keep_with_a_grace_ends_when_that_has_passed() {
+        let world = World::parse("| done 1d keep:full | record 1d full");
+        let backup = world.id("1d");
+        let hour = std::time::Duration::from_hours(1);
+        let grace = Some(hour);
+        let action = Action::ReleaseKeep {
+            backup: backup.clone(),
+            grace,
+        };
+        let observed = then(&world, &action);
+        let records = stored(&observed).keep_records.known().expect("known");
+        assert_eq!(records[&backup].until, Some(world.now + hour));
+        assert!(catalog(&observed).backups[0].keep.is_some());
+    }
+
+    #[test]
+    fn an_incremental_that_is_given_up_is_no_child_any_more() {
+        let world = World::parse("| done 8d id:a child:b | started 1d id:b parent:a");
+        let id = BackupId::new;
+        let action = Action::AbandonAttempt {
+            backup: id("b"),
+            parent: Some(id("a")),
+        };
+        let observed = then(&world, &action);
+        let of = |name| catalog(&observed).backup(&id(name)).expect("it is there");
+        assert_eq!(of("a").children, []);
+        assert_eq!(of("b").status, BackupStatus::Failed);
+        // One that has ended stays what it is.
+        let ended = World::parse("| done 8d id:a | lose uploads");
+        let action = Action::AbandonAttempt {
+            backup: id("a"),
+            parent: None,
+        };
+        assert_eq!(then(&ended, &action), ended.observed);
+    }
+
+    #[test]
+    fn records_that_nobody_had_are_begun_and_unknown_ones_stay_unknown() {
+        let backup = BackupId::new("20261112T110000");
+        let version = String::new();
+        let mark = Action::MarkDelete {
+            backup: backup.clone(),
+            version: version.clone(),
+        };
+        let delete = Action::DeleteBackup { backup, version };
+        let counts = |text: &str| {
+            let world = World::parse(&format!("| done 1d | done 8d | {text}"));
+            let marked = then(&world, &mark);
+            let marks = stored(&marked).marks.known().map(BTreeMap::len);
+            let deleted = then(&world, &delete);
+            (marks, stored(&deleted).tombstones.known().map(Vec::len))
+        };
+        assert_eq!(counts("without marks tombstones"), (Some(1), Some(1)));
+        assert_eq!(counts("mark 1d 1h | tombstone 1h of:x"), (Some(2), Some(2)));
+        assert_eq!(counts("lose marks tombstones"), (None, None));
+    }
+
+    #[test]
+    fn wal_goes_with_its_fragments_and_from_no_timeline_that_is_not_there() {
+        let mut world = World::parse("| done 1d | wal 1:980-1010");
+        let on = TimelineId::FIRST;
+        for number in [981, 990] {
+            let fragment = (on, SegmentNumber(number));
+            world.catalog().wal.fragments.insert(fragment);
+        }
+        let span = |timeline| WalSpan {
+            timeline,
+            run: Run {
+                first: SegmentNumber(980),
+                last: SegmentNumber(989),
+            },
+        };
+        let other = TimelineId::new(7).expect("not zero");
+        let spans = vec![span(other), span(on)];
+        let observed = then(&world, &Action::DeleteWal { spans });
+        let wal = &catalog(&observed).wal;
+        assert_eq!(wal.runs[&on][0].first, SegmentNumber(990));
+        assert_eq!(wal.fragments, [(on, SegmentNumber(990))].into());
+    }
+
+    #[test]
+    fn what_is_copied_is_there_as_it_is_where_it_comes_from() {
+        let mut world = World::parse("| done 1d");
+        let other = "| done 8d | done 9d nowal: | wal 1:910-960 2:950-960 | history 2:1@950";
+        let other = World::parse(other);
+        let from: DestinationName = "source".parse().expect("a name");
+        let source = other.observed.destinations.into_values().next();
+        let source = source.expect("one");
+        world.observed.destinations.insert(from.clone(), source);
+        let destination = &world.server.entries[0].destination;
+        let copied = |action: &Action| {
+            let now = world.now;
+            let observed = after(&world.observed, destination, action, None, now);
+            let stored = observed.destinations[destination].clone();
+            stored.catalog.known().cloned().expect("it is known")
+        };
+        let second = TimelineId::new(2).expect("not zero");
+        let span = WalSpan {
+            timeline: second,
+            run: Run {
+                first: SegmentNumber(955),
+                last: SegmentNumber(999),
+            },
+        };
+        let wal = copied(&Action::CopyWal {
+            from: from.clone(),
+            spans: vec![span],
+            histories: vec![second, TimelineId::new(3).expect("not zero")],
+        });
+        assert_eq!(
+            wal.wal.runs[&second].iter().map(Run::segments).sum::<u64>(),
+            6
+        );
+        assert_eq!(wal.wal.histories.keys().collect::<Vec<_>>(), [&second]);
+        let version = "v".to_owned();
+        let backup = |name: &str| Action::CopyBackup {
+            backup: BackupId::new(name),
+            from: from.clone(),
+            version: version.clone(),
+        };
+        let with = copied(&backup("20261112T110000"));
+        assert_eq!(with.backups.len(), 2);
+        assert_eq!(with.wal.histories.len(), 1);
+        assert_eq!(with.versions[&BackupId::new("20261112T110000")], version);
+        let strange = copied(&backup("20261111T110000"));
+        assert_eq!(strange.wal.runs, catalog(&world.observed).wal.runs);
+        let without = copied(&backup("20200101T000000"));
+        assert_eq!(without.backups.len(), 1, "it is gone there");
+    }
+
+    #[test]
+    fn the_first_backup_makes_a_catalog() {
+        let world = World::parse("schedule=@hourly | without catalog");
+        let destination = &world.server.entries[0].destination;
+        let taken = crate::model::scene::young("done", "0h");
+        let action = &world.plan().steps[0].action;
+        let observed = after(
+            &world.observed,
+            destination,
+            action,
+            Some(taken.clone()),
+            world.now,
+        );
+        assert_eq!(catalog(&observed).backups, [taken]);
     }
 }

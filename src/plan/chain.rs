@@ -137,6 +137,7 @@ fn members<'a>(catalog: &'a Catalog, backup: &'a Backup) -> Vec<&'a Backup> {
 
 #[cfg(test)]
 mod tests {
+    use super::parent_now;
     use crate::{model::action::Action, plan::testing::World};
 
     /// What the next backup is: `on`, whose chain has so many, or `full` and why.
@@ -179,6 +180,7 @@ mod tests {
             ("7d/4", "24h/4", "the chain began "),
             ("7d/4", "7d/1", "the chain has 1"),
             ("| manifest 26h", "", "no manifest of 26h"),
+            ("done 26h", "done 26h pages:", "26h holds damaged pages"),
             ("summarized", "archived:1010", "the server has no summaries"),
             ("summarized", "summarized tl:2", "the timeline has changed"),
             (
@@ -192,6 +194,31 @@ mod tests {
                 told.starts_with(&format!("full: {why}")),
                 "{instead}: {told}"
             );
+        }
+    }
+
+    #[test]
+    fn who_asks_for_an_incremental_is_told_what_it_builds_on_or_why_there_is_none() {
+        let asked = |text: &str, destination: &str| {
+            let world = World::parse(text);
+            let destination = destination.parse().expect("a name");
+            let parent = parent_now(&world.server, &destination, &world.observed, world.now);
+            world.told(parent.map_or_else(|why| why.to_string(), |parent| parent.to_string()))
+        };
+        let good = "method=stream incremental=7d/4 | done 26h | postgres summarized | manifest 26h";
+        assert_eq!(asked(good, "primary"), "26h");
+        let not_configured = "`incremental` is not configured";
+        assert_eq!(asked(good, "other"), not_configured);
+        for (is, instead, why) in [
+            ("method=stream ", "", not_configured),
+            ("incremental=7d/4 ", "", not_configured),
+            (
+                "| done",
+                "| lose catalog | done",
+                "no good backup to build on",
+            ),
+        ] {
+            assert_eq!(asked(&good.replace(is, instead), "primary"), why);
         }
     }
 }

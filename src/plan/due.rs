@@ -107,13 +107,12 @@ fn due(
             .next_due(scene.now - splay)
             .map_or(Timestamp::MAX, |at| at + splay),
     };
-    let Some(since) = schedule.last_due(scene.now - splay).map(|due| due + splay) else {
+    let since = schedule.last_due(scene.now - splay).map(|due| due + splay);
+    let skips = scene.entry.catch_up == CatchUp::Skip;
+    let is_missed = |since| skips && scene.now.since(since) > SKIP_AFTER;
+    let Some(since) = since.filter(|since| !is_missed(*since)) else {
         return Err(next());
     };
-    let late = scene.now.since(since);
-    if scene.entry.catch_up == CatchUp::Skip && late > SKIP_AFTER {
-        return Err(next());
-    }
     let counted = |backup: &&Backup| backup.status != BackupStatus::Failed;
     let starts = catalog
         .backups

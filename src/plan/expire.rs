@@ -498,4 +498,13 @@ mod tests {
             "it is so by choice"
         );
     }
+
+    #[test]
+    fn an_orphan_goes_where_the_store_has_no_uploads() {
+        let text = "orphans=14d | done 1d | orphan 20d";
+        let told = "delete orphan 20d: no backup.info, untouched since";
+        assert!(steps(text).starts_with(told), "{}", steps(text));
+        assert_eq!(steps(&format!("{text} | without uploads")), steps(text));
+        assert_eq!(steps(&format!("{text} | lose uploads")), "");
+    }
 }

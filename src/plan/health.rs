@@ -206,11 +206,11 @@ fn last_on(
     until: SegmentNumber,
     size: SegmentSize,
 ) -> SegmentNumber {
-    match history.left_at(timeline) {
-        // The segment of the switch is read from the next timeline.
-        Some(left) => SegmentNumber((left.0 / size.bytes()).saturating_sub(1)).min(until),
-        None => until,
-    }
+    // The segment of the switch is read from the next timeline.
+    let last =
+        |left: crate::model::wal::Lsn| SegmentNumber((left.0 / size.bytes()).saturating_sub(1));
+    let left = history.left_at(timeline);
+    left.map_or(until, |left| last(left).min(until))
 }
 
 fn history(catalog: &Catalog, facts: &ServerFacts) -> TimelineHistory {
@@ -220,7 +220,8 @@ fn history(catalog: &Catalog, facts: &ServerFacts) -> TimelineHistory {
 
 #[cfg(test)]
 mod tests {
-    use crate::plan::testing::{stands, steps};
+    use super::*;
+    use crate::plan::testing::{World, stands, steps};
 
     #[test]
     fn all_is_well() {
@@ -377,5 +378,31 @@ mod tests {
             assert!(stands(&text).starts_with("blocked: "), "{lost}");
             assert_eq!(steps(&text), "", "{lost}");
         }
+    }
+
+    #[test]
+    fn a_standby_archives_where_it_is_told_to() {
+        let lagging = "lag=5m | done 1d | postgres standby ready:1h";
+        let mut world = World::parse(lagging);
+        let stands = |world: &World| {
+            let plan = world.plan();
+            plan.targets.values().next().expect("one").conditions[0]
+                .message
+                .clone()
+        };
+        assert!(
+            !stands(&world).contains("waits for 1h"),
+            "{}",
+            stands(&world)
+        );
+        let Knowledge::Known(facts) = &mut world.observed.postgres else {
+            panic!("it is known");
+        };
+        facts.archiver.mode = ArchiveMode::Always;
+        assert!(
+            stands(&world).contains("waits for 1h"),
+            "{}",
+            stands(&world)
+        );
     }
 }

@@ -312,7 +312,8 @@ fn end(scene: &Scene<'_>, catalog: &Catalog, wanted: &Wanted, decision: &mut Dec
 
 #[cfg(test)]
 mod tests {
-    use crate::plan::testing::{steps, waits};
+    use super::*;
+    use crate::plan::testing::{World, steps, waits};
 
     #[test]
     fn what_is_declared_is_kept_and_protected_at_once() {
@@ -478,5 +479,39 @@ mod tests {
             "keep 8d: declared",
             "its whole time, and all its WAL"
         );
+    }
+
+    #[test]
+    fn where_nothing_is_written_twice_a_keep_is_told_and_not_set() {
+        let mut world =
+            World::parse("retention=1x | done 1d | done 8d | declare 8d full | wal 1:920-1010");
+        world.entry().overwriting = Overwriting::Forbidden;
+        let plan = world.plan();
+        assert_eq!(plan.steps, []);
+        let waiting = &plan.targets.values().next().expect("one").waiting[0];
+        assert_eq!(
+            world.told(waiting.to_string()),
+            "8d cannot be marked as kept where nothing is written twice; it is not deleted"
+        );
+    }
+
+    #[test]
+    fn a_keep_whose_record_is_unknown_does_not_end() {
+        let text = "manage=exact | done 1d | done 8d keep:full | record 8d full";
+        assert!(
+            steps(text).starts_with("release 8d: no longer"),
+            "{}",
+            steps(text)
+        );
+        assert_eq!(steps(&format!("{text} | lose keeps")), "");
+        assert_eq!(steps(&format!("{text} | without keeps")), "");
+    }
+
+    #[test]
+    fn what_is_declared_says_what_for() {
+        let mut world = World::parse("| done 1d | declare 1d full");
+        world.server.keeps[0].reason = Some("audit 2026-11".to_owned());
+        let reason = &world.plan().steps[0].reasons[0];
+        assert_eq!(reason.to_string(), "declared: audit 2026-11");
     }
 }

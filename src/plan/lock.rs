@@ -275,4 +275,67 @@ mod tests {
             "all is known"
         );
     }
+
+    #[test]
+    fn who_names_what_shall_go_has_the_locks_of_that_looked_at() {
+        let world = World::parse("| done 1d | done 8d");
+        let destination = "primary".parse().expect("a name");
+        let asked = |actions: &[Action]| questions_about(&world.observed, &destination, actions);
+        let id = world.id("8d");
+        let version = String::new();
+        let delete = Action::DeleteBackup {
+            backup: id.clone(),
+            version,
+        };
+        let newest = world.now;
+        let orphan = Action::DeleteOrphan {
+            backup: id.clone(),
+            newest,
+        };
+        for action in [delete, orphan] {
+            assert_eq!(asked(&[action]).directories, [id.clone()].into());
+        }
+        let run = |first, last| WalSpan {
+            timeline: crate::model::timeline::TimelineId::FIRST,
+            run: Run {
+                first: SegmentNumber(first),
+                last: SegmentNumber(last),
+            },
+        };
+        // Cut where 8d begins.
+        let wal = Action::DeleteWal {
+            spans: vec![run(900, 950)],
+        };
+        assert_eq!(
+            asked(std::slice::from_ref(&wal)).wal,
+            [run(900, 919), run(920, 950)]
+        );
+        let additive = Action::VerifyBackup { backup: id };
+        assert_eq!(asked(&[additive]), Questions::default());
+        let lost = World::parse("| done 8d | lose catalog");
+        let none = questions_about(&lost.observed, &destination, &[wal]);
+        assert_eq!(none, Questions::default());
+    }
+
+    #[test]
+    fn why_new_objects_get_no_lock_is_told() {
+        let default = Some(crate::model::lock::DefaultLock {
+            mode: crate::model::lock::LockMode::Governance,
+            period: None,
+        });
+        for (locking, why) in [
+            (Locking::On { default }, None),
+            (
+                Locking::On { default: None },
+                Some("the destination has no default retention"),
+            ),
+            (Locking::Off, Some("the destination has no object locks")),
+            (
+                Locking::Unknown("no answer".to_owned()),
+                Some("whether the destination locks is unknown: no answer"),
+            ),
+        ] {
+            assert_eq!(unlocked(&locking).as_deref(), why);
+        }
+    }
 }

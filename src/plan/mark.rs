@@ -110,6 +110,8 @@ mod tests {
             "8d: marked, with 70 WAL segments; goes after 2026-11-21T10:00:00Z"
         );
         assert_eq!(steps(&format!("{text} | store 1m")), "");
+        let reasons = &World::parse(&text).plan().steps[0].reasons;
+        assert_eq!(reasons[1].to_string(), "marked 2026-11-19T12:00:00Z");
         let mut ahead = World::parse(&text);
         ahead.now = ahead.now + std::time::Duration::from_hours(100);
         assert_eq!(ahead.plan().steps.len(), 2, "no more than by the store's");

@@ -384,6 +384,7 @@ impl Summary<'_> {
         let goes = |step: &&Step| matches!(step.action, Action::DeleteWal { .. });
         let going = self.steps().filter(goes);
         let segments = going.map(|step| step.weight.segments).sum();
+        let orphans = self.count(|a| matches!(a, Action::DeleteOrphan { .. }));
         let budget = self
             .targets()
             .map(|target| target.budget.left())
@@ -422,10 +423,7 @@ impl Summary<'_> {
                 self.count(|a| matches!(a, Action::DeleteBackup { .. })),
                 format!("to delete (budget {budget})"),
             ),
-            (
-                self.count(|a| matches!(a, Action::DeleteOrphan { .. })),
-                "orphans to delete".to_owned(),
-            ),
+            (orphans, format!("{} to delete", plural(orphans, "orphan"))),
             (
                 self.count(|a| matches!(a, Action::DeleteSnapshot { .. })),
                 "snapshots to delete".to_owned(),
@@ -530,3 +528,6 @@ impl<'a> Json<'a> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

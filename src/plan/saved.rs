@@ -105,3 +105,38 @@ fn fingerprints(observed: &Observed) -> BTreeMap<DestinationName, String> {
     each.map(|(name, stored)| (name.clone(), print(stored, name)))
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::testing::World;
+
+    const DUE: &str = "schedule=@hourly | done 1d";
+
+    fn saved(world: &World) -> SavedPlan {
+        SavedPlan::new(vec![(world.plan(), &world.observed)])
+    }
+
+    #[test]
+    fn a_plan_of_another_version_or_changed_by_hand_is_not_applied() {
+        let mut plan = saved(&World::parse(DUE));
+        assert_eq!(plan.check(), Ok(()));
+        plan.plans[0].steps.clear();
+        let server = plan.plans[0].server.clone();
+        assert_eq!(plan.check(), Err(Stale::Edited(server)));
+        plan.format += 1;
+        assert_eq!(plan.check(), Err(Stale::Format(FORMAT + 1)));
+    }
+
+    #[test]
+    fn what_was_planned_for_an_empty_place_holds_while_it_is_empty() {
+        let empty = World::parse("schedule=@hourly | without catalog");
+        let plan = saved(&empty);
+        assert!(!plan.plans[0].steps.is_empty());
+        assert_eq!(plan.still_holds(&empty.observed), Ok(()));
+        for other in [DUE, "schedule=@hourly | lose catalog"] {
+            let changed = plan.still_holds(&World::parse(other).observed);
+            assert!(matches!(changed, Err(Stale::Changed { .. })), "{other}");
+        }
+    }
+}

@@ -55,7 +55,8 @@ impl World {
         let (mut own, scene): (Vec<&str>, Vec<&str>) =
             parts.filter(|part| !part.is_empty()).partition(is_known);
         // Whatever is lost was there before.
-        own.sort_by_key(|part| (part.starts_with("lose"), *part == "lose destination"));
+        let is_less = |part: &str| part.starts_with("lose") || part.starts_with("without");
+        own.sort_by_key(|part| (is_less(part), *part == "lose destination"));
         let scene = Scene::distinct(&format!("none | {}", scene.join(" | ")));
         let mut world = Self {
             server: server(),
@@ -66,7 +67,7 @@ impl World {
         for word in configuration.split_whitespace() {
             world.configure(word);
         }
-        let is_late = |part: &&str| part.starts_with("lose") || part.starts_with("baseline");
+        let is_late = |part: &&str| is_less(part) || part.starts_with("baseline");
         let (late, facts): (Vec<&str>, Vec<&str>) = own.into_iter().partition(is_late);
         for part in facts {
             world.fact(part);
@@ -246,6 +247,7 @@ impl World {
             "locked" => self.locked(&words),
             "snapshot" => self.snapshot(&words),
             "unlooked" => self.stored().locks = Knowledge::Absent,
+            "without" => words.iter().for_each(|word| self.without(word)),
             "lose" => words.iter().for_each(|word| self.lose(word)),
             "nothing" => *self.catalog() = Catalog::default(),
             _ => panic!("unknown word `{word}`"),
@@ -503,6 +505,20 @@ impl World {
         }
     }
 
+    /// `without uploads`: there is nothing of that kind yet, or the store cannot tell.
+    fn without(&mut self, word: &str) {
+        let stored = self.stored();
+        match word {
+            "catalog" => stored.catalog = Knowledge::Absent,
+            "attempts" => stored.attempts = Knowledge::Absent,
+            "tombstones" => stored.tombstones = Knowledge::Absent,
+            "marks" => stored.marks = Knowledge::Absent,
+            "keeps" => stored.keep_records = Knowledge::Absent,
+            "uploads" => stored.uploads = Knowledge::Absent,
+            _ => panic!("`{word}` is always there"),
+        }
+    }
+
     fn lose(&mut self, word: &str) {
         let failure = Failure::new(Kind::Unreachable, "no answer");
         let stored = self.stored();
@@ -545,11 +561,12 @@ fn stopped_as(backup: &Backup) -> Option<Stopped> {
 }
 
 /// The first words of what is no backup.
-const WORDS: [&str; 18] = [
+const WORDS: [&str; 19] = [
     "snapshot",
     "verified",
     "locked",
     "unlooked",
+    "without",
     "attempt",
     "tombstone",
     "mark",
@@ -596,11 +613,13 @@ fn schedule(text: &str) -> Schedule {
     known.entry(text.to_owned()).or_insert_with(read).clone()
 }
 
-/// `2x` for a redundancy, `7d` for a window.
+/// `2x` for a redundancy; `7d`, `4w` and `1m` for a window.
 fn retention(text: &str) -> barkeep::model::retention::RetentionPolicy {
     let (count, unit) = text.split_at(text.len() - 1);
     let policy = match unit {
         "x" => format!("REDUNDANCY {count}"),
+        "w" => format!("RECOVERY WINDOW OF {count} WEEKS"),
+        "m" => format!("RECOVERY WINDOW OF {count} MONTHS"),
         _ => format!("RECOVERY WINDOW OF {count} DAYS"),
     };
     policy.parse().expect("a policy")

@@ -188,6 +188,15 @@ mod tests {
     }
 
     #[test]
+    fn a_destination_wakes_when_a_grace_is_over_and_soon_while_something_is_under_way() {
+        let marked = "grace=24h retention=1x | done 1d | done 8d | mark 8d 1439m";
+        assert_eq!(wake(marked), "a grace is over in 60s");
+        let waits = |_: &DestinationName| Some(Waiting::AdditiveFirst);
+        let soon = format!("something is under way in {}s", SOON.as_secs());
+        assert_eq!(wake_with("| done 1h", waits), soon);
+    }
+
+    #[test]
     fn a_destination_wakes_when_what_it_waits_for_ends() {
         assert_eq!(wake("| done 1h"), "a check for drift");
         assert_eq!(

@@ -23,6 +23,8 @@ mod azure;
 #[cfg(feature = "aws-ebs")]
 mod ec2;
 mod error;
+#[cfg(test)]
+pub(crate) mod fake;
 #[cfg(feature = "gcp")]
 mod gce;
 pub mod making;

@@ -58,7 +58,7 @@ const LINE: &str = "`server`, `destination`";
 const SERVER: &str = "`server`";
 
 /// Everything that is measured.
-pub const METRICS: [Metric; 37] = [
+pub const METRICS: [Metric; 38] = [
     Metric {
         name: "barkeep_build_info",
         labels: "`version`",
@@ -188,6 +188,12 @@ pub const METRICS: [Metric; 37] = [
         labels: LINE,
         help: "How many backups are running, failed, damaged or not understood",
         samples: Samples::Line(|line| Some(count(line.stored?.other))),
+    },
+    Metric {
+        name: "barkeep_backups_marked",
+        labels: LINE,
+        help: "How many backups are marked, and are deleted when their grace has passed unless somebody keeps them; no sample if that is not known",
+        samples: Samples::Line(|line| line.stored?.marked.map(count)),
     },
     Metric {
         name: "barkeep_backups_unverified",

@@ -10,12 +10,13 @@ use serde::Serialize;
 use crate::{
     model::{
         backup::{BackupId, BackupStatus},
-        catalog::Finding,
+        catalog::{Catalog, Finding},
         condition::{Condition, Standing},
         names::{DestinationName, ServerName},
-        observed::{Observed, Stored},
+        observed::{Knowledge, Observed, Stored},
         reason::Waiting,
         receiving::Receiving,
+        record::Mark,
         recovery::RecoveryWindow,
         time::Timestamp,
     },
@@ -132,6 +133,8 @@ pub struct Amount {
     pub faulty: usize,
     /// When the one was read back whose reading is the oldest.
     pub oldest_verified: Option<Timestamp>,
+    /// How many backups are marked, and go when their grace has passed; none if that is not known.
+    pub marked: Option<usize>,
 }
 
 /// What the watch mode knows of a line beside what was read.
@@ -322,5 +325,36 @@ fn amount(stored: &Stored) -> Amount {
         unverified: complete.len() - read.len(),
         faulty: faulty.count(),
         oldest_verified: read.iter().map(|read| read.at).min(),
+        marked: marked(stored, catalog),
+    }
+}
+
+/// How many marks count: each for the very record that it was set on.
+fn marked(stored: &Stored, catalog: &Catalog) -> Option<usize> {
+    let counts = |mark: &&Mark| catalog.versions.get(&mark.backup) == Some(&mark.epitaph.version);
+    match &stored.marks {
+        Knowledge::Known(marks) => Some(marks.values().filter(counts).count()),
+        Knowledge::Absent => Some(0),
+        Knowledge::Unknown(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::testing::World;
+
+    #[test]
+    fn marks_are_counted_that_were_set_on_what_is_there() {
+        for (text, expected) in [
+            ("| done 1d | done 8d", Some(0)),
+            ("| done 1d | done 8d | without marks", Some(0)),
+            ("| done 1d | done 8d | mark 8d 1h | mark 9d 1h", Some(1)),
+            ("| done 1d | done 8d | mark 8d 1h version:other", Some(0)),
+            ("| done 1d | done 8d | mark 8d 1h | lose marks", None),
+        ] {
+            let mut world = World::parse(text);
+            assert_eq!(amount(world.stored()).marked, expected, "{text}");
+        }
     }
 }

@@ -44,12 +44,19 @@ struct State {
     objects: BTreeMap<String, Object>,
     uploads: BTreeMap<UploadId, Pending>,
     retention: BucketRetention,
-    lists_locks: bool,
+    listed: Listed,
     is_write_once: bool,
     serial: u64,
     now: Timestamp,
     clock: Option<Clock>,
     heeds_conditions: bool,
+}
+
+/// What listings tell beside names, sizes and times.
+#[derive(Debug)]
+struct Listed {
+    locks: bool,
+    versions: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -75,7 +82,10 @@ impl Memory {
             objects: BTreeMap::new(),
             uploads: BTreeMap::new(),
             retention: BucketRetention::NONE,
-            lists_locks: false,
+            listed: Listed {
+                locks: false,
+                versions: true,
+            },
             is_write_once: false,
             serial: 0,
             now,
@@ -97,7 +107,14 @@ impl Memory {
     /// The same store, whose listings tell the locks, as those of some clouds do.
     #[must_use]
     pub fn listing_locks(self) -> Self {
-        self.lock().lists_locks = true;
+        self.lock().listed.locks = true;
+        self
+    }
+
+    /// The same store, whose listings tell no versions.
+    #[must_use]
+    pub fn listing_no_versions(self) -> Self {
+        self.lock().listed.versions = false;
         self
     }
 
@@ -233,11 +250,13 @@ impl State {
                 break;
             }
             let listed = || {
-                Ok::<_, Infallible>(Some(ObjectMeta {
-                    checksum: None,
-                    lock: self.lists_locks.then(|| object.lock.clone().at(self.now)),
-                    ..object.meta.clone()
-                }))
+                let mut meta = object.meta.clone();
+                meta.checksum = None;
+                meta.lock = self.listed.locks.then(|| object.lock.clone().at(self.now));
+                if !self.listed.versions {
+                    meta.version = ObjectVersion(String::new());
+                }
+                Ok::<_, Infallible>(Some(meta))
             };
             match filling.take(key, listed) {
                 Ok(Then::From(next)) => from = next,

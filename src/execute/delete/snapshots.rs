@@ -139,3 +139,6 @@ fn differs(recorded: &Recorded, there: &Described) -> Option<String> {
     let is = there.name.as_deref().unwrap_or_default();
     (is != name).then(|| format!("it was called `{name}` and is called `{is}`"))
 }
+
+#[cfg(test)]
+mod tests;

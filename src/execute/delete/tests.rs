@@ -69,6 +69,14 @@ async fn delete_in(archive: &Archive, doomed: &[Doomed]) -> Vec<String> {
     outcomes.into_iter().map(told).collect()
 }
 
+/// The bed's archive, in which something fails.
+fn failing(bed: &Bed, rule: Rule) -> Archive {
+    let faults = Faults::default();
+    faults.add(rule);
+    let faulty = Faulty::new(Arc::new(bed.memory.clone()), faults);
+    Archive::new(Arc::new(faulty), &"orders".parse().expect("a name"))
+}
+
 /// What is left below `base/`, each backup by its name in the scene.
 async fn base(bed: &Bed) -> Vec<String> {
     let all = paths(&bed.archive).await.into_iter();
@@ -225,11 +233,8 @@ async fn a_backup_that_lost_its_record_since_stays() {
 async fn nothing_goes_that_could_not_be_written_down() {
     let bed = Bed::new("done 1d | done 8d | done 9d").await;
     let gone = doomed(&bed, &["9d", "8d"]).await;
-    let faults = Faults::default();
     let refused = Effect::Before(Meaning::PermissionDenied);
-    faults.add(Rule::next(Operation::Put, "barkeep/deleted", refused));
-    let faulty = Faulty::new(Arc::new(bed.memory.clone()), faults);
-    let archive = Archive::new(Arc::new(faulty), &"orders".parse().expect("a name"));
+    let archive = failing(&bed, Rule::next(Operation::Put, "barkeep/deleted", refused));
     let before = base(&bed).await;
     for outcome in backups(&archive, &gone, &occasion(), snapshots()).await {
         let error = outcome.expect_err("nothing was written down");
@@ -249,10 +254,7 @@ async fn the_record_of_a_backup_goes_only_after_all_of_its_data() {
         key.as_str(),
         Effect::Before(Meaning::Locked),
     );
-    let faults = Faults::default();
-    faults.add(refused);
-    let faulty = Faulty::new(Arc::new(bed.memory.clone()), faults);
-    let archive = Archive::new(Arc::new(faulty), &"orders".parse().expect("a name"));
+    let archive = failing(&bed, refused);
     let told = delete_in(&archive, &gone).await;
     assert_eq!(told[0], "cannot delete 20261111T110000");
     assert_eq!(told[1], "", "the other one goes all the same");
@@ -265,6 +267,38 @@ async fn the_record_of_a_backup_goes_only_after_all_of_its_data() {
     assert_eq!(base(&bed).await, left);
     assert_eq!(delete(&bed, &gone[..1]).await, [""]);
     assert_eq!(base(&bed).await, left[2..]);
+}
+
+#[tokio::test]
+async fn what_cannot_be_looked_at_again_stays() {
+    let bed = Bed::new("done 1d | done 8d | done 9d").await;
+    let gone = doomed(&bed, &["9d", "8d"]).await;
+    let before = base(&bed).await;
+    let silent = Effect::Before(Meaning::Unreachable);
+    let archive = failing(&bed, Rule::next(Operation::List, "base/", silent));
+    let told = delete_in(&archive, &gone).await;
+    let expected = ["20261111T110000", "20261112T110000"];
+    assert_eq!(
+        told,
+        expected.map(|id| format!("cannot look at {id} again, so it stays"))
+    );
+    assert_eq!(base(&bed).await, before);
+}
+
+#[tokio::test]
+async fn where_listings_tell_no_versions_they_are_asked_for() {
+    let mut bed = Bed::new("done 1d | done 8d | done 9d").await;
+    bed.memory = bed.memory.listing_no_versions();
+    let gone = doomed(&bed, &["9d", "8d"]).await;
+    let path = format!("base/{}/backup.info", gone[0].id);
+    let silent = Effect::Before(Meaning::Unreachable);
+    let archive = failing(&bed, Rule::next(Operation::Head, &path, silent));
+    let told = delete_in(&archive, &gone).await;
+    assert_eq!(told, ["cannot delete 20261111T110000", ""]);
+    let rewritten = bed.scene.catalog.backup(&gone[0].id).expect("it is there");
+    write_backup(&bed.archive, rewritten).await;
+    let told = delete(&bed, &gone[..1]).await;
+    assert!(told[0].contains("has changed since"), "{}", told[0]);
 }
 
 #[tokio::test]
@@ -355,6 +389,32 @@ async fn an_orphan_that_is_being_sent_stays() {
     assert!(matches!(outcome, Err(Error::Changed(_))), "{outcome:?}");
 }
 
+#[tokio::test]
+async fn an_orphan_that_is_locked_or_cannot_be_looked_at_stays() {
+    let id = BackupId::new("20261101T020000");
+    let silent = Effect::Before(Meaning::Unreachable);
+    let never = Effect::Before(Meaning::Unsupported);
+    for (operation, effect, stays) in [
+        (Operation::List, silent, true),
+        (Operation::ListUploads, silent, true),
+        (Operation::Locks, silent, true),
+        (Operation::Delete, silent, true),
+        // A destination without uploads has none that goes on.
+        (Operation::ListUploads, never, false),
+    ] {
+        let bed = Bed::new("done 1d").await;
+        put(&bed.archive, &format!("base/{id}/data.tar"), "x").await;
+        let archive = failing(&bed, Rule::next(operation, "", effect));
+        let outcome = orphan(&archive, &id, scene::now(), LockCheck::Heeded).await;
+        assert_eq!(outcome.is_err(), stays, "{operation:?} {effect:?}");
+        assert_eq!(
+            base(&bed).await.len() == 3,
+            stays,
+            "{operation:?} {effect:?}"
+        );
+    }
+}
+
 /// Deletes spans written `1:3-5` from an archive of odd and ordinary objects; returns what is left of it.
 async fn wal_left(spans: &str, page_size: usize) -> Vec<String> {
     let mut bed = Bed::new("wal 1:1-12").await;
@@ -442,4 +502,29 @@ async fn no_wal_goes_when_something_new_may_need_it() {
     assert_eq!(paths(&bed.archive).await, before);
     doomed.known.insert(bed.id("1d"));
     assert_eq!(wal(&bed.archive, &doomed).await.expect("memory"), 81);
+}
+
+#[tokio::test]
+async fn wal_that_is_locked_or_cannot_be_looked_at_stays() {
+    let spans = [span("1:900-980")];
+    let silent = Effect::Before(Meaning::Unreachable);
+    for (operation, key) in [
+        (Operation::List, "base/"),
+        (Operation::List, "wals/"),
+        (Operation::Locks, "wals/"),
+        (Operation::Delete, "wals/"),
+    ] {
+        let bed = Bed::new("done 1d | wal 1:980-1010").await;
+        let doomed = DoomedWal {
+            locks: LockCheck::Heeded,
+            spans: &spans,
+            size: SegmentSize::DEFAULT,
+            known: [bed.id("1d")].into(),
+        };
+        let before = paths(&bed.archive).await;
+        let archive = failing(&bed, Rule::next(operation, key, silent));
+        let outcome = wal(&archive, &doomed).await;
+        outcome.expect_err("a fault");
+        assert_eq!(paths(&bed.archive).await, before, "{operation:?} {key}");
+    }
 }

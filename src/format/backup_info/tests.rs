@@ -250,3 +250,52 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn what_a_record_lacks_is_absent_and_what_is_not_of_its_kind_is_refused() {
+    assert_eq!(
+        info("status=DONE\n").backup_label().expect("no label"),
+        None
+    );
+    for (text, said) in [
+        ("backup_label=7\n", "a string literal"),
+        (
+            "tablespaces=[('one', 'two', '/srv')]\n",
+            "(name, oid, location)",
+        ),
+        ("tablespaces=7\n", "(name, oid, location)"),
+        (
+            "snapshots_info={'provider': 'other'}\n",
+            "snapshots of aws, azure or gcp",
+        ),
+    ] {
+        let record = info(text);
+        let label = record.backup_label().err();
+        let error = label.or(record.tablespaces().err());
+        let error = error.or(record.snapshots().err()).expect("a wrong kind");
+        assert!(error.to_string().contains(said), "{error}");
+        assert_eq!(error.kind(), crate::failure::Kind::Failed);
+    }
+}
+
+#[test]
+fn a_disk_of_azure_without_its_number_is_read_all_the_same() {
+    let text = OF_AZURE.replace("'lun': 10", "'lun': None");
+    let read = info(&format!("snapshots_info={text}\n")).snapshots();
+    let set = read.expect("a record").expect("snapshots");
+    assert_eq!(set.ids().collect::<Vec<_>>(), ["pgdata-20261120t235109"]);
+    let mut written = BackupInfo::default();
+    written.set_snapshots(&set);
+    assert_eq!(written.get("snapshots_info"), Some(text.as_str()));
+}
+
+#[test]
+fn an_incremental_names_its_parent() {
+    let mut record = BackupInfo::started(&start());
+    record.set_parent(&BackupId::new("20261119T020003"));
+    assert!(
+        record
+            .render()
+            .contains("\nparent_backup_id=20261119T020003\n")
+    );
+}

@@ -388,3 +388,33 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn what_is_damaged_counts_where_all_that_is_done_counts() {
+    let text = "REDUNDANCY 1 | done 1d empty: | done 8d";
+    assert_eq!(goes(text)[1], [""; 0]);
+    let trusting = Semantics {
+        counts: Counts::Done,
+        ..SAFE
+    };
+    assert_eq!(
+        table(text, trusting),
+        [
+            "1d retain: within REDUNDANCY 1",
+            "8d expire: outside REDUNDANCY 1; 1 newer is good",
+        ]
+    );
+}
+
+#[test]
+fn a_fate_is_told_in_a_word() {
+    let words = [Fate::Retain, Fate::Protect, Fate::Expire].map(|fate| fate.to_string());
+    assert_eq!(words, ["retained", "protected", "obsolete"]);
+}
+
+#[test]
+fn a_window_begins_its_length_ago_to_the_microsecond() {
+    let half = now() + Duration::from_millis(500);
+    let week = Duration::from_hours(7 * 24);
+    assert_eq!(Facts::at(half).begin_by_clock(week), Some(half - week));
+}

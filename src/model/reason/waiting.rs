@@ -163,11 +163,6 @@ pub enum Waiting {
         /// Since when.
         since: Timestamp,
     },
-    /// A guard refused.
-    Refused {
-        /// Its words.
-        why: String,
-    },
     /// Objects of a backup are locked, so all of it stays.
     Locked {
         /// The backup.
@@ -230,11 +225,27 @@ impl fmt::Display for Waiting {
             Self::BackOff { until, failures } => {
                 write!(formatter, "{failures} failed in a row, next try {until}")
             }
-            Self::Budget { .. }
-            | Self::Grace { .. }
-            | Self::Shortened { .. }
-            | Self::Vanished { .. }
-            | Self::Adoption { .. } => self.fmt_of_deletes(formatter),
+            Self::Budget { backups, allowed } => {
+                let backups = Several(backups);
+                write!(
+                    formatter,
+                    "{backups}: the delete budget of {allowed} is used up"
+                )
+            }
+            Self::Grace {
+                backups,
+                first,
+                segments,
+            } => write_grace(formatter, backups, *first, *segments),
+            Self::Shortened { policy, steps } => write_shortened(formatter, policy, steps),
+            Self::Vanished { backups } => {
+                let backups = Several(backups);
+                write!(
+                    formatter,
+                    "{backups}: retained, and gone without a record of it"
+                )
+            }
+            Self::Adoption { server, backups } => write_adoption(formatter, server, *backups),
             Self::Mode { mode, step } => write!(formatter, "mode is {mode}: would {step}"),
             Self::Retired => formatter.write_str("the server is retired"),
             Self::AdditiveFirst => formatter.write_str("the rest follows when the backup is done"),
@@ -260,7 +271,6 @@ impl fmt::Display for Waiting {
             Self::Lease { held } => write!(formatter, "{held}"),
             Self::NoExclusion { why } => write!(formatter, "no deletes: {why}"),
             Self::Turn { since } => write!(formatter, "a backup waits for its turn since {since}"),
-            Self::Refused { why } => write!(formatter, "refused: {why}"),
             Self::Locked { backup, what, lock } => match what {
                 Locked::Objects => write!(formatter, "{backup}  {lock}"),
                 Locked::Wal => write!(formatter, "{backup}  its WAL: {lock}"),
@@ -277,48 +287,32 @@ impl fmt::Display for Waiting {
     }
 }
 
-impl Waiting {
-    /// What holds up deletes until time has passed, or somebody has said a word.
-    fn fmt_of_deletes(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Budget { backups, allowed } => {
-                let backups = Several(backups);
-                write!(
-                    formatter,
-                    "{backups}: the delete budget of {allowed} is used up"
-                )
-            }
-            Self::Grace {
-                backups,
-                first,
-                segments,
-            } => write_grace(formatter, backups, *first, *segments),
-            Self::Shortened { policy, steps } => {
-                write!(formatter, "the policy was shortened: {}", All(policy))?;
-                if steps.is_empty() {
-                    return Ok(());
-                }
-                write!(formatter, "; would {}", Several(steps))
-            }
-            Self::Vanished { backups } => write!(
-                formatter,
-                "{}: retained, and gone without a record of it",
-                Several(backups)
-            ),
-            Self::Adoption { server, backups } => {
-                let are = if *backups == 1 {
-                    "backup is"
-                } else {
-                    "backups are"
-                };
-                write!(
-                    formatter,
-                    "first contact: {backups} {are} there; `barkeep adopt {server}` takes up what is"
-                )
-            }
-            _ => Ok(()),
-        }
+fn write_shortened(
+    formatter: &mut fmt::Formatter<'_>,
+    policy: &[Shortened],
+    steps: &[String],
+) -> fmt::Result {
+    write!(formatter, "the policy was shortened: {}", All(policy))?;
+    if steps.is_empty() {
+        return Ok(());
     }
+    write!(formatter, "; would {}", Several(steps))
+}
+
+fn write_adoption(
+    formatter: &mut fmt::Formatter<'_>,
+    server: &ServerName,
+    backups: usize,
+) -> fmt::Result {
+    let are = if backups == 1 {
+        "backup is"
+    } else {
+        "backups are"
+    };
+    write!(
+        formatter,
+        "first contact: {backups} {are} there; `barkeep adopt {server}` takes up what is"
+    )
 }
 
 fn write_grace(
@@ -359,5 +353,31 @@ impl<T: fmt::Display> fmt::Display for Several<'_, T> {
             [only] => write!(formatter, "{only}"),
             [first, more @ ..] => write!(formatter, "{first} and {} more", more.len()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_grace_tells_of_the_wal_that_goes_with_it() {
+        let grace = |segments| {
+            let waiting = Waiting::Grace {
+                backups: vec![BackupId::new("a")],
+                first: "2026-11-20T12:00:00Z".parse().expect("an instant"),
+                segments,
+            };
+            waiting.to_string()
+        };
+        assert_eq!(grace(0), "a: marked; goes after 2026-11-20T12:00:00Z");
+        assert_eq!(
+            grace(1),
+            "a: marked, with 1 WAL segment; goes after 2026-11-20T12:00:00Z"
+        );
+        assert_eq!(
+            grace(2),
+            "a: marked, with 2 WAL segments; goes after 2026-11-20T12:00:00Z"
+        );
     }
 }

@@ -106,7 +106,7 @@ fn people_call_backups_by_id_shortcut_or_name() {
 
 #[test]
 fn the_newest_good_backup_before_the_target_is_restored() {
-    let text = "none | failed 0d | done 1d empty: | done 2d | done 5d | done 8d";
+    let text = "none | started 0h | failed 0d | done 1d empty: | done 2d | done 5d | done 8d";
     let latest = TargetTimeline::Latest;
     assert_eq!(chosen(text, &RecoveryTarget::Latest, latest), "2d");
     assert_eq!(chosen(text, &RecoveryTarget::Immediate, latest), "2d");
@@ -154,4 +154,61 @@ fn a_backup_must_lie_on_the_ancestry_of_the_timeline() {
         chosen(text, &RecoveryTarget::Latest, on("7")),
         "no good backup ended before the target on its timeline"
     );
+}
+
+#[test]
+fn backups_that_reach_equally_far_share_the_earliest_window() {
+    // By its id the second one is the older.
+    let text = "none | done 8d id:b | done 9d id:c";
+    assert_eq!(windows(text), ["9d 0000000100000003000000F2"]);
+}
+
+#[test]
+fn a_position_on_another_timeline_wants_the_wal_on_the_way_to_it() {
+    let text = "none | done 8d | wal 1:900-1010 2:935-940 | history 2:1@935";
+    let at = RecoveryTarget::Lsn(Lsn((1000 << 24) + 1));
+    let on = |number| TargetTimeline::Number(crate::model::scene::timeline(number));
+    assert_eq!(chosen(text, &at, TargetTimeline::Current), "8d");
+    assert_eq!(chosen(text, &at, on("1")), "8d");
+    assert_eq!(
+        chosen(text, &at, on("2")),
+        "WAL 0000000200000003000000AD between backup `20261112T110000` and the target is missing"
+    );
+}
+
+#[test]
+fn barmans_choice_is_the_last_id_that_is_complete() {
+    let scene = Scene::parse("none | failed 0d | done 1d tl:2 | done 5d | done 8d | done 9d id:z");
+    let last = |target: &RecoveryTarget, timeline| {
+        let backup = last_before(&scene.catalog, target, timeline);
+        backup.map(|backup| scene.label(&backup.id))
+    };
+    let first = Some(TimelineId::FIRST);
+    let position = |label| {
+        let backup = scene.catalog.backup(&scene.id(label));
+        RecoveryTarget::Lsn(backup.and_then(|backup| backup.end_lsn).expect("an end"))
+    };
+    assert_eq!(last(&RecoveryTarget::Latest, None), Some("9d"), "by name");
+    assert_eq!(last(&days_ago(5), None), Some("9d"));
+    assert_eq!(last(&days_ago(10), None), None);
+    assert_eq!(last(&position("9d"), None), Some("9d"));
+    assert_eq!(last(&position("9d"), first), Some("9d"));
+    assert_eq!(
+        last(&days_ago(0), Some(crate::model::scene::timeline("2"))),
+        Some("1d")
+    );
+    assert_eq!(
+        last(&days_ago(2), Some(crate::model::scene::timeline("2"))),
+        None
+    );
+}
+
+#[test]
+fn a_backup_that_cannot_be_found_and_one_that_is_not_named_alone_are_different_failures() {
+    let scene = Scene::parse("none | done 2d name:twice | done 3d name:twice");
+    let kind = |text| resolve(&scene.catalog, text).map_err(|error| error.kind());
+    assert_eq!(kind("auto"), Err(Kind::NotFound));
+    assert_eq!(kind("twice"), Err(Kind::Usage));
+    let none = select(&scene.catalog, &days_ago(9), TargetTimeline::Latest);
+    assert_eq!(none.map_err(|error| error.kind()), Err(Kind::NotFound));
 }

@@ -269,3 +269,70 @@ fn barman_with_ghosts(scene: &Scene) -> Vec<WalSpan> {
     }
     removed
 }
+
+#[test]
+fn a_backup_that_is_not_there_takes_no_wal_with_it() {
+    let text = "none | done 1d | done 9d";
+    assert_eq!(by_hand(text, &["99d"]), "");
+    assert_eq!(by_hand(text, &["9d", "99d"]), "1:1-989");
+}
+
+#[test]
+fn a_clean_up_of_barmans_takes_directories_by_their_number_and_files_by_their_name() {
+    // 9d needs the segments 910 and 911, and 1d begins with 990: 38E, 38F and 3DE.
+    let text = "none | done 1d | done 5d tl:2 | done 8d | done 9d keep:standalone";
+    let scene = Scene::parse(text);
+    let going = Going {
+        backups: [scene.id("8d")].into(),
+        wanted_by: WantedBy::Policy,
+    };
+    let cycles = barman_cycles(&scene.catalog, &going);
+    let [(_, Some(cycle))] = &cycles[..] else {
+        panic!("one backup goes, and its WAL with it: {cycles:?}");
+    };
+    let directory = |on, log| cycle.removes_directory(timeline(on), log);
+    // That of the first segment that stays, and of those that a keep needs, does not go as a whole.
+    assert_eq!(
+        [2, 3, 4].map(|log| directory("2", log)),
+        [true, false, false]
+    );
+    assert!(!directory("1", 2), "there are backups on it");
+    let goes = |name: &str| cycle.removes_file(name.parse().expect("a file of WAL"));
+    for (name, expected) in [
+        ("000000020000000300000001", true),
+        ("000000020000000300000001.partial", true),
+        ("000000020000000300000001.00000028.backup", true),
+        ("0000000200000003000000B5", true),
+        ("0000000200000003000000B6", false),
+        ("0000000200000003000000B6.00000028.backup", false),
+        ("000000010000000300000001", false),
+        ("00000002.history", false),
+    ] {
+        assert_eq!(goes(name), expected, "{name}");
+    }
+}
+
+#[test]
+fn what_a_standalone_keep_needs_is_spared_whatever_kind_of_file_it_is() {
+    let scene = Scene::parse("none | done 1d | done 8d | done 9d keep:standalone");
+    let going = Going {
+        backups: [scene.id("8d")].into(),
+        wanted_by: WantedBy::Policy,
+    };
+    let cycles = barman_cycles(&scene.catalog, &going);
+    let cycle = cycles[0].1.as_ref().expect("a cycle");
+    let goes = |name: &str| cycle.removes_file(name.parse().expect("a file of WAL"));
+    for (name, expected) in [
+        ("00000001000000030000008D", true),
+        ("00000001000000030000008E", false),
+        ("00000001000000030000008E.00000028.backup", false),
+        ("00000001000000030000008F", false),
+        ("000000010000000300000090", true),
+        ("0000000100000003000000DD", true),
+        ("0000000100000003000000DE", false),
+    ] {
+        assert_eq!(goes(name), expected, "{name}");
+    }
+    let directory = |log| cycle.removes_directory(TimelineId::FIRST, log);
+    assert_eq!([2, 3].map(directory), [true, false]);
+}

@@ -2,7 +2,7 @@ use super::*;
 use crate::plan::{
     Plan,
     after::after,
-    guard::{Asked, guard},
+    guard::{Asked, Guarded, guard},
     plan,
     testing::World,
 };
@@ -43,6 +43,18 @@ impl Pair {
             &|_| String::new(),
             world.now,
         )
+    }
+
+    /// What the guard makes of a plan of one action in `dr`.
+    fn guarded(&self, action: Action) -> Guarded {
+        let World { server, now, .. } = &self.world;
+        let destination = &server.entries[1].destination;
+        let steps = Plan::requested(&server.name, destination, vec![action], *now).steps;
+        let plan = Plan {
+            steps,
+            ..self.plan()
+        };
+        guard(plan, server, &self.world.observed, Asked::ByPolicy, *now)
     }
 
     /// What is planned, one step a line.
@@ -229,4 +241,104 @@ fn a_new_backup_goes_before_a_copy() {
         "{}",
         pair.steps()
     );
+}
+
+#[test]
+fn the_guard_takes_out_what_is_copied_from_elsewhere_or_is_no_good_there() {
+    let pair = Pair::new("| done 1d | done 8d empty:", "| done 2d");
+    let Pair { world } = &pair;
+    for (label, from, told) in [
+        ("1d", "primary", None),
+        (
+            "8d",
+            "primary",
+            Some("copy 8d is not to be copied from there"),
+        ),
+        ("2d", "dr", Some("copy 2d is not to be copied from there")),
+        (
+            "9d",
+            "primary",
+            Some("copy 9d is not to be copied from there"),
+        ),
+    ] {
+        let action = Action::CopyBackup {
+            backup: world.id(label),
+            from: from.parse().expect("a name"),
+            version: String::new(),
+        };
+        let guarded = pair.guarded(action);
+        let refusals = guarded.refusals().iter();
+        let said = refusals.map(|refusal| world.told(refusal.violation.to_string()));
+        assert_eq!(
+            said.collect::<Vec<_>>(),
+            Vec::from_iter(told),
+            "{label} {from}"
+        );
+        assert_eq!(
+            guarded.plan().steps.is_empty(),
+            told.is_some(),
+            "{label} {from}"
+        );
+    }
+}
+
+#[test]
+fn what_is_nowhere_yet_is_not_copied() {
+    assert_eq!(Pair::new("| without catalog", "| nothing").steps(), "");
+}
+
+#[test]
+fn where_no_cluster_is_pinned_yet_copies_begin() {
+    let mut pair = Pair::new("| done 1d", "| nothing");
+    let copies = pair.steps();
+    assert!(copies.contains("copy 1d"), "{copies}");
+    let stored = pair.world.observed.destinations.get_mut("dr");
+    stored.expect("it is there").identity = Knowledge::Absent;
+    assert_eq!(pair.steps(), copies);
+}
+
+#[test]
+fn a_step_copies_so_much_and_no_more() {
+    let span = |first, last| WalSpan {
+        timeline: crate::model::timeline::TimelineId::FIRST,
+        run: Run {
+            first: SegmentNumber(first),
+            last: SegmentNumber(last),
+        },
+    };
+    let all = [span(1, 10), span(20, 30)];
+    assert_eq!(first_of(&all, 10), [span(1, 10)]);
+    assert_eq!(first_of(&all, 9), [span(1, 9)]);
+    assert_eq!(first_of(&all, 12), [span(1, 10), span(20, 21)]);
+    assert_eq!(first_of(&all, 99), all);
+}
+
+#[test]
+fn the_guard_takes_out_wal_that_is_copied_from_elsewhere() {
+    let pair = Pair::new("| done 1d", "| done 2d");
+    let Pair { world } = &pair;
+    for (from, stays) in [("primary", 1), ("dr", 0), ("nowhere", 0)] {
+        let action = Action::CopyWal {
+            from: from.parse().expect("a name"),
+            spans: Vec::new(),
+            histories: Vec::new(),
+        };
+        assert_eq!(pair.guarded(action).plan().steps.len(), stays, "{from}");
+    }
+    let lost = Pair::new("| done 1d | lose catalog", "| done 2d");
+    let from = world.server.entries[0].destination.clone();
+    let (spans, histories) = (Vec::new(), Vec::new());
+    let action = Action::CopyWal {
+        from,
+        spans,
+        histories,
+    };
+    assert_eq!(lost.guarded(action).plan().steps, []);
+}
+
+#[test]
+fn archiving_waits_for_the_source_and_not_for_its_copy() {
+    let Pair { world } = Pair::new("| done 1d", "| nothing");
+    let waits = |name: &str| world.server.archives_to(&name.parse().expect("a name"));
+    assert_eq!(["primary", "dr", "other"].map(waits), [true, false, false]);
 }

@@ -206,15 +206,21 @@ fn what_is_not_known_is_not_deleted_from() {
 
 #[test]
 fn nothing_is_deleted_from_an_old_look() {
-    let mut world = World::parse(THREE);
+    let world = World::parse(THREE);
     let plan = Plan {
         steps: vec![step(&world, "delete 15d")],
         ..world.plan()
     };
-    world.now = world.now + OBSERVATION_AGE_MAX + std::time::Duration::from_secs(1);
-    let (server, observed) = (&world.server, &world.observed);
-    let guarded = guard(plan, server, observed, Asked::ByPolicy, world.now);
-    assert_eq!(guarded.refusals()[0].violation, Violation::Old);
+    let refused = |plan, now| {
+        let (server, observed) = (&world.server, &world.observed);
+        let guarded = guard(plan, server, observed, Asked::ByPolicy, now);
+        let violations = guarded.refusals().iter().map(|one| one.violation.clone());
+        violations.collect::<Vec<_>>()
+    };
+    let latest = world.now + OBSERVATION_AGE_MAX;
+    assert_eq!(refused(plan.clone(), latest), []);
+    let second = std::time::Duration::from_secs(1);
+    assert_eq!(refused(plan, latest + second), [Violation::Old]);
 }
 
 #[test]
@@ -534,6 +540,8 @@ fn nothing_is_deleted_by_a_policy_that_was_shortened_without_approval() {
         "min=2",
         "rule=month:12",
         "retention=2x rule=year:1:full",
+        "rule=day:1",
+        "rule=week:1",
     ] {
         let text = format!("{THREE} | baseline {was}");
         assert_eq!(refused(&text, "delete 15d"), told, "{was}");
@@ -590,4 +598,35 @@ fn a_keep_ends_early_only_if_it_is_ours_and_exact_and_after_a_week() {
             "{to}"
         );
     }
+}
+
+#[test]
+fn spans_in_other_units_are_compared_by_their_days() {
+    let policy = |retention: &str, rule: &str| format!("retention={retention} rule={rule}");
+    let told = "the policy keeps less than at the last run, and nobody has approved that";
+    for (was, is, shorter) in [
+        (policy("4w", "year:1"), policy("28d", "year:1"), false),
+        (policy("4w", "year:1"), policy("27d", "year:1"), true),
+        (policy("1m", "year:1"), policy("31d", "year:1"), false),
+        (policy("1m", "year:1"), policy("4w", "year:1"), true),
+        (policy("9d", "day:31"), policy("9d", "day:31"), false),
+        (policy("9d", "day:31"), policy("9d", "day:30"), true),
+        (policy("9d", "week:4"), policy("9d", "week:5"), false),
+        (policy("9d", "year:2"), policy("9d", "year:1"), true),
+    ] {
+        let text = format!("{is} | done 1d | done 8d | done 99d | baseline {was}");
+        let said = if shorter { told } else { "" };
+        assert_eq!(refused(&text, "delete 99d"), said, "{was} -> {is}");
+    }
+}
+
+#[test]
+fn an_orphan_goes_where_the_store_cannot_tell_of_uploads() {
+    let text = "| done 1d | orphan 20d";
+    assert_eq!(
+        refused(&format!("{text} | without uploads"), "delete orphan 20d"),
+        ""
+    );
+    let unknown = format!("{text} | lose uploads");
+    assert!(refused(&unknown, "delete orphan 20d").ends_with("is not known to be an orphan"));
 }
