@@ -176,11 +176,16 @@ pub(super) async fn backup(
     }
     check(copying, &directory, data.iter().chain(&keep), &what).await?;
     if let Some(parent) = &described.parent {
-        let linked = base_backup::link(copying.target, parent, id).await;
-        linked.map_err(|source| Error::Chain {
-            backup: id.clone(),
-            source: Box::new(source),
-        })?;
+        match base_backup::link(copying.target, parent, id).await {
+            // The child names its parent, too; only whoever does not read that would delete the one without the other.
+            Err(error) if error.is_locked() => {
+                tracing::warn!(backup = %id, %parent, "what it builds on is locked and does not name it");
+            }
+            linked => linked.map_err(|source| Error::Chain {
+                backup: id.clone(),
+                source: Box::new(source),
+            })?,
+        }
     }
     finish(copying, id, version).await?;
     Ok(Copied {

@@ -85,6 +85,8 @@ pub(super) struct Occasion {
     pub(super) plan: String,
     /// Whether there is such a record.
     pub(super) records: Records,
+    /// What has gone in this run already: the record goes on to name it.
+    pub(super) gone: BTreeMap<BackupId, Epitaph>,
     pub(super) locks: LockCheck,
 }
 
@@ -234,16 +236,18 @@ async fn announce(
 ) {
     let going = doomed.iter().zip(outcomes.iter());
     let going = going.filter(|(_, outcome)| outcome.is_ok());
+    let mut backups: BTreeMap<_, _> = going
+        .map(|(one, _)| (one.id.clone(), one.epitaph.clone()))
+        .collect();
+    if backups.is_empty() || occasion.records == Records::None {
+        return;
+    }
+    backups.extend(occasion.gone.clone());
     let deletion = Deletion {
         at: occasion.at,
         plan: occasion.plan.clone(),
-        backups: going
-            .map(|(one, _)| (one.id.clone(), one.epitaph.clone()))
-            .collect(),
+        backups,
     };
-    if deletion.backups.is_empty() || occasion.records == Records::None {
-        return;
-    }
     let at = occasion.at.utc().format("%Y%m%dT%H%M%S%.6f");
     let object = OwnObject::Deleted(format!("{at}-{}", occasion.plan));
     // The same plan at the same instant is the same run, tried again.

@@ -324,6 +324,7 @@ async fn carry_out(
             at: store_time(workshop, &step.destination),
             plan: digest.to_owned(),
             records: workshop.semantics.records,
+            gone: gone_before(step, &guarded.plan().steps),
             locks: locks(workshop, &step.destination),
         };
         let snapshots = delete::Snapshots {
@@ -372,20 +373,36 @@ async fn unlink<'a>(
 }
 
 fn doomed(group: &[&Step], workshop: &Workshop<'_>) -> Vec<delete::Doomed> {
-    let each = group.iter().filter_map(|step| match &step.action {
-        Action::DeleteBackup { backup, version } => Some(delete::Doomed {
-            id: backup.clone(),
-            epitaph: Epitaph {
-                version: version.clone(),
-                reason: first_reason(step),
-            },
-            scope: scope(backup, &step.destination, workshop),
-            has_snapshots: observed(backup, &step.destination, workshop)
-                .is_some_and(|backup| !backup.snapshots.is_empty()),
-        }),
-        _ => None,
+    let each = group.iter().filter_map(|step| {
+        let (id, epitaph) = epitaph(step)?;
+        let backup = observed(&id, &step.destination, workshop);
+        Some(delete::Doomed {
+            scope: scope(&id, &step.destination, workshop),
+            has_snapshots: backup.is_some_and(|backup| !backup.snapshots.is_empty()),
+            id,
+            epitaph,
+        })
     });
     each.collect()
+}
+
+/// What is remembered of a backup that a step deletes.
+fn epitaph(step: &Step) -> Option<(BackupId, Epitaph)> {
+    let Action::DeleteBackup { backup, version } = &step.action else {
+        return None;
+    };
+    let epitaph = Epitaph {
+        version: version.clone(),
+        reason: first_reason(step),
+    };
+    Some((backup.clone(), epitaph))
+}
+
+/// The backups that are gone when a step's turn has come: it would not come if one of them had stayed.
+fn gone_before(step: &Step, plan: &[Step]) -> BTreeMap<BackupId, Epitaph> {
+    let before = plan.iter().take_while(|other| *other != step);
+    let same = before.filter(|other| other.destination == step.destination);
+    same.filter_map(epitaph).collect()
 }
 
 /// What goes of a backup's directory.

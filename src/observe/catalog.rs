@@ -11,7 +11,7 @@ use std::{
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
-use super::{Context, Depth};
+use super::{Context, Deletes, Depth};
 use crate::{
     actor,
     clock::Clock,
@@ -91,8 +91,9 @@ pub async fn observe(archive: &Archive, context: &Context<'_>) -> Stored {
     let last_run = baseline
         .known()
         .map_or(Timestamp::MAX, |last| last.at - RECENT);
-    let since = match (&store_time, tells_of_deletes(&catalog)) {
-        (Knowledge::Known(time), false) => Some(last_run.min(*time - RECENT)),
+    let all = context.deletes == Deletes::All || tells_of_deletes(&catalog);
+    let since = match &store_time {
+        Knowledge::Known(time) if !all => Some(last_run.min(*time - RECENT)),
         _ => None,
     };
     let records = own.read(archive, since).await;

@@ -122,6 +122,15 @@ async fn within(reading: impl Future<Output = Stored>, clock: Clock) -> Stored {
     }
 }
 
+/// How far back the record of deletes is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Deletes {
+    /// As far as the budget counts, and to the last run; all of it where a delete may not have ended.
+    Recent,
+    /// All of it: what was deleted from among copies is not copied again, as long as its source has it.
+    All,
+}
+
 /// What reading a catalog needs to know.
 pub struct Context<'a> {
     /// The zone in which times without an offset are read.
@@ -130,6 +139,8 @@ pub struct Context<'a> {
     pub clock: Clock,
     /// How much to read.
     pub depth: Depth,
+    /// How much of the record of deletes.
+    pub deletes: Deletes,
     /// What is done about locks: where they are required, it is looked at whether there are any.
     pub object_lock: ObjectLock,
     /// Where the snapshots of disks are looked for; nobody looks if unset.
@@ -154,6 +165,10 @@ fn context<'a>(surroundings: &Surroundings<'a>, destination: &DestinationName) -
         zone: entry.map_or_else(Zone::utc, |entry| entry.zone.clone()),
         clock: surroundings.clock,
         depth: surroundings.depth,
+        deletes: match entry.and_then(|entry| entry.copy_of.as_ref()) {
+            Some(_) => Deletes::All,
+            None => Deletes::Recent,
+        },
         object_lock: entry.map_or(ObjectLock::Respect, |entry| entry.object_lock),
     }
 }

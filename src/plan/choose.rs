@@ -66,6 +66,7 @@ pub(super) fn choose<'a>(
     let obsolete = candidates.iter().map(|(b, _)| b.id.clone()).collect();
     let (young, ripe) = by_grace(scene, catalog, candidates);
     loop {
+        hold_parents(&ripe, &mut locked);
         let free = ripe.iter().filter(|(b, _)| !locked.contains_key(&b.id));
         let (backups, withheld) = within_budget(scene, free.cloned(), budget);
         let going: BTreeSet<_> = backups.iter().map(|(b, _)| b.id.clone()).collect();
@@ -118,6 +119,21 @@ fn by_grace<'a>(
     })
 }
 
+/// What an incremental builds on waits for its lock.
+fn hold_parents(candidates: &[Candidate<'_>], locked: &mut BTreeMap<BackupId, (Locked, Lock)>) {
+    // Incrementals come before what they build on.
+    for (child, _) in candidates {
+        let Some((parent, (_, lock))) = child.parent.as_ref().zip(locked.get(&child.id)) else {
+            continue;
+        };
+        if candidates.iter().any(|(backup, _)| backup.id == *parent) {
+            let lock = lock.clone();
+            let held = locked.entry(parent.clone());
+            held.or_insert((Locked::Child, lock));
+        }
+    }
+}
+
 fn overlap(one: &WalSpan, other: &WalSpan) -> bool {
     one.timeline == other.timeline
         && one.run.first <= other.run.last
@@ -133,10 +149,12 @@ fn within_budget<'a>(
     let counted = recently_deleted(scene);
     let mut left = budget.left();
     let (mut going, mut withheld) = (Vec::new(), Vec::new());
+    let mut held: BTreeSet<&BackupId> = BTreeSet::new();
     for (backup, reason) in candidates {
         let free = counted.contains(&backup.id);
-        if left == 0 && !free {
+        if left == 0 && !free || held.contains(&backup.id) {
             withheld.push(backup.id.clone());
+            held.extend(&backup.parent);
             continue;
         }
         left -= usize::from(!free);
@@ -335,6 +353,24 @@ mod tests {
             waits(&locked("5-5")),
             "WAL of 909 from 000000010000000000000001  object lock until 2026-11-23T12:00:00Z"
         );
+    }
+
+    #[test]
+    fn what_an_incremental_builds_on_stays_as_long_as_that() {
+        let chain = "retention=1x | done 1d | done 8d parent:20261111T110000 | done 9d";
+        let gone = "delete 8d: ";
+        assert!(steps(chain).starts_with(gone), "{}", steps(chain));
+        let locked = format!("{chain} | locked 8d held");
+        assert!(!steps(&locked).contains("delete 9d"), "{}", steps(&locked));
+        let waits_for = waits(&locked);
+        assert!(
+            waits_for.contains("9d  what builds on it: legal hold"),
+            "{waits_for}"
+        );
+        // Its deletion was begun, so the budget counts it already.
+        let begun = chain.replace("retention=1x", "retention=1x budget=1/100");
+        let begun = format!("{begun} | tombstone 1h of:9d");
+        assert!(!steps(&begun).contains("delete 9d"), "{}", steps(&begun));
     }
 
     #[test]

@@ -91,13 +91,23 @@ fn missing<'a>(scene: &Scene<'_>, own: &Catalog, source: &'a Catalog) -> Vec<&'a
     let present: BTreeSet<&BackupId> = own.backups.iter().map(|backup| &backup.id).collect();
     let deleted = scene.stored.tombstones.known().into_iter().flatten();
     let deleted: BTreeSet<&BackupId> = deleted.map(|tombstone| &tombstone.backup).collect();
-    let candidates: Vec<&Backup> = source
+    let mut candidates: Vec<&Backup> = source
         .backups
         .iter()
         .filter(|backup| source.is_good(backup))
         .filter(|backup| !present.contains(&backup.id) && !own.unreadable.contains_key(&backup.id))
         .filter(|backup| !deleted.contains(&backup.id))
         .collect();
+    // Not without what it builds on, which may have been deleted here.
+    let mut count = usize::MAX;
+    while candidates.len() < count {
+        count = candidates.len();
+        let there: BTreeSet<&BackupId> = candidates.iter().map(|backup| &backup.id).collect();
+        candidates.retain(|backup| {
+            let parent = backup.parent.as_ref();
+            parent.is_none_or(|id| there.contains(id) || is_done(own, id))
+        });
+    }
     if candidates.is_empty() {
         return candidates;
     }
@@ -118,6 +128,11 @@ fn missing<'a>(scene: &Scene<'_>, own: &Catalog, source: &'a Catalog) -> Vec<&'a
     wanted.reverse();
     wanted.sort_by_key(|backup| expire::depth(source, backup));
     wanted
+}
+
+fn is_done(catalog: &Catalog, id: &BackupId) -> bool {
+    let backup = catalog.backup(id);
+    backup.is_some_and(|backup| backup.status == BackupStatus::Done)
 }
 
 /// This destination as it would be with some backups of its source.

@@ -179,14 +179,19 @@ fn failed_long_ago(scene: &Scene<'_>, backup: &Backup, verdict: &Verdict) -> Opt
     (judged && old).then_some(Reason::FailedLongAgo { since })
 }
 
-/// Objects without a `backup.info` under the id of a backup. A directory of another name is no backup's, and left alone.
+/// Objects without a `backup.info` under the id of a backup. A directory of another name is no backup's, and left alone; so is one on which
+/// a backup builds, for somebody may still have its record.
 fn orphans(scene: &Scene<'_>, catalog: &Catalog, decision: &mut Decision) {
     let Some(after) = scene.entry.orphans_after else {
         return;
     };
     let candidates = catalog.orphans.iter().filter(|orphan| {
         let is_id = orphan.id.local_time().is_some();
-        is_id && orphan.keep.is_none() && !scene.has_attempt(&orphan.id)
+        let mut backups = catalog.backups.iter();
+        let is_parent = backups.any(|backup| {
+            backup.status != BackupStatus::Failed && backup.parent.as_ref() == Some(&orphan.id)
+        });
+        is_id && orphan.keep.is_none() && !is_parent && !scene.has_attempt(&orphan.id)
     });
     for orphan in candidates {
         let Some(newest) = newest_sign(scene, orphan) else {
@@ -444,6 +449,9 @@ mod tests {
             assert_eq!(steps(&format!("{text} | {more}")), "", "{more}");
         }
         assert_eq!(steps("orphans=14d | done 1d | orphan 20d keep"), "");
+        let parent = "orphans=14d | done 1d | done 2d parent:20261031T120000 | orphan 20d";
+        assert_eq!(steps(parent), "", "what builds on it is there");
+        assert_eq!(steps(&parent.replace("done 2d", "failed 2d")), gone);
         assert_eq!(
             steps("orphans=14d | done 1d | orphan 20d named:lost+found"),
             ""

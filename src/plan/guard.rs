@@ -461,7 +461,9 @@ fn on_orphan(stored: &Stored, catalog: &Catalog, action: &Action) -> Option<Viol
         Knowledge::Absent => false,
         Knowledge::Unknown(_) => true,
     };
-    let is_orphan = untouched && !named && !attempted && !sending;
+    let mut others = catalog.backups.iter();
+    let is_parent = others.any(|other| other.parent.as_ref() == Some(backup) && !is_nothing(other));
+    let is_orphan = untouched && !named && !attempted && !sending && !is_parent;
     (!is_orphan).then(|| Violation::NotOrphaned(backup.clone()))
 }
 

@@ -1,4 +1,4 @@
-//! What can be restored, and what is missing: good backups, gaps in the WAL, lag.
+//! What can be restored, and what is missing: good backups, gaps in the WAL, forks of its timelines, lag.
 //!
 //! A gap needs no second look: the server is asked before the archive is listed, and whatever lies before the last segment that it calls
 //! archived has been acknowledged; if the listing does not show it, it is gone. PostgreSQL archives in order but for what a crash left
@@ -100,10 +100,24 @@ fn of_wal(scene: &Scene<'_>, catalog: &Catalog, facts: &ServerFacts) -> Vec<Cond
         let Gap { first, segments } = gap;
         conditions.push(stalled(format!("WAL gap of {segments} from {first}")));
     }
+    conditions.extend(fork(catalog, facts).map(stalled));
     if archives && let Some(lag) = lag(scene, facts) {
         conditions.push(stalled(lag));
     }
     conditions
+}
+
+/// Another server archives here: whoever is promoted begins a timeline above all that are in the archive, so what is above the server's own
+/// is not its past. A primary that was replaced and still runs looks like this.
+fn fork(catalog: &Catalog, facts: &ServerFacts) -> Option<String> {
+    let (timeline, runs) = catalog.wal.runs.last_key_value()?;
+    let own = facts.timeline;
+    let first = runs.first().filter(|_| *timeline > own)?.first;
+    let first = first.name(*timeline, facts.segment_size);
+    let own = own.number();
+    Some(format!(
+        "timelines fork: {first} was archived by another server, this one is on timeline {own}"
+    ))
 }
 
 /// The age of the oldest complete segment that is not readable in the destination, where it is above the objective.
@@ -289,6 +303,21 @@ mod tests {
             "converged: nothing to do",
             "archived before the promotion"
         );
+    }
+
+    #[test]
+    fn a_timeline_above_the_servers_own_is_somebody_elses() {
+        let fork = |text: &str| stands(text).lines().next().unwrap_or_default().to_owned();
+        let replaced =
+            "| wal 1:900-1010 2:1004-1010 | history 2:1@1004 | done 9h | postgres archived:1010";
+        assert_eq!(
+            fork(replaced),
+            "stalled: timelines fork: 0000000200000003000000EC was archived by another server, this one is on timeline 1"
+        );
+        let promoted = replaced.replace("archived:1010", "tl:2 archived:1010");
+        assert_eq!(fork(&promoted), "converged: nothing to do");
+        let unchecked = format!("check=off {replaced}");
+        assert_eq!(fork(&unchecked), "converged: nothing to do");
     }
 
     #[test]

@@ -210,6 +210,7 @@ pub(super) async fn attempt(
     earlier: &Observed,
 ) -> Tried {
     let _turn = tokio::select! {
+        biased;
         turn = ports.turn(&step.destination) => turn,
         () = ports.cancel.cancelled() => return Tried::NotNeeded,
     };

@@ -118,6 +118,7 @@ impl Watch<'_> {
             self.start_due();
             let pause = pause(self.idle());
             tokio::select! {
+                biased;
                 () = cancel.cancelled() => {}
                 order = orders.recv(), if told => match order {
                     Some(order) => self.obey(order, chosen).await,
@@ -139,6 +140,7 @@ impl Watch<'_> {
         while !is_idle(self) {
             self.board.beat();
             tokio::select! {
+                biased;
                 Some((server, report)) = self.activations.next() => self.looked(&server, report),
                 Some((server, tried)) = self.attempts.next() => self.attempted(&server, tried),
                 Some(server) = self.receivers.next() => self.receivers.ended(&self.ports, server),

@@ -93,6 +93,7 @@ impl<'a> Taking<'a> {
                 });
             }
             tokio::select! {
+                biased;
                 () = waiting.cancel.cancelled() => return Err(Error::Interrupted),
                 () = clock::pause(pause) => {}
             }

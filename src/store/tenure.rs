@@ -107,6 +107,7 @@ pub async fn during<T>(
     let keeping = join_all(tenures.map(Tenure::keep));
     tokio::pin!(work);
     tokio::select! {
+        biased;
         done = &mut work => return done,
         _ = keeping => {}
     }

@@ -67,9 +67,32 @@ impl Catalog {
             .collect()
     }
 
-    /// Whether a restore would find all that it reads.
+    /// Whether a restore would find all that it reads, of what an incremental builds on, too.
     pub(crate) fn is_good(&self, backup: &Directory) -> bool {
-        backup.status() == "DONE" && self.lacks(backup).is_none()
+        let whole = |backup: &Directory| backup.status() == "DONE" && self.lacks(backup).is_none();
+        whole(backup)
+            && match backup.parent() {
+                None => true,
+                Some(parent) => self
+                    .directories
+                    .get(parent)
+                    .is_some_and(|of| self.is_good(of)),
+            }
+    }
+
+    /// The full backup with which the chain of one begins: itself, if it is full.
+    fn root<'a>(&'a self, id: &'a str) -> Option<&'a str> {
+        match self.directories.get(id)?.parent() {
+            None => Some(id),
+            Some(parent) => self.root(parent),
+        }
+    }
+
+    /// The complete backups that build on one.
+    pub(crate) fn children(&self, id: &str) -> Vec<&String> {
+        let done = self.done().into_iter();
+        let children = done.filter(|(_, backup)| backup.parent() == Some(id));
+        children.map(|(child, _)| child).collect()
     }
 
     /// What a restore would not find.
@@ -91,14 +114,15 @@ impl Catalog {
         missing.map(|number| format!("segment {number} of timeline {begin_on}"))
     }
 
-    /// What Barman 3.19 calls obsolete at an instant, kept backups apart.
+    /// What Barman 3.19 calls obsolete at an instant, kept backups apart: full ones, and what builds on them.
     pub(crate) fn obsolete(
         &self,
         rule: Option<Rule>,
         minimum: usize,
         now: Timestamp,
     ) -> BTreeSet<String> {
-        let done = self.done();
+        let mut done = self.done();
+        done.retain(|(_, backup)| backup.parent().is_none());
         let stays: usize = match rule {
             None => done.len(),
             Some(Rule::Redundancy(count)) => count.max(minimum),
@@ -115,7 +139,16 @@ impl Catalog {
             }
         };
         let outside = done.into_iter().skip(stays);
-        let free = outside.filter(|(_, backup)| backup.keep.is_none());
+        let full: BTreeSet<&String> = outside
+            .filter(|(_, backup)| backup.keep.is_none())
+            .map(|(id, _)| id)
+            .collect();
+        let goes = |id: &str| {
+            self.root(id)
+                .is_some_and(|root| full.iter().any(|id| *id == root))
+        };
+        let all = self.done().into_iter();
+        let free = all.filter(|(id, backup)| backup.keep.is_none() && goes(id));
         free.map(|(id, _)| id.clone()).collect()
     }
 }
@@ -124,6 +157,11 @@ impl Directory {
     pub(crate) fn get(&self, field: &str) -> Option<&str> {
         let value = self.info.as_ref()?.get(field)?;
         (value != "None").then_some(value.as_str())
+    }
+
+    /// What it builds on.
+    pub(crate) fn parent(&self) -> Option<&str> {
+        self.get("parent_backup_id")
     }
 
     /// The status; empty without a `backup.info`, or if it says none.

@@ -21,9 +21,10 @@ use barkeep::{
         record::Actor,
         time::Timestamp,
     },
-    plan::guard::Violation,
+    plan::guard::{Refusal, Violation},
     reconcile::{
         Ports,
+        approval::Approved,
         board::Board,
         exclusion::Exclusion,
         once::{Report, once},
@@ -121,6 +122,10 @@ impl History {
             pause(hours(2)).await;
             self.converge().await;
         }
+        // They know each other.
+        for place in self.world.places.values() {
+            place.ledger().clusters.clear();
+        }
     }
 
     fn goes_on(&self) -> bool {
@@ -138,6 +143,9 @@ impl History {
             people.act(&self.world, &mut dice);
             if words.percent(30) {
                 self.accept(life).await;
+            }
+            if words.percent(6) {
+                self.approve(life).await;
             }
             if dice.percent(5) {
                 let changed = self.layout.configuration(&mut dice);
@@ -169,6 +177,31 @@ impl History {
         }
     }
 
+    /// Somebody says yes to what a plan may not do by itself: to delete more than the budget allows, and by a policy that was shortened.
+    async fn approve(&self, life: u64) {
+        let (process, ports) = self.process(7, life, 0);
+        process.approve();
+        let approve = async {
+            for server in ports.desired.servers.values() {
+                let digest = ports.plan(server).await.plan.digest();
+                let done = ports.carry_out_approved(server, &digest).await;
+                if let Ok(Approved::Done { refusals, .. }) = done {
+                    self.refusals(&process, &refusals);
+                    let name = &server.name;
+                    self.world
+                        .log
+                        .tell(&format!("a plan for {name} is approved"));
+                }
+            }
+        };
+        tokio::select! {
+            biased;
+            () = process.death() => {}
+            () = Box::pin(approve) => {}
+            () = pause(CALL_MAX) => {}
+        }
+    }
+
     /// One host: process after process, each with the configuration that it finds.
     async fn reconciler(&self, host: u32) {
         let mut dice = dice_for(self.world.seed, &format!("host {host}"));
@@ -193,16 +226,21 @@ impl History {
 
     /// A new process of a host, whose clock is so many seconds ahead.
     fn process(&self, host: u32, life: u64, ahead: i64) -> (Arc<Process>, Ports) {
-        let World {
-            seed,
-            clock,
-            trouble,
-            log,
-            ..
-        } = &*self.world;
+        let World { clock, log, .. } = &*self.world;
         let name = format!("{host}.{life}");
         let desired = self.desired.lock().expect("no panic").clone();
-        let process = Process::new(&name, &desired, *seed, trouble, log).blinded(self.blind);
+        let actor = match host {
+            // A service: it lives as long as this process, whatever becomes of its attempts.
+            SERVICE => actor::current(),
+            _ => Actor {
+                boot: format!("boot {host}"),
+                pid: host,
+                started: life,
+                ..actor::current()
+            },
+        };
+        let process = Process::new(&name, desired.clone(), actor, &self.world);
+        let process = process.blinded(self.blind);
         if ahead != 0 {
             log.tell(&format!("the clock of {name} is {ahead} s ahead"));
         }
@@ -221,16 +259,7 @@ impl History {
             world: self.world.clone(),
             process: process.clone(),
         });
-        ports.actor = match host {
-            // A service: it lives as long as this process, whatever becomes of its attempts.
-            SERVICE => actor::current(),
-            _ => Actor {
-                boot: format!("boot {host}"),
-                pid: host,
-                started: life,
-                ..actor::current()
-            },
-        };
+        ports.actor = process.actor.clone();
         ports.exclusion = self.exclusion;
         (process, ports)
     }
@@ -244,14 +273,14 @@ impl History {
             () = pause(CALL_MAX) => None,
         };
         for report in reports.iter().flatten() {
-            self.refusals(process, report);
+            self.refusals(process, &report.refusals);
         }
         reports
     }
 
     /// A plan that the guard refuses is a mistake of the planner.
-    fn refusals(&self, process: &Process, report: &Report) {
-        let refusals = report.refusals.iter();
+    fn refusals(&self, process: &Process, refusals: &[Refusal]) {
+        let refusals = refusals.iter();
         // One that took so long to make that nothing may be deleted by it is no mistake.
         for refusal in refusals.filter(|refusal| refusal.violation != Violation::Old) {
             let (name, violation) = (&process.name, &refusal.violation);

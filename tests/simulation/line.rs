@@ -1,12 +1,10 @@
 //! The line between one process and a destination: slow, lossy, and cut when the process dies.
 //!
 //! What happens to a request depends on nothing but the seed, the process and how often it has asked the same, so that a history is the same
-//! however its requests interleave. A request may be refused, get lost, take effect without an answer, take effect long after it was given
-//! up, never be answered, or be the last that its process makes: before its effect, after it, or with the effect still to come. What is
-//! read is as old as its answer was slow.
+//! however its requests interleave; [`crate::fate`] has what may happen. What is read is as old as its answer was slow.
 
 use std::{
-    collections::HashMap,
+    collections::BTreeMap,
     future::pending,
     sync::{
         Arc, Mutex,
@@ -21,6 +19,8 @@ use barkeep::{
     model::{
         desired::Desired,
         lock::{BucketRetention, Lock},
+        names::{DestinationName, ServerName},
+        record::Actor,
         time::Timestamp,
     },
     store::{
@@ -35,8 +35,9 @@ use tokio::sync::Notify;
 
 use crate::{
     dice::Dice,
+    fate::{Fate, Way},
     place::Place,
-    world::{Log, Trouble, dice_for},
+    world::{Log, Trouble, World, dice_for},
 };
 
 const LOCATION: &str = "simulated:";
@@ -70,30 +71,29 @@ pub(crate) struct Process {
     pub(crate) name: String,
     /// The configuration that it has read.
     pub(crate) desired: Desired,
+    /// As whom it acts.
+    pub(crate) actor: Actor,
     blind: Option<Blind>,
     seed: u64,
     trouble: Arc<Mutex<Trouble>>,
     log: Log,
+    approves: AtomicBool,
     dead: AtomicBool,
     death: Notify,
-    counts: Mutex<HashMap<String, u64>>,
+    counts: Mutex<BTreeMap<String, u64>>,
 }
 
 impl Process {
-    pub(crate) fn new(
-        name: &str,
-        desired: &Desired,
-        seed: u64,
-        trouble: &Arc<Mutex<Trouble>>,
-        log: &Log,
-    ) -> Self {
+    pub(crate) fn new(name: &str, desired: Desired, actor: Actor, world: &World) -> Self {
         Self {
             name: name.to_owned(),
-            desired: desired.clone(),
+            desired,
+            actor,
             blind: None,
-            seed,
-            trouble: trouble.clone(),
-            log: log.clone(),
+            seed: world.seed,
+            trouble: world.trouble.clone(),
+            log: world.log.clone(),
+            approves: AtomicBool::new(false),
             dead: AtomicBool::new(false),
             death: Notify::new(),
             counts: Mutex::default(),
@@ -107,14 +107,42 @@ impl Process {
 
     /// Dice for the next time that it does the same.
     pub(crate) fn dice(&self, what: &str) -> Dice {
+        let count = self.count(what);
+        self.dice_once(&format!("{what} {count}"))
+    }
+
+    /// Dice for what it does only once.
+    pub(crate) fn dice_once(&self, what: &str) -> Dice {
+        dice_for(self.seed, &format!("{} {what}", self.name))
+    }
+
+    /// How often it does the same, this time included.
+    pub(crate) fn count(&self, what: &str) -> u64 {
         let mut counts = self.counts.lock().expect("no panic");
         let count = counts.entry(what.to_owned()).or_default();
         *count += 1;
-        dice_for(self.seed, &format!("{} {what} {count}", self.name))
+        *count
+    }
+
+    /// A key without what is another one whenever the simulation runs: who runs it.
+    fn neutral(&self, key: &str) -> String {
+        let Actor {
+            boot, pid, started, ..
+        } = &self.actor;
+        key.replace(&format!("{boot}-{pid}-{started}"), "itself")
     }
 
     pub(crate) fn trouble(&self) -> Trouble {
         *self.trouble.lock().expect("no panic")
+    }
+
+    /// Somebody has said yes to what it does, beyond the budget.
+    pub(crate) fn approve(&self) {
+        self.approves.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_approved(&self) -> bool {
+        self.approves.load(Ordering::Relaxed)
     }
 
     pub(crate) fn die(&self, doing: &str) {
@@ -131,42 +159,6 @@ impl Process {
     /// Waits for its end.
     pub(crate) async fn death(&self) {
         self.death.notified().await;
-    }
-}
-
-/// What becomes of a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Fate {
-    Well,
-    Refused,
-    Lost,
-    /// It is given up, and takes effect later.
-    Late,
-    /// It takes effect, and the answer does not come.
-    Unanswered,
-    Hangs,
-    DiesBefore,
-    DiesAfter,
-    /// The process dies, and the request takes effect later.
-    DiesLate,
-}
-
-impl Fate {
-    fn drawn(dice: &mut Dice, trouble: Trouble) -> Self {
-        let drawn = dice.roll(10_000);
-        if drawn < trouble.crashes {
-            return dice.pick(&[Self::DiesBefore, Self::DiesAfter, Self::DiesLate]);
-        }
-        if drawn >= trouble.crashes + trouble.errors {
-            return Self::Well;
-        }
-        match dice.roll(40) {
-            0 => Self::Hangs,
-            1..12 => Self::Refused,
-            12..18 => Self::Lost,
-            18..24 => Self::Late,
-            _ => Self::Unanswered,
-        }
     }
 }
 
@@ -196,61 +188,69 @@ fn at_once<T>(answer: impl Future<Output = T>) -> T {
 impl Line {
     async fn ask<T: Send + 'static>(
         &self,
-        operation: Operation,
-        key: &str,
+        way: Way,
+        (operation, key): (Operation, &str),
         effect: impl FnOnce(&Self) -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        self.process.log.count();
-        let trouble = self.process.trouble();
-        let mut dice = self
-            .process
-            .dice(&format!("{} {operation:?} {key}", self.place.name));
-        let way = Way::of(operation, key);
-        let fate = way.of_fate(Fate::drawn(&mut dice, trouble));
-        way.travel(&mut dice, trouble).await;
-        if self.process.is_dead() {
-            return way.nowhere(operation, key).await;
+        let process = &self.process;
+        let trouble = process.trouble();
+        let what = format!("{} {operation:?} {}", self.place.name, process.neutral(key));
+        let (fate, mut dice) = way.fate(process, &what, trouble);
+        if fate != Fate::Unnoticed {
+            process.log.ask(&process.name, &format!("{what} {fate:?}"));
         }
-        let doing = || format!("{operation:?} {key} {fate:?}");
+        way.travel(&mut dice, trouble).await;
+        if process.is_dead() {
+            return way.nowhere(error(operation, key)).await;
+        }
         let patience = Duration::from_millis(100 + dice.roll(60_000));
         let late = Duration::from_millis(1 + dice.roll(60_000));
         match fate {
             Fate::Well => {
                 let answer = effect(self);
                 way.travel(&mut dice, trouble).await;
-                answer
+                return answer;
             }
-            Fate::Refused => Err(error(operation, key)),
-            Fate::Lost => {
-                way.pause(patience).await;
-                Err(error(operation, key))
-            }
+            Fate::Refused | Fate::Unnoticed => {}
+            Fate::Lost => way.pause(patience).await,
             Fate::Unanswered => {
                 let answer = effect(self);
                 way.pause(patience).await;
-                answer.and(Err(error(operation, key)))
+                answer?;
             }
             Fate::Late => {
                 self.later(patience + late, effect);
                 way.pause(patience).await;
-                Err(error(operation, key))
             }
-            Fate::Hangs => pending().await,
-            Fate::DiesBefore => {
-                self.process.die(&doing());
-                way.nowhere(operation, key).await
-            }
+            Fate::Hangs => return pending().await,
+            Fate::DiesBefore => process.die(&what),
             Fate::DiesAfter => {
                 drop(effect(self));
-                self.process.die(&doing());
-                way.nowhere(operation, key).await
+                process.die(&what);
             }
             Fate::DiesLate => {
-                self.process.die(&doing());
+                process.die(&what);
                 self.later(late, effect);
-                way.nowhere(operation, key).await
             }
         }
+        if process.is_dead() {
+            return way.nowhere(error(operation, key)).await;
+        }
+        Err(error(operation, key))
+    }
+
+    /// How what belongs to a backup is sent here: by a thread, or from another destination.
+    fn way_of(&self, key: &str) -> Way {
+        let desired = &self.process.desired;
+        let server = key.split('/').next().unwrap_or_default();
+        let server = ServerName::parse(server).ok();
+        let server = server.and_then(|server| desired.servers.get(&server));
+        let entry = server.zip(DestinationName::parse(&self.place.name).ok());
+        let entry = entry.and_then(|(server, name)| server.entry(&name));
+        if entry.is_none_or(|entry| entry.copy_of.is_some()) {
+            return Way::Far;
+        }
+        Way::of_own(key)
     }
 
     fn later<T: Send + 'static>(
@@ -261,61 +261,6 @@ impl Line {
         let line = self.clone();
         let effect = move || drop(effect(&line));
         self.process.log.after(after, effect);
-    }
-}
-
-/// How a request travels.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Way {
-    Long,
-    /// While a thread waits for it no made-up time passes, so it takes none.
-    Short,
-}
-
-impl Way {
-    fn of(operation: Operation, key: &str) -> Self {
-        let sent = key.contains(".tar") || key.contains("/manifest/");
-        match operation {
-            Operation::Put if sent => Self::Short,
-            Operation::BeginUpload
-            | Operation::PutPart
-            | Operation::CompleteUpload
-            | Operation::AbortUpload => Self::Short,
-            _ => Self::Long,
-        }
-    }
-
-    fn of_fate(self, fate: Fate) -> Fate {
-        match (self, fate) {
-            (Self::Short, Fate::Hangs) => Fate::Lost,
-            _ => fate,
-        }
-    }
-
-    /// There, or back.
-    async fn travel(self, dice: &mut Dice, trouble: Trouble) {
-        let slow = dice.roll(10_000) < trouble.slow;
-        let millis = if slow {
-            dice.roll(40_000)
-        } else {
-            1 + dice.roll(20)
-        };
-        self.pause(Duration::from_millis(millis)).await;
-    }
-
-    /// What a dead process gets: nothing, but its threads have to end.
-    async fn nowhere<T>(self, operation: Operation, key: &str) -> Result<T> {
-        match self {
-            Self::Long => pending().await,
-            Self::Short => Err(error(operation, key)),
-        }
-    }
-
-    async fn pause(self, span: Duration) {
-        match self {
-            Self::Long => pause(span).await,
-            Self::Short => tokio::task::yield_now().await,
-        }
     }
 }
 
@@ -338,25 +283,30 @@ impl Store for Line {
             witness.put(wanted.as_str(), before.as_ref(), &content);
             Ok(put)
         };
-        self.ask(Operation::Put, key.as_str(), effect).await
+        let way = self.way_of(key.as_str());
+        self.ask(way, (Operation::Put, key.as_str()), effect).await
     }
 
     async fn get(&self, key: &Key, options: GetOptions) -> Result<GetResult> {
         let wanted = key.clone();
         let effect = move |line: &Self| at_once(line.place.memory.get(&wanted, options));
-        self.ask(Operation::Get, key.as_str(), effect).await
+        let asked = (Operation::Get, key.as_str());
+        self.ask(Way::Far, asked, effect).await
     }
 
     async fn head(&self, key: &Key) -> Result<Head> {
         let wanted = key.clone();
         let effect = move |line: &Self| at_once(line.place.memory.head(&wanted));
-        self.ask(Operation::Head, key.as_str(), effect).await
+        self.ask(Way::Far, (Operation::Head, key.as_str()), effect)
+            .await
     }
 
     async fn list(&self, request: ListRequest) -> Result<ListPage> {
         let prefix = request.prefix.clone();
         let effect = move |line: &Self| at_once(line.place.memory.list(request));
-        let mut page = self.ask(Operation::List, &prefix, effect).await?;
+        let mut page = self
+            .ask(Way::Far, (Operation::List, &prefix), effect)
+            .await?;
         if let Some(blind) = self.process.blind {
             page.objects.retain(|object| !blind.hides(&object.key));
         }
@@ -397,7 +347,10 @@ impl Store for Line {
             };
             Ok(wanted.iter().zip(spared).map(one).collect::<Vec<_>>())
         };
-        match self.ask(Operation::Delete, &first, effect).await {
+        match self
+            .ask(Way::Far, (Operation::Delete, &first), effect)
+            .await
+        {
             Ok(deleted) => deleted,
             Err(_) => {
                 let failed = |key: &Key| Deleted {
@@ -416,7 +369,7 @@ impl Store for Line {
         let wanted = keys.to_vec();
         let first = keys.first().map_or("", Key::as_str).to_owned();
         let effect = move |line: &Self| Ok(at_once(line.place.memory.locks(&wanted)));
-        let asked = self.ask(Operation::Locks, &first, effect).await;
+        let asked = self.ask(Way::Far, (Operation::Locks, &first), effect).await;
         let unknown = |_| {
             keys.iter()
                 .map(|_| Lock::Unknown("a fault".to_owned()))
@@ -427,26 +380,28 @@ impl Store for Line {
 
     async fn retention(&self) -> Result<BucketRetention> {
         let effect = |line: &Self| at_once(line.place.memory.retention());
-        self.ask(Operation::Retention, "", effect).await
+        self.ask(Way::Far, (Operation::Retention, ""), effect).await
     }
 
     async fn begin_upload(&self, key: &Key, options: UploadOptions) -> Result<Box<dyn Upload>> {
         let wanted = key.clone();
         let effect = move |line: &Self| at_once(line.place.memory.begin_upload(&wanted, options));
-        let inner = self
-            .ask(Operation::BeginUpload, key.as_str(), effect)
-            .await?;
+        let way = self.way_of(key.as_str());
+        let asked = (Operation::BeginUpload, key.as_str());
+        let inner = self.ask(way, asked, effect).await?;
         Ok(Box::new(LineUpload {
             inner: Arc::from(inner),
             line: self.clone(),
             key: key.clone(),
+            way,
         }))
     }
 
     async fn list_uploads(&self, prefix: &str) -> Result<Vec<PendingUpload>> {
         let wanted = prefix.to_owned();
         let effect = move |line: &Self| at_once(line.place.memory.list_uploads(&wanted));
-        self.ask(Operation::ListUploads, prefix, effect).await
+        self.ask(Way::Far, (Operation::ListUploads, prefix), effect)
+            .await
     }
 
     async fn abort_upload(&self, upload: &PendingUpload) -> Result<()> {
@@ -455,22 +410,24 @@ impl Store for Line {
             line.place.witness(&line.process).abort(wanted.key.as_str());
             at_once(line.place.memory.abort_upload(&wanted))
         };
-        self.ask(Operation::AbortUpload, upload.key.as_str(), effect)
-            .await
+        let asked = (Operation::AbortUpload, upload.key.as_str());
+        self.ask(Way::Far, asked, effect).await
     }
 
     async fn check_reachable(&self) -> Result<()> {
-        self.ask(Operation::CheckReachable, "", |_: &Self| Ok(()))
+        self.ask(Way::Far, (Operation::CheckReachable, ""), |_: &Self| Ok(()))
             .await
     }
 
     async fn create_destination(&self) -> Result<()> {
-        self.ask(Operation::CreateDestination, "", |_: &Self| Ok(()))
-            .await
+        self.ask(Way::Far, (Operation::CreateDestination, ""), |_: &Self| {
+            Ok(())
+        })
+        .await
     }
 
     async fn time(&self) -> Result<Timestamp> {
-        self.ask(Operation::Time, "", |line: &Self| {
+        self.ask(Way::Far, (Operation::Time, ""), |line: &Self| {
             Ok(line.place.store_time())
         })
         .await
@@ -482,6 +439,7 @@ struct LineUpload {
     inner: Arc<dyn Upload>,
     line: Line,
     key: Key,
+    way: Way,
 }
 
 #[async_trait]
@@ -494,7 +452,8 @@ impl Upload for LineUpload {
         let inner = self.inner.clone();
         let effect = move |_: &Line| at_once(inner.put_part(number, content));
         let key = format!("{} {number}", self.key);
-        self.line.ask(Operation::PutPart, &key, effect).await
+        let asked = (Operation::PutPart, key.as_str());
+        self.line.ask(self.way, asked, effect).await
     }
 
     async fn complete(&self, parts: Vec<Part>) -> Result<Stored> {
@@ -507,16 +466,14 @@ impl Upload for LineUpload {
             witness.put(key.as_str(), before.as_ref(), &content);
             Ok(completed)
         };
-        self.line
-            .ask(Operation::CompleteUpload, self.key.as_str(), effect)
-            .await
+        let asked = (Operation::CompleteUpload, self.key.as_str());
+        self.line.ask(self.way, asked, effect).await
     }
 
     async fn abort(&self) -> Result<()> {
         let inner = self.inner.clone();
         let effect = move |_: &Line| at_once(inner.abort());
-        self.line
-            .ask(Operation::AbortUpload, self.key.as_str(), effect)
-            .await
+        let asked = (Operation::AbortUpload, self.key.as_str());
+        self.line.ask(self.way, asked, effect).await
     }
 }

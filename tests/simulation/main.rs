@@ -1,16 +1,17 @@
 //! The simulation: the program's own loop against made-up stores, servers, clocks and people, through whole histories, each from a seed.
 //!
-//! `BARKEEP_SEEDS=10000` lives through so many histories, `BARKEEP_SEED=17` through that one, telling all that happens. What every process
+//! `BARKEEP_SEEDS=10000` lives through so many histories, `BARKEEP_SEED=17` through that one, telling all that happens, each request. What every process
 //! does is judged at each request by [`witness`], which knows nothing of the planner; after each history the world comes to peace, and
 //! a new process must find nothing left to do.
 
 use std::{
+    collections::BTreeMap,
     env,
     fmt::Write as _,
     panic::{self, AssertUnwindSafe},
     sync::{
         Arc, Mutex,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
         mpsc,
     },
     thread,
@@ -23,6 +24,7 @@ mod catalog;
 mod cluster;
 #[path = "../support/dice.rs"]
 mod dice;
+mod fate;
 mod history;
 mod line;
 mod people;
@@ -33,9 +35,13 @@ mod witness;
 mod world;
 
 use line::Blind;
+use world::Entry;
 
 /// So many histories where nobody says how many.
-const SEEDS: u64 = 100;
+const SEEDS: u64 = 500;
+
+/// So many histories are lived through several times.
+const TWINS: u64 = 20;
 
 /// So many histories without a guard are enough to show that it is missed.
 const GUARDLESS: u64 = 300;
@@ -49,9 +55,28 @@ const STUCK_AFTER: Duration = Duration::from_mins(2);
 /// How a history went.
 struct Lived {
     seed: u64,
-    requests: u64,
-    lines: Vec<String>,
+    entries: Vec<Entry>,
     wrong: Option<String>,
+}
+
+impl Lived {
+    fn requests(&self) -> usize {
+        let entries = self.entries.iter();
+        entries.filter(|entry| entry.is_request()).count()
+    }
+
+    /// All of it, as it is told.
+    fn told(&self) -> String {
+        let lines: Vec<String> = self.entries.iter().map(ToString::to_string).collect();
+        lines.join("\n")
+    }
+
+    /// The last that happened, requests apart.
+    fn end(&self) -> String {
+        let happened = self.entries.iter().filter(|entry| !entry.is_request());
+        let lines: Vec<String> = happened.map(ToString::to_string).collect();
+        lines[lines.len().saturating_sub(LINES)..].join("\n")
+    }
 }
 
 fn live(seed: u64, exclusion: Exclusion, blind: Option<Blind>) -> Lived {
@@ -74,8 +99,7 @@ fn live(seed: u64, exclusion: Exclusion, blind: Option<Blind>) -> Lived {
         .map(|_| "it panicked; the place is told above".to_owned());
     Lived {
         seed,
-        requests: log.requests(),
-        lines: log.lines(),
+        entries: log.take(),
         wrong: log.violation().or(panicked),
     }
 }
@@ -121,7 +145,7 @@ fn live_all(seeds: std::ops::Range<u64>, exclusion: Exclusion) -> Vec<Lived> {
         let lived = waited.unwrap_or_else(|_| {
             panic!("{done} of {all} are lived through, and one before {next:?} does not end")
         });
-        requests += lived.requests;
+        requests += lived.requests();
         if lived.wrong.is_some() || all == 1 {
             wrong.push(lived);
         }
@@ -142,27 +166,20 @@ fn tell(text: &str) {
 }
 
 fn check(seeds: std::ops::Range<u64>, exclusion: Exclusion) {
-    let one = seeds.end - seeds.start == 1;
+    let is_only = seeds.end - seeds.start == 1;
     let lived = live_all(seeds, exclusion);
-    let mut told = String::new();
+    let mut wrong = String::new();
     for lived in &lived {
-        let Some(wrong) = &lived.wrong else {
-            tell(&lived.lines.join("\n"));
-            continue;
-        };
-        writeln!(told, "seed {}: {wrong}", lived.seed).expect("text");
+        if is_only {
+            tell(&lived.told());
+        }
+        if let Some(what) = &lived.wrong {
+            writeln!(wrong, "seed {}: {what}", lived.seed).expect("text");
+        }
     }
     if let Some(first) = lived.iter().find(|lived| lived.wrong.is_some()) {
-        let skipped = if one {
-            0
-        } else {
-            first.lines.len().saturating_sub(LINES)
-        };
-        let lines = first.lines[skipped..].join("\n");
-        panic!(
-            "{told}The first of them ends so:\n{lines}\nBARKEEP_SEED={} tells all of it",
-            first.seed
-        );
+        let (seed, end) = (first.seed, first.end());
+        panic!("{wrong}The first of them ends so:\n{end}\nBARKEEP_SEED={seed} tells all of it");
     }
 }
 
@@ -178,11 +195,39 @@ fn without_leases_it_is_as_safe() {
     check(seeds.start..seeds.start + fewer, Exclusion::Off);
 }
 
+/// Lives through some histories several times, on all cores and beside each other.
 #[test]
 fn a_seed_is_the_same_history_every_time() {
-    for seed in 0..5 {
-        let [one, two] = [(); 2].map(|()| live(seed, Exclusion::On, None).lines);
-        assert_eq!(one, two, "seed {seed}");
+    let lives: Vec<_> = (0..TWINS).flat_map(|seed| [seed; 3]).collect();
+    let next = AtomicUsize::new(0);
+    let lived = Mutex::new(BTreeMap::new());
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                while let Some(seed) = lives.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let one = live(*seed, Exclusion::On, None);
+                    let mut lived = lived.lock().expect("no history panics");
+                    lived.entry(*seed).or_insert_with(Vec::new).push(one);
+                }
+            });
+        }
+    });
+    for (seed, lives) in lived.into_inner().expect("no history panics") {
+        for other in &lives[1..] {
+            assert_same(seed, &lives[0].entries, &other.entries);
+        }
+    }
+}
+
+fn assert_same(seed: u64, one: &[Entry], other: &[Entry]) {
+    let differs = (0..one.len().max(other.len())).find(|at| one.get(*at) != other.get(*at));
+    if let Some(at) = differs {
+        let tell = |all: &[Entry]| all.get(at).map(ToString::to_string);
+        panic!(
+            "seed {seed} goes apart after {at} entries:\n{:?}\n{:?}",
+            tell(one),
+            tell(other)
+        );
     }
 }
 

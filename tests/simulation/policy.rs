@@ -15,6 +15,8 @@ pub(crate) struct Layout {
     pub(crate) servers: Vec<String>,
     pub(crate) copies: bool,
     pub(crate) locks: bool,
+    /// Whether backups build on one another, mostly.
+    pub(crate) incremental: bool,
     pub(crate) budget: u64,
     /// How WAL gets to the copy.
     pub(crate) delivery: &'static str,
@@ -30,6 +32,7 @@ impl Layout {
             locks: dice.percent(30),
             budget: 1 + dice.roll(4),
             delivery: dice.pick(&["required", "healed", "none"]),
+            incremental: dice.percent(30),
         }
     }
 
@@ -75,9 +78,21 @@ impl Layout {
             )
             .expect("text");
         } else {
-            let schedule = dice.pick(&["0 2 * * *", "0 */12 * * *", "30 1,9,17 * * *"]);
-            writeln!(text, "method = \"stream\"\nschedule = \"{schedule}\"").expect("text");
+            let schedule = dice.pick(&[
+                "{ every = \"24h\", at = \"02:00\" }",
+                "{ every = \"12h\" }",
+                "\"30 1,9,17 * * *\"",
+            ]);
+            writeln!(text, "method = \"stream\"\nschedule = {schedule}").expect("text");
             text += "compression = \"none\"\nwal = { max_lag = \"3h\" }\n";
+            if self.incremental && dice.percent(80) {
+                let (days, chain) = (1 + dice.roll(4), 2 + dice.roll(4));
+                writeln!(
+                    text,
+                    "incremental = {{ full_every = \"{days}d\", max_chain = {chain} }}"
+                )
+                .expect("text");
+            }
         }
         let count = 1 + dice.roll(5);
         let (retention, holds) = match dice.roll(3) {

@@ -6,7 +6,7 @@
 use std::{
     collections::VecDeque,
     path::{Path, PathBuf},
-    sync::{Arc, LazyLock, Mutex},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -43,6 +43,7 @@ use barkeep::{
     },
 };
 use bytes::Bytes;
+use futures_util::TryStreamExt as _;
 
 use crate::{
     cluster::{Cluster, SIZE, timeline},
@@ -118,7 +119,7 @@ fn facts(cluster: &Cluster, world: &World) -> Option<observed::ServerFacts> {
         history: Some(cluster.history(cluster.timeline)),
         data_directory: PathBuf::from("/data"),
         position: cluster.position(64),
-        summarized_from: None,
+        summarized_from: Some(Lsn(0)),
         slot: None,
         archiver: observed::Archiver {
             mode: ArchiveMode::On,
@@ -180,8 +181,8 @@ impl Postgres for Session {
             included_files: Vec::new(),
             tablespaces: Vec::new(),
             data_checksums: true,
-            summarize_wal: Some(false),
-            summarized_from: None,
+            summarize_wal: Some(true),
+            summarized_from: Some(Lsn(0)),
             cluster_size: Some(30_000),
             archiving: Archiving {
                 mode: "on".to_owned(),
@@ -215,18 +216,23 @@ impl Postgres for Session {
         &mut self,
         _: SystemId,
         _: &StreamRequest,
-        _: Option<ManifestText>,
+        parent: Option<ManifestText>,
     ) -> Result<StreamStart, Error> {
+        if let Some(manifest) = parent {
+            let read = manifest.try_collect::<Vec<Bytes>>().await;
+            read.map_err(|_| Error::OtherSession)?;
+        }
         self.step("stream").await?;
         let cluster = self.cluster.lock().expect("no panic");
+        let start = BackupStart {
+            lsn: cluster.position(40),
+            timeline: cluster.on(),
+            time: self.world.clock.now(),
+        };
         self.begun = Some(cluster.on());
-        self.pieces = SENT.iter().cloned().collect();
+        self.pieces = sent(&start);
         Ok(StreamStart {
-            start: BackupStart {
-                lsn: cluster.position(40),
-                timeline: cluster.on(),
-                time: self.world.clock.now(),
-            },
+            start,
             archives: vec![SentTablespace {
                 location: Location::Data,
                 bytes: None,
@@ -294,10 +300,12 @@ impl Session {
     }
 }
 
-/// What every server sends: one archive, and the manifest of it.
-static SENT: LazyLock<Vec<Piece>> = LazyLock::new(|| {
+/// What a server sends: one archive, and the manifest of it.
+fn sent(start: &BackupStart) -> VecDeque<Piece> {
+    let segment = start.lsn.segment(start.timeline, SIZE);
+    let label = format!("START WAL LOCATION: {} (file {segment})\n", start.lsn);
     let files: [(&str, Vec<u8>); 4] = [
-        ("backup_label", b"START WAL LOCATION: 0/3000028\n".to_vec()),
+        ("backup_label", label.into_bytes()),
         ("PG_VERSION", b"18\n".to_vec()),
         ("base/5/1259", vec![7; 3000]),
         ("global/pg_control", vec![1; 8192]),
@@ -320,13 +328,13 @@ static SENT: LazyLock<Vec<Piece>> = LazyLock::new(|| {
         written.expect("memory takes it");
     }
     let archive = writer.finish().expect("memory takes it");
-    let mut pieces = vec![Piece::Archive(Location::Data)];
+    let mut pieces = VecDeque::from([Piece::Archive(Location::Data)]);
     let data = |bytes: &[u8]| Piece::Data(Bytes::copy_from_slice(bytes));
     pieces.extend(archive.chunks(4000).map(data));
-    pieces.push(Piece::Manifest);
-    pieces.push(data(manifest(&files).as_bytes()));
+    pieces.push_back(Piece::Manifest);
+    pieces.push_back(data(manifest(&files).as_bytes()));
     pieces
-});
+}
 
 fn manifest(files: &[(&str, Vec<u8>)]) -> String {
     let line = |(name, content): &(&str, Vec<u8>)| {

@@ -5,9 +5,10 @@
 //! | delete what is kept, locked, running, foreign or not understood | somebody wants it, or nobody knows |
 //! | delete the newest good backup, or go below the minimum | there must be something to restore |
 //! | delete what Barman would not call obsolete by the store's time | a clock is never a reason |
-//! | delete more backups in a day than the budget allows | mistakes have to be slow |
+//! | delete more backups in a day than the budget allows, unless somebody approves of it | mistakes have to be slow |
 //! | delete `backup.info` before the data, or WAL before what needs it | it may be killed in between |
 //! | delete WAL that anything needs that is there | it could not be restored |
+//! | delete what a complete incremental builds on | nor could that |
 //! | write DONE where something is missing, or over what others wrote | others believe it |
 //!
 //! Between a last look and the effect somebody else may act, and nothing can be done about it: what people did less than [`BLINK`]
@@ -135,7 +136,11 @@ impl<'a> Witness<'a> {
             }
             [server, "base", id, "backup.info"] => {
                 self.tell("writes", key);
-                self.info_put(server, id, differs);
+                let content = but_children(content);
+                let before = before.map(but_children);
+                if before.as_ref() != Some(&content) {
+                    self.info_put(server, id, before.is_some());
+                }
             }
             [_, "base", _, "annotations/keep"] => {
                 self.tell("writes", key);
@@ -296,6 +301,14 @@ impl<'a> Witness<'a> {
         {
             self.violate(&format!("deletes the record of {what} before {left}"));
         }
+        let children = catalog.children(id);
+        if let Some(child) = children.iter().find(|child| {
+            let info = format!("{server}/base/{child}/backup.info");
+            let since = self.place.ledger().written.get(&info).map(|(at, ..)| *at);
+            self.was_before(since.as_ref())
+        }) {
+            self.violate(&format!("deletes {what}, on which {child} builds"));
+        }
         if self.place.ledger().is_begun(server, id) {
             return;
         }
@@ -412,7 +425,8 @@ impl<'a> Witness<'a> {
         }
         let ledger = self.place.ledger();
         let others = catalog.done().into_iter().filter(|(other, backup)| {
-            *other != id && !ledger.is_begun(server, other) && catalog.is_good(backup)
+            let full = backup.parent().is_none();
+            *other != id && full && !ledger.is_begun(server, other) && catalog.is_good(backup)
         });
         let others: Vec<_> = others.collect();
         let of = |backup: &Directory| {
@@ -422,8 +436,11 @@ impl<'a> Witness<'a> {
             )
         };
         let (system, end) = of(&catalog.directories[id]);
-        let newer =
-            |(_, other): &&(&String, &Directory)| of(other).0 == system && of(other).1 > end;
+        // Of those that ended in one instant it is the last by name.
+        let newer = |(other, backup): &&(&String, &Directory)| {
+            let (of, at) = of(backup);
+            of == system && (at, other.as_str()) > (end, id)
+        };
         if catalog.is_good(&catalog.directories[id]) && others.iter().find(newer).is_none() {
             return Err("it is the newest good one".to_owned());
         }
@@ -454,6 +471,9 @@ impl<'a> Witness<'a> {
     }
 
     fn may_be_charged(&self, entry: &Entry, catalog: &Catalog, server: &str) -> Result<(), String> {
+        if self.process.is_approved() {
+            return Ok(());
+        }
         let now = self.place.log.elapsed();
         let ledger = self.place.ledger();
         let recent = |at: &Duration| now.saturating_sub(*at) < DAY.saturating_sub(BLINK);
@@ -514,4 +534,12 @@ impl<'a> Witness<'a> {
             self.violate(&format!("deletes {file}, and there is no good backup"));
         }
     }
+}
+
+/// A record without the incremental backups that build on what it is of: whoever takes one adds it, and it is copied again for that.
+fn but_children(record: &Bytes) -> String {
+    let record = String::from_utf8_lossy(record);
+    let lines = record.lines();
+    let own = lines.filter(|line| !line.starts_with("children_backup_ids="));
+    own.collect::<Vec<_>>().join("\n")
 }

@@ -2,10 +2,8 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicU64, Ordering},
-    },
+    fmt, mem,
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -41,10 +39,40 @@ pub(crate) struct World {
 pub(crate) struct Log {
     clock: Clock,
     start: Timestamp,
-    lines: Arc<Mutex<Vec<String>>>,
+    entries: Arc<Mutex<Vec<Entry>>>,
     violations: Arc<Mutex<Vec<String>>>,
-    requests: Arc<AtomicU64>,
     later: Arc<Mutex<JoinSet<()>>>,
+}
+
+/// One thing that happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Entry {
+    at: Duration,
+    /// The process that asked for something; nobody, if it is more than a request.
+    process: Option<String>,
+    text: String,
+}
+
+impl Entry {
+    pub(crate) fn is_request(&self) -> bool {
+        self.process.is_some()
+    }
+}
+
+impl fmt::Display for Entry {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (at, millis) = (self.at.as_secs(), self.at.subsec_millis());
+        let (days, hours, rest) = (at / 86_400, at % 86_400 / 3600, at % 3600);
+        let (minutes, seconds) = (rest / 60, rest % 60);
+        write!(
+            formatter,
+            "{days:>2}d {hours:02}:{minutes:02}:{seconds:02}.{millis:03}  "
+        )?;
+        match &self.process {
+            Some(process) => write!(formatter, "    {process} asks {}", self.text),
+            None => formatter.write_str(&self.text),
+        }
+    }
 }
 
 impl Log {
@@ -52,22 +80,29 @@ impl Log {
         Self {
             clock,
             start: clock.now(),
-            lines: Arc::default(),
+            entries: Arc::default(),
             violations: Arc::default(),
-            requests: Arc::default(),
             later: Arc::default(),
         }
     }
 
-    pub(crate) fn tell(&self, line: &str) {
-        let at = self.elapsed().as_secs();
-        let (days, hours, rest) = (at / 86_400, at % 86_400 / 3600, at % 3600);
-        let line = format!(
-            "{days:>2}d {hours:02}:{:02}:{:02}  {line}",
-            rest / 60,
-            rest % 60
-        );
-        self.lines.lock().expect("no panic").push(line);
+    /// Something has happened.
+    pub(crate) fn tell(&self, text: &str) {
+        self.note(None, text);
+    }
+
+    /// A process asks for something.
+    pub(crate) fn ask(&self, process: &str, what: &str) {
+        self.note(Some(process.to_owned()), what);
+    }
+
+    fn note(&self, process: Option<String>, text: &str) {
+        let entry = Entry {
+            at: self.elapsed(),
+            process,
+            text: text.to_owned(),
+        };
+        self.entries.lock().expect("no panic").push(entry);
     }
 
     /// How long all this goes on by now.
@@ -87,8 +122,11 @@ impl Log {
         self.violations.lock().expect("no panic").first().cloned()
     }
 
-    pub(crate) fn lines(&self) -> Vec<String> {
-        self.lines.lock().expect("no panic").clone()
+    /// All that happened, once. What happened in one instant is in the order of who did it.
+    pub(crate) fn take(&self) -> Vec<Entry> {
+        let mut entries = mem::take(&mut *self.entries.lock().expect("no panic"));
+        entries.sort_by(|one, other| (one.at, &one.process).cmp(&(other.at, &other.process)));
+        entries
     }
 
     /// Something happens after a while, whoever lives then.
@@ -98,14 +136,6 @@ impl Log {
             effect();
         };
         self.later.lock().expect("no panic").spawn(later);
-    }
-
-    pub(crate) fn count(&self) {
-        self.requests.fetch_add(1, Ordering::Relaxed);
-    }
-
-    pub(crate) fn requests(&self) -> u64 {
-        self.requests.load(Ordering::Relaxed)
     }
 }
 

@@ -30,7 +30,7 @@ use crate::{
         recovery::{self, RecoveryTarget},
         timeline::TimelineId,
     },
-    observe::{Context, Depth, catalog as observed},
+    observe::{Context, Deletes, Depth, catalog as observed},
     pipeline::untar::Durability,
     recover::base::{self, RestorePorts, RestoreRequest, TablespaceRule},
     store::{Archive, StoreExt as _},
@@ -225,6 +225,7 @@ fn context() -> Context<'static> {
         zone: zone(),
         clock: Clock::System,
         depth: Depth::Backups,
+        deletes: Deletes::Recent,
         object_lock: ObjectLock::Ignore,
     }
 }

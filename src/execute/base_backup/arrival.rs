@@ -104,6 +104,7 @@ pub(super) async fn wait(
                 reported = true;
             }
             tokio::select! {
+                biased;
                 () = patience.cancel.cancelled() => {}
                 _ = ticks.tick() => {}
             }

@@ -157,6 +157,7 @@ impl<'a> Running<'a> {
         ticks.tick().await;
         loop {
             tokio::select! {
+                biased;
                 () = stop.cancelled() => return,
                 _ = ticks.tick() => {}
             }

@@ -190,6 +190,7 @@ impl Backup<'_> {
         let watching = (&self.ports.cancel, &*self.ports.progress);
         let waiting = disks.waiting(until, watching);
         tokio::select! {
+            biased;
             fixed = taking.reach(Stage::Fixed(None), &waiting) => fixed.map_err(Error::Snapshots)?,
             () = self.ports.postgres.lost() => return Err(Error::SessionLost),
         }

@@ -190,6 +190,18 @@ impl Error {
         }
     }
 
+    /// Whether the store keeps an object as it is.
+    pub(in crate::execute) fn is_locked(&self) -> bool {
+        let Self::Catalog {
+            source: ArchiveError::Store(source),
+            ..
+        } = self
+        else {
+            return false;
+        };
+        source.meaning == store::Meaning::Locked
+    }
+
     /// What may help.
     pub fn hint(&self) -> Option<String> {
         match self {

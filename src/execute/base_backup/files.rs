@@ -22,6 +22,7 @@ impl Backup<'_> {
             checkpoint: super::checkpoint(&self.request.files),
         };
         tokio::select! {
+            biased;
             () = self.ports.cancel.cancelled() => Err(Error::Interrupted),
             start = self.ports.postgres.start(&request) => {
                 start.map_err(Error::server("start the backup"))
@@ -76,6 +77,7 @@ impl Backup<'_> {
         let copying = Copy::run(order, &ports);
         tokio::pin!(copying);
         tokio::select! {
+            biased;
             copy = &mut copying => Ok(copy?),
             () = self.ports.postgres.lost() => {
                 cancel.cancel();
@@ -135,6 +137,7 @@ impl Backup<'_> {
             WalProof::Archiver => ArchiverWait::Yes,
         };
         tokio::select! {
+            biased;
             () = self.ports.cancel.cancelled(), if wait == ArchiverWait::Yes => Err(Error::Interrupted),
             stop = self.ports.postgres.stop(wait) => stop.map_err(Error::server("stop the backup")),
         }

@@ -157,6 +157,7 @@ impl Sink {
         // Whoever sends may fail while there is no room.
         let room = self.runtime.block_on(async {
             tokio::select! {
+                biased;
                 room = semaphore.acquire_owned() => room.ok(),
                 () = closed => None,
             }

@@ -62,23 +62,19 @@ impl Backup<'_> {
     /// Has the server begin. Where it refuses an incremental backup, which it alone can know, it sends a full one.
     pub(super) async fn start_sending(&mut self, id: &BackupId) -> Result<Sending, Error> {
         let mut refused = None;
-        if let Some(parent) = &self.request.parent {
-            let manifest = chain::manifest(&self.ports.catalog, parent).await?;
-            match self.start_stream(id, Some(manifest)).await {
+        if let Some(parent) = self.request.parent.clone() {
+            match self.start_incremental(id, &parent).await? {
                 Ok(stream) => {
-                    let parent = Some(parent.clone());
                     return Ok(Sending {
                         stream,
-                        parent,
+                        parent: Some(parent),
                         refused,
                     });
                 }
-                Err(Error::Server { source, .. }) if source.is_refusal() => {
-                    let why = crate::failure::chain(&source);
+                Err(why) => {
                     tracing::warn!(backup = %id, "no incremental backup, but a full one: {why}");
                     refused = Some(Warning::NotIncremental { why });
                 }
-                Err(error) => return Err(error),
             }
         }
         let stream = self.start_stream(id, None).await?;
@@ -87,6 +83,28 @@ impl Backup<'_> {
             parent: None,
             refused,
         })
+    }
+
+    /// Has the server begin an incremental backup, or tells why there can be none: it does not want to, or the parent's record is locked
+    /// and cannot name another child.
+    async fn start_incremental(
+        &mut self,
+        id: &BackupId,
+        parent: &BackupId,
+    ) -> Result<Result<StreamStart, String>, Error> {
+        match chain::link(&self.ports.catalog, parent, id).await {
+            Err(error) if error.is_locked() => return Ok(Err(crate::failure::chain(&error))),
+            linked => linked?,
+        }
+        let manifest = chain::manifest(&self.ports.catalog, parent).await?;
+        match self.start_stream(id, Some(manifest)).await {
+            Err(Error::Server { source, .. }) if source.is_refusal() => {
+                // A full backup of this id would look like the parent's child for ever.
+                chain::unlink(&self.ports.catalog, parent, id).await?;
+                Ok(Err(crate::failure::chain(&source)))
+            }
+            stream => stream.map(Ok),
+        }
     }
 
     /// Has the server begin; it answers when its checkpoint is made.
@@ -106,6 +124,7 @@ impl Backup<'_> {
         };
         let system = self.facts.system_id;
         tokio::select! {
+            biased;
             () = self.ports.cancel.cancelled() => Err(Error::Interrupted),
             start = self.ports.postgres.stream(system, &request, parent) => {
                 start.map_err(Error::server("start the backup"))

@@ -42,6 +42,7 @@ fn occasion() -> Occasion {
         at: scene::now(),
         plan: "7c1e94ab".to_owned(),
         records: Records::Written,
+        gone: BTreeMap::new(),
         locks: LockCheck::Heeded,
     }
 }
@@ -158,6 +159,23 @@ async fn a_backup_goes_with_all_that_was_noted_of_it_and_one_record_is_left() {
         ["", ""],
         "what is gone is deleted"
     );
+}
+
+#[tokio::test]
+async fn one_record_names_all_that_goes_in_a_run_however_many_groups_it_goes_in() {
+    let bed = Bed::new("done 1d | done 8d | done 9d").await;
+    let mut occasion = occasion();
+    for label in ["9d", "8d"] {
+        let doomed = doomed(&bed, &[label]).await;
+        let outcomes = backups(&bed.archive, &doomed, &occasion, snapshots()).await;
+        assert!(outcomes.iter().all(Result::is_ok), "{outcomes:?}");
+        let gone = doomed.into_iter().map(|one| (one.id, one.epitaph));
+        occasion.gone.extend(gone);
+    }
+    let record = OwnObject::Deleted("20261120T120000.000000-7c1e94ab".to_owned());
+    let record = bed.archive.read_record::<Deletion>(record).await;
+    let record = record.expect("memory").expect("it was written").0;
+    assert_eq!(record.tombstones().count(), 2);
 }
 
 #[tokio::test]

@@ -196,6 +196,8 @@ pub enum Locked {
     Objects,
     /// WAL that would go with it.
     Wal,
+    /// An incremental backup that builds on it.
+    Child,
     /// A snapshot of a disk that carries its tags.
     Snapshot,
 }
@@ -272,6 +274,7 @@ impl fmt::Display for Waiting {
             Self::Locked { backup, what, lock } => match what {
                 Locked::Objects => write!(formatter, "{backup}  {lock}"),
                 Locked::Wal => write!(formatter, "{backup}  its WAL: {lock}"),
+                Locked::Child => write!(formatter, "{backup}  what builds on it: {lock}"),
                 Locked::Snapshot => write!(formatter, "{backup}  a snapshot of it: {lock}"),
             },
             Self::LockedWal {

@@ -24,6 +24,7 @@ fn context() -> Context<'static> {
         clock: Clock::Fixed(now()),
         object_lock: ObjectLock::Respect,
         depth: Depth::Everything,
+        deletes: Deletes::Recent,
     }
 }
 
@@ -249,7 +250,11 @@ async fn old_records_of_deletes_are_read_only_when_they_may_explain_something() 
             },
         )]),
     };
-    for (text, found) in [("done 1d", 1), ("done 1d | done 9d empty:", 2)] {
+    for (text, deletes, found) in [
+        ("done 1d", Deletes::Recent, 1),
+        ("done 1d | done 9d empty:", Deletes::Recent, 2),
+        ("done 1d", Deletes::All, 2),
+    ] {
         let bed = Bed::new(text).await;
         for age in ["3d", "2h"] {
             bed.memory.set_time(instant(age));
@@ -259,11 +264,15 @@ async fn old_records_of_deletes_are_read_only_when_they_may_explain_something() 
             written.await.expect("memory");
         }
         bed.memory.set_time(now());
-        let stored = look(&bed.archive).await;
+        let context = Context {
+            deletes,
+            ..context()
+        };
+        let stored = observe(&bed.archive, &context).await;
         assert_eq!(
             stored.tombstones.known().map(Vec::len),
             Some(found),
-            "{text}"
+            "{text}, {deletes:?}"
         );
     }
 }

@@ -221,6 +221,17 @@ fn what_a_person_has_deleted_here_is_not_brought_back() {
 }
 
 #[test]
+fn an_incremental_is_copied_only_after_what_it_builds_on() {
+    let source = "| done 1d | done 2d parent:20261111T110000 | done 9d";
+    let first = "dr: copy 9d: not copied from primary yet, 1 more follow";
+    assert_eq!(Pair::new(source, "| done 1d").steps(), first);
+    let gone = Pair::new(source, "| done 1d | tombstone 3d of:20261111T110000");
+    assert_eq!(gone.steps(), "", "nobody wants it without");
+    let there = Pair::new(source, "| done 1d | done 9d");
+    assert_eq!(there.steps(), "dr: copy 2d: not copied from primary yet");
+}
+
+#[test]
 fn a_new_backup_goes_before_a_copy() {
     let mut pair = Pair::new("schedule=@hourly | done 1d", "| nothing");
     assert!(pair.steps().starts_with("primary: backup: due"));

@@ -367,6 +367,7 @@ fn an_orphan_must_be_one() {
     for text in [
         "| orphan 20d | attempt 20d dead",
         "| orphan 20d keep",
+        "| orphan 20d | done 2d parent:20261031T120000",
         "| orphan 20d | lose uploads",
     ] {
         assert_eq!(refused(text, "delete orphan 20d"), told, "{text}");

@@ -26,7 +26,7 @@ use crate::{
         snapshot::Access,
         wal_expiry::{Going, WantedBy, wal_expiry},
     },
-    observe::{self, Context, Depth},
+    observe::{self, Context, Deletes, Depth},
     plan::{
         Plan,
         guard::{Asked, Guarded, Violation, guard},
@@ -51,6 +51,7 @@ impl Desk {
             zone: super::super::zone(),
             clock: Clock::System,
             depth: Depth::Catalog,
+            deletes: Deletes::Recent,
             earlier: None,
             snapshots: None,
             object_lock: ObjectLock::Ignore,
