@@ -1,3 +1,5 @@
+use std::collections::BTreeMap;
+
 use super::*;
 use crate::{
     execute::delete::{LockCheck, Occasion, Scope, backups},
@@ -86,6 +88,7 @@ impl Place {
             at: scene::now(),
             plan: "7c1e94ab".to_owned(),
             records: Records::None,
+            gone: BTreeMap::new(),
             locks: LockCheck::Needless,
         };
         let snapshots = Snapshots {
