@@ -86,6 +86,7 @@ impl Place {
             at: scene::now(),
             plan: "7c1e94ab".to_owned(),
             records: Records::None,
+            gone: std::collections::BTreeMap::new(),
             locks: LockCheck::Needless,
         };
         let snapshots = Snapshots {
