@@ -16,7 +16,10 @@ use crate::{
     store::permission::Role,
 };
 
-pub use self::{begin::Init, disks::DiskArguments};
+pub use self::{
+    begin::{Import, Init},
+    disks::DiskArguments,
+};
 
 /// Where the configuration is if nobody says.
 pub const DEFAULT_CONFIG: &str = "/etc/barkeep/barkeep.toml";
@@ -86,6 +89,14 @@ pub enum Command {
     /// be valid, with 4 if the destination belongs to another cluster, and with 8 if the server or the destination cannot be reached; nothing is
     /// written then.
     Init(Init),
+    /// Write a configuration from what Barman, cron and CloudNativePG are told
+    ///
+    /// Reads Barman's files with the hook scripts in them, the lines of crontabs that call Barman, and the objects of CloudNativePG. Every
+    /// server whose backups are in a cloud is written down with `mode = "observe"`, so that nothing is done before somebody has seen the plan.
+    /// What has no equivalent, and what is not needed, is listed on stderr, each with its file and line; the former stands below the
+    /// configuration, too. Passwords are not taken over. Contacts nothing. Ends with 0 if everything has an equivalent, with 5 if something
+    /// has none, and with 3 if what was read cannot be a valid configuration, which is written all the same, to be mended.
+    Import(Import),
     /// Check the configuration, without contacting anything
     ///
     /// Reads the file, what it includes, and the time zones that it names; no secret. All errors and warnings are shown at once, each

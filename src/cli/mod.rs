@@ -30,6 +30,7 @@ mod bars;
 mod calls;
 mod commands;
 mod error;
+mod import;
 mod log;
 mod output;
 mod selection;
@@ -207,6 +208,7 @@ async fn dispatch(command: Command, session: &Session) -> ExitCode {
         Command::Unlock(arguments) => commands::unlock::run(arguments, session).await,
         Command::Check(arguments) => commands::check::run(arguments, session).await,
         Command::Init(arguments) => commands::init::run(arguments, session).await,
+        Command::Import(arguments) => commands::import::run(&arguments, session),
         Command::Permissions(arguments) => commands::permissions::run(&arguments, session),
     };
     match result {

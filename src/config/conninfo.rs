@@ -15,6 +15,40 @@ pub(super) fn has_password(text: &str) -> bool {
     }
 }
 
+/// The text without a password, and whether there was one.
+pub(super) fn without_password(text: &str) -> (String, bool) {
+    if !has_password(text) {
+        return (text.to_owned(), false);
+    }
+    let Some(uri) = uri(text) else {
+        let kept = pairs(text).into_iter().filter(|(key, _)| key != "password");
+        let kept: Vec<_> = kept
+            .map(|(key, value)| format!("{key}={}", quoted(&value)))
+            .collect();
+        return (kept.join(" "), true);
+    };
+    let scheme = &text[..text.len() - uri.len()];
+    let (place, parameters) = uri.split_once('?').unwrap_or((uri, ""));
+    let (user, rest) = place.split_once('@').unwrap_or(("", place));
+    let user = user.split(':').next().unwrap_or_default();
+    let at = if user.is_empty() { "" } else { "@" };
+    let kept = parameters
+        .split('&')
+        .filter(|pair| !pair.is_empty() && !pair.starts_with("password="));
+    let kept = kept.collect::<Vec<_>>().join("&");
+    let question = if kept.is_empty() { "" } else { "?" };
+    (format!("{scheme}{user}{at}{rest}{question}{kept}"), true)
+}
+
+/// A value of the keyword form.
+pub(super) fn quoted(value: &str) -> String {
+    if !value.is_empty() && !value.contains([' ', '\'', '\\']) {
+        return value.to_owned();
+    }
+    let escaped = value.replace('\\', "\\\\").replace('\'', "\\'");
+    format!("'{escaped}'")
+}
+
 /// The hosts that the text names, in its order; empty if the environment or libpq's default
 /// decides.
 pub(super) fn hosts(text: &str) -> Vec<String> {
@@ -110,6 +144,26 @@ mod tests {
         for (text, expected) in cases {
             assert_eq!(has_password(text), expected, "{text}");
         }
+    }
+
+    #[test]
+    fn a_password_is_taken_out_of_every_form() {
+        let cases = [
+            ("host=a password='x y' user='b c'", "host=a user='b c'"),
+            (
+                "postgresql://u:x@h:1/db?a=b&password=y",
+                "postgresql://u@h:1/db?a=b",
+            ),
+            ("postgres://u@h?password=x", "postgres://u@h"),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(
+                without_password(text),
+                (expected.to_owned(), true),
+                "{text}"
+            );
+        }
+        assert_eq!(without_password("host=a"), ("host=a".to_owned(), false));
     }
 
     #[test]

@@ -30,6 +30,22 @@ pub use diagnostic::{Report, Severity, Style};
 pub use load::{Staged, default_path};
 pub use origin::Origins;
 
+/// A connection string without the password in it, and whether there was one.
+pub fn without_password(connection: &str) -> (String, bool) {
+    conninfo::without_password(connection)
+}
+
+/// A value as a connection string of keywords has it.
+pub fn quoted(value: &str) -> String {
+    conninfo::quoted(value)
+}
+
+/// Whether a connection string leads to this machine, as far as it says.
+pub fn is_local(connection: &str) -> bool {
+    let mut hosts = conninfo::hosts(connection).into_iter();
+    hosts.all(|host| conninfo::is_local(&host))
+}
+
 /// Reads a configuration with everything that it includes, and gives it its meaning.
 ///
 /// `staged` stands in for one of its files. The error holds everything that is wrong.

@@ -6,6 +6,8 @@ mod support;
 #[cfg(feature = "aws")]
 mod chains;
 mod codec;
+#[cfg(feature = "aws")]
+mod import;
 #[cfg(any(feature = "aws", feature = "azure", feature = "gcp"))]
 mod place;
 #[cfg(any(feature = "aws", feature = "azure", feature = "gcp"))]

@@ -12,6 +12,7 @@ mod configuration;
 mod documents;
 mod examples;
 mod help;
+mod import;
 mod packaged;
 mod picture;
 mod readme;

@@ -1,4 +1,4 @@
-//! What can be typed to begin with: `init`.
+//! What can be typed to begin with: `init` and `import`.
 
 use std::path::PathBuf;
 
@@ -40,6 +40,28 @@ pub struct Init {
     #[arg(long, value_name = "NAME", default_value = "silver")]
     pub policy: String,
     /// The time zone of schedules and of the names of backups, such as Europe/Rome
+    #[arg(long, value_name = "ZONE")]
+    pub time_zone: Option<String>,
+    /// Write into this file, which must not exist
+    #[arg(long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+}
+
+/// `import`
+#[derive(Debug, Args)]
+// Something must be read.
+#[command(group(clap::ArgGroup::new("sources").args(["barman", "crontab", "kubernetes"]).required(true).multiple(true)))]
+pub struct Import {
+    /// Barman's configuration, and what lies in its `configuration_files_directory`; may be repeated
+    #[arg(long, value_name = "FILE")]
+    pub barman: Vec<PathBuf>,
+    /// A crontab: a user's, `/etc/crontab` or a file of `/etc/cron.d`; may be repeated
+    #[arg(long, value_name = "FILE")]
+    pub crontab: Vec<PathBuf>,
+    /// `ObjectStore`, `Cluster` and `ScheduledBackup` objects as YAML or JSON; may be repeated
+    #[arg(long, value_name = "FILE")]
+    pub kubernetes: Vec<PathBuf>,
+    /// The time zone in which the crontabs were meant; this machine's if unset
     #[arg(long, value_name = "ZONE")]
     pub time_zone: Option<String>,
     /// Write into this file, which must not exist

@@ -40,6 +40,7 @@ mod record;
 mod restore;
 mod show;
 mod snapshots;
+pub(super) mod typed;
 mod wal_archive;
 mod wal_restore;
 

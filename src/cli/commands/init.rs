@@ -9,11 +9,12 @@ mod next;
 mod place;
 mod written;
 
-use std::{fs::OpenOptions, io::Write as _, os::unix::fs::OpenOptionsExt as _, path::Path};
+use std::path::Path;
 
 use serde::Serialize;
 
 use self::{found::Found, place::Place};
+use super::new_file;
 use crate::{
     cli::{
         Session,
@@ -24,9 +25,6 @@ use crate::{
     },
     clock::Clock,
 };
-
-/// Whoever runs it needs to read it, and nobody else needs to change it.
-const FILE_MODE: u32 = 0o644;
 
 #[derive(Serialize)]
 struct Written<'a> {
@@ -48,7 +46,7 @@ pub(in crate::cli) async fn run(arguments: args::Init, session: &Session) -> Res
     let text = written::draft(&arguments, &place, Some(&found)).to_string();
     place.compiled(&text)?;
     if let Some(file) = &arguments.output {
-        create(file, &text)?;
+        new_file::create(file, &text)?;
     }
     let steps = next::steps(&arguments.server, place.configuration(), &found)?;
     let result = Written {
@@ -63,23 +61,4 @@ pub(in crate::cli) async fn run(arguments: args::Init, session: &Session) -> Res
     }
     output::talk(&next::Text(&steps));
     Ok(Exit::Done)
-}
-
-/// Writes a file that does not exist yet.
-fn create(path: &Path, text: &str) -> Result<(), Error> {
-    let mut options = OpenOptions::new();
-    let opened = options
-        .write(true)
-        .create_new(true)
-        .mode(FILE_MODE)
-        .open(path);
-    let written = opened.and_then(|mut file| {
-        file.write_all(text.as_bytes())?;
-        file.sync_all()
-    });
-    written.map_err(|source| Error::File {
-        doing: "write",
-        path: path.to_owned(),
-        source,
-    })
 }

@@ -6,7 +6,11 @@ use std::{
 };
 
 use crate::{
-    cli::{args, commands::configuration, error::Error},
+    cli::{
+        args,
+        commands::{configuration, new_file},
+        error::Error,
+    },
     config::{self, Compiled, Staged, compile::compile, load, shipped},
     model::location::Location,
 };
@@ -33,11 +37,8 @@ impl Place {
     /// Looks what is there already.
     pub(super) fn of(arguments: &args::Init, config: &Path) -> Result<Self, Error> {
         let file = arguments.output.clone();
-        if let Some(file) = file.as_ref().filter(|file| file.symlink_metadata().is_ok()) {
-            let file = file.display();
-            return Err(Error::Usage(format!(
-                "`{file}` is there already, and is not overwritten"
-            )));
+        if let Some(file) = &file {
+            new_file::refuse(file)?;
         }
         let is_beside = file.is_some() && config.exists();
         let main = is_beside.then(|| Main::read(config)).transpose()?;

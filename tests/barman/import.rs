@@ -1,0 +1,265 @@
+//! `import`: a real Barman server's configuration, and what the plans then say beside what Barman's own retention would do.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
+
+use barkeep::{
+    clock,
+    model::{
+        backup::BackupId,
+        time::Timestamp,
+        timeline::TimelineId,
+        wal::{SegmentNumber, SegmentSize},
+    },
+};
+use serde_json::Value;
+
+use crate::support::{
+    bed::{bed, run},
+    cloud::Cloud,
+};
+
+const BUCKET: &str = "backups";
+const PREFIX: &str = "pg";
+const DAY: Duration = Duration::from_hours(24);
+
+/// Something has no equivalent.
+const PARTIAL: i32 = 5;
+
+/// The server could not be asked, and what is stored was planned all the same.
+const UNREACHABLE: i32 = 8;
+
+/// What the crontab, or the server's own section, makes of the backups of each server.
+const POLICIES: [(&str, &[&str]); 3] = [
+    (
+        "orders-main",
+        &["RECOVERY WINDOW OF 2 WEEKS", "--minimum-redundancy", "2"],
+    ),
+    ("crm", &["REDUNDANCY 3"]),
+    (
+        "web",
+        &["RECOVERY WINDOW OF 7 DAYS", "--minimum-redundancy", "2"],
+    ),
+];
+
+const SNAPSHOTS: &str = "{'provider': 'aws', 'provider_info': {'account_id': '123456789012', 'region': 'eu-south-1'}, \
+    'snapshots': [{'mount': {'mount_options': 'rw,noatime', 'mount_point': '/mnt/pgdata'}, 'provider': {'device_name': \
+    '/dev/sdf', 'snapshot_id': 'SNAPSHOT', 'snapshot_name': 'pgdata-1', 'snapshot_lock_mode': None}}]}";
+
+/// Makes a snapshot, and tells its name.
+const SNAPSHOT: &str = "import boto3; ec2 = boto3.client('ec2', region_name='eu-south-1'); \
+    volume = ec2.create_volume(AvailabilityZone='eu-south-1a', Size=1); \
+    print(ec2.create_snapshot(VolumeId=volume['VolumeId'])['SnapshotId'])";
+
+/// A Barman server's files, the cloud that it fills, and the programs of both.
+struct Scene {
+    directory: tempfile::TempDir,
+    programs: PathBuf,
+    cloud: Cloud,
+    now: Timestamp,
+    /// A snapshot that there is.
+    snapshot: String,
+}
+
+impl Scene {
+    /// `None` after saying what is missing.
+    fn new() -> Option<Self> {
+        let mut scene = Self {
+            directory: tempfile::tempdir().expect("a directory"),
+            programs: bed().get("BARMAN_BIN")?,
+            cloud: Cloud::moto()?,
+            now: clock::Clock::System.now(),
+            snapshot: String::new(),
+        };
+        scene.cloud.create_bucket(BUCKET);
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/barman/configuration");
+        let below = [
+            "barman.conf",
+            "crontab",
+            "barman.d/orders.conf",
+            "barman.d/crm.conf",
+            "barman.d/web.conf",
+        ];
+        for directory in ["barman.d", "home"] {
+            fs::create_dir(scene.path(directory)).expect("mkdir");
+        }
+        let directory = scene.directory.path().display().to_string();
+        // Barman becomes that user.
+        let user = format!("barman_user = {}", run(Command::new("id").arg("-un")));
+        for file in below {
+            let text = fs::read_to_string(source.join(file)).expect("read");
+            let text = text.replace("barman_user = barman", &user);
+            fs::write(scene.path(file), text.replace("DIRECTORY", &directory)).expect("write");
+        }
+        let profile =
+            "[backup]\naws_access_key_id = testkey\naws_secret_access_key = testsecret1\n";
+        fs::write(scene.path("credentials"), profile).expect("write");
+        let python = scene.programs.join("python");
+        scene.snapshot = run(scene.command(&python).args(["-c", SNAPSHOT]));
+        Some(scene)
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    fn command(&self, program: &Path) -> Command {
+        let mut command = Command::new(program);
+        command
+            .current_dir(self.directory.path())
+            .envs(self.cloud.environment())
+            .env("AWS_SHARED_CREDENTIALS_FILE", self.path("credentials"))
+            .env("BARKEEP_CONFIG", self.path("barkeep.toml"));
+        command
+    }
+
+    /// Runs barkeep, which must end so, and gives what it printed as JSON.
+    fn barkeep(&self, arguments: &[&str], code: i32) -> Value {
+        let program = Path::new(env!("CARGO_BIN_EXE_barkeep"));
+        let mut command = self.command(program);
+        let output = command.args(arguments).args(["--format", "json"]).output();
+        let output = output.expect("it starts");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(code), "{said}");
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {said}"))
+    }
+
+    fn import(&self) -> Value {
+        let file = ["--output", "barkeep.toml"];
+        let sources = ["import", "--barman", "barman.conf", "--crontab", "crontab"];
+        self.barkeep(&[&sources[..], &file].concat(), PARTIAL)
+    }
+
+    /// Writes the password where it is expected, but for the directory.
+    fn give_password(&self) {
+        let file = self.path("orders");
+        fs::write(&file, "secret").expect("write");
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).expect("chmod");
+        let written = fs::read_to_string(self.path("barkeep.toml")).expect("read");
+        let file = file.display().to_string();
+        let written = written.replace("/etc/barkeep/secrets/orders", &file);
+        fs::write(self.path("barkeep.toml"), written).expect("write");
+    }
+
+    /// What Barman's own retention would delete.
+    fn doomed(&self, server: &str, policy: &[&str]) -> BTreeSet<String> {
+        let mut command = self.command(&self.programs.join("barman-cloud-backup-delete"));
+        command
+            .args(["--dry-run", "--retention-policy"])
+            .args(policy);
+        let told = run(command.args([&self.cloud.url(BUCKET, PREFIX), server]));
+        let id = |path: &str| {
+            let (_, below) = path.split_once("/base/")?;
+            Some(below.split('/').next()?.to_owned())
+        };
+        let words = told.split([' ', '\n', '\'', '"']);
+        words.filter_map(id).collect()
+    }
+
+    /// Stores a backup of so many days ago with its WAL.
+    fn backup(&self, server: &str, days: u32) {
+        let size = SegmentSize::DEFAULT;
+        let begin = self.now - DAY * days - DAY / 2;
+        let id = BackupId::at(begin.utc().naive_utc());
+        let segment = SegmentNumber(1000 - u64::from(days));
+        let name = segment.name(TimelineId::FIRST, size);
+        let time = |time: Timestamp| time.utc().format("%Y-%m-%d %H:%M:%S+00:00").to_string();
+        let snapshots = match server {
+            "crm" => format!("snapshots_info={SNAPSHOTS}\n").replace("SNAPSHOT", &self.snapshot),
+            _ => String::new(),
+        };
+        let info = format!(
+            "begin_time={}\nbegin_wal={name}\nbegin_xlog={start}\nend_time={}\nend_wal={name}\nend_xlog={start}\n\
+             pgdata=/srv/pg\nserver_name=cloud\n{snapshots}status=DONE\nsystemid=7710434261317052111\ntimeline=1\n\
+             version=170011\nxlog_segment_size={}\n",
+            time(begin),
+            time(begin + Duration::from_mins(5)),
+            size.bytes(),
+            start = segment.start(size),
+        );
+        let archive = if snapshots.is_empty() {
+            "data.tar.gz"
+        } else {
+            "backup_label"
+        };
+        for (key, text) in [
+            (format!("base/{id}/backup.info"), info.as_str()),
+            (format!("base/{id}/{archive}"), "x"),
+            (format!("wals/{}/{name}.gz", name.directory()), "x"),
+        ] {
+            let Cloud::Moto(store) = &self.cloud else {
+                unreachable!("it was made above");
+            };
+            store.send(
+                "PUT",
+                &format!("/{BUCKET}/{PREFIX}/{server}/{key}"),
+                "",
+                text,
+            );
+        }
+    }
+}
+
+/// The backups that a plan would let go.
+fn obsolete(plan: &Value) -> BTreeSet<String> {
+    let target = &plan["targets"]["primary"];
+    let verdicts = target["verdicts"].as_object().expect("verdicts");
+    let going = verdicts
+        .iter()
+        .filter(|(_, verdict)| verdict["fate"] == "expire");
+    going.map(|(id, _)| id.clone()).collect()
+}
+
+#[test]
+fn an_imported_configuration_plans_what_barmans_own_retention_would_do() {
+    let Some(scene) = Scene::new() else {
+        return;
+    };
+    // That it is one of Barman's, Barman says.
+    let mut list = scene.command(&scene.programs.join("barman"));
+    let listed = run(list.args(["-c", "barman.conf", "list-servers", "--minimal"]));
+    assert_eq!(listed.lines().collect::<Vec<_>>(), ["crm", "orders", "web"]);
+    for (server, _) in POLICIES {
+        for days in [0, 1, 3, 6, 8, 13, 15, 20, 40] {
+            scene.backup(server, days);
+        }
+    }
+    let lost = scene.import()["notes"].as_array().expect("notes").clone();
+    assert!(lost.iter().any(|note| note["what"] == "post_delete_script"));
+    scene.give_password();
+    let planned = scene.barkeep(&["plan"], UNREACHABLE);
+    let plans = planned["plans"].as_array().expect("plans");
+    assert_eq!(plans.len(), POLICIES.len());
+    for (server, policy) in POLICIES {
+        let plan = plans.iter().find(|plan| plan["server"] == server);
+        let plan = plan.unwrap_or_else(|| panic!("no plan for {server}: {planned}"));
+        let doomed = scene.doomed(server, policy);
+        assert!(doomed.len() >= 2, "{server}: {doomed:?}");
+        assert_eq!(obsolete(plan), doomed, "{server}: {plan}");
+        assert_eq!(plan["steps"].as_array().map(Vec::len), Some(0), "{plan}");
+    }
+}
+
+#[test]
+fn every_key_that_barman_knows_is_known_and_no_other() {
+    let Some(scene) = Scene::new() else {
+        return;
+    };
+    let python = "from barman.config import ServerConfig as S; print('\\n'.join(S.KEYS))";
+    let keys = run(Command::new(scene.programs.join("python")).args(["-c", python]));
+    let keys = keys.lines().chain(["surely_not_a_key"]);
+    let options: Vec<_> = keys.map(|key| format!("{key} = 1")).collect();
+    let section = format!("[every]\n{}\n", options.join("\n"));
+    fs::write(scene.path("barman.d/every.conf"), section).expect("write");
+    let imported = scene.import();
+    let notes = imported["notes"].as_array().expect("notes").iter();
+    let unknown = notes.filter(|note| note["why"] == "Barman does not know it either");
+    let unknown: Vec<_> = unknown.map(|note| note["what"].as_str()).collect();
+    assert_eq!(unknown, [Some("surely_not_a_key")]);
+}
