@@ -1,5 +1,3 @@
-use std::collections::BTreeMap;
-
 use super::*;
 use crate::{
     execute::delete::{LockCheck, Occasion, Scope, backups},
@@ -88,7 +86,7 @@ impl Place {
             at: scene::now(),
             plan: "7c1e94ab".to_owned(),
             records: Records::None,
-            gone: BTreeMap::new(),
+            gone: std::collections::BTreeMap::new(),
             locks: LockCheck::Needless,
         };
         let snapshots = Snapshots {
