@@ -2,6 +2,8 @@
 
 mod begin;
 mod disks;
+mod restore;
+mod wal;
 
 use std::path::PathBuf;
 
@@ -12,7 +14,7 @@ use crate::{
         backup::KeepTarget,
         names::{DestinationName, ServerName},
         time::Timestamp,
-        wal::{Lsn, WalFile},
+        wal::Lsn,
     },
     store::permission::Role,
 };
@@ -20,6 +22,8 @@ use crate::{
 pub use self::{
     begin::{Import, Init},
     disks::DiskArguments,
+    restore::{RecoveryArguments, Restore, TargetAction},
+    wal::{Wal, WalArchive, WalCommand, WalResolve, WalRestore},
 };
 
 /// Where the configuration is if nobody says.
@@ -475,39 +479,6 @@ pub struct Verify {
     pub destination: Option<DestinationName>,
 }
 
-/// `wal`
-#[derive(Debug, Args)]
-pub struct Wal {
-    /// What to do.
-    #[command(subcommand)]
-    pub what: WalCommand,
-}
-
-/// What can be done about a WAL archive.
-#[derive(Debug, Subcommand)]
-pub enum WalCommand {
-    /// Tell what collided in the WAL archive, and say which of it is right
-    ///
-    /// Where two contents come under one name, the first has the place and the other is put aside, and archiving stands still until a person
-    /// says which one is right: with `--take` and the beginning of its digest. What has the place then is put aside before; nothing is deleted.
-    Resolve(WalResolve),
-}
-
-/// `wal resolve`
-#[derive(Debug, Args)]
-pub struct WalResolve {
-    /// The server
-    pub server: ServerName,
-    /// Only this file
-    pub file: Option<WalFile>,
-    /// Give the place to the content with this digest, or one that begins so
-    #[arg(long, value_name = "DIGEST", requires = "file")]
-    pub take: Option<String>,
-    /// Only in this destination
-    #[arg(long, value_name = "NAME")]
-    pub destination: Option<DestinationName>,
-}
-
 /// `slot`
 #[derive(Debug, Args)]
 pub struct Slot {
@@ -531,114 +502,6 @@ pub struct Abandon {
     /// Also one that may be alive
     #[arg(long)]
     pub force: bool,
-}
-
-/// `restore`
-#[derive(Debug, Args)]
-pub struct Restore {
-    /// The server
-    pub server: ServerName,
-    /// The backup: id, name, shortcut, or `auto` for the best one for the target
-    pub backup: String,
-    /// The directory to restore into; must be empty or absent
-    #[arg(value_name = "DIRECTORY")]
-    pub directory: PathBuf,
-    /// From this destination, if the server has several
-    #[arg(long, value_name = "NAME")]
-    pub destination: Option<DestinationName>,
-    /// Put a tablespace elsewhere; may be repeated
-    #[arg(long, value_name = "NAME:LOCATION", value_parser = tablespace)]
-    pub tablespace: Vec<(String, PathBuf)>,
-    /// What recovery stops at.
-    #[command(flatten)]
-    pub target: RecoveryArguments,
-    /// What PostgreSQL does when it has reached the target
-    #[arg(long, value_name = "ACTION", default_value = "promote")]
-    pub target_action: TargetAction,
-    /// Become a standby instead of ending recovery
-    #[arg(long)]
-    pub standby: bool,
-    /// Leave archiving on in the restored cluster; only for one that replaces the old
-    #[arg(long)]
-    pub keep_archiving: bool,
-    /// What is done with snapshots of disks.
-    #[command(flatten)]
-    pub disks: DiskArguments,
-    /// How many archives are fetched at once
-    #[arg(long, value_name = "N")]
-    pub jobs: Option<std::num::NonZeroUsize>,
-    /// Where PostgreSQL's programs are, for an incremental backup; looked for if unset
-    #[arg(long, value_name = "DIRECTORY")]
-    pub pg_bin: Option<PathBuf>,
-    /// The `restore_command` to write; barkeep's own if unset, none if empty
-    #[arg(long, value_name = "COMMAND")]
-    pub restore_command: Option<String>,
-}
-
-/// What recovery stops at: at most one.
-#[derive(Debug, Args)]
-pub struct RecoveryArguments {
-    /// Recover to an instant
-    #[arg(long, value_name = "TIME", group = "target")]
-    pub target_time: Option<String>,
-    /// Recover to a WAL position
-    #[arg(long, value_name = "LSN", group = "target")]
-    pub target_lsn: Option<Lsn>,
-    /// Recover to a transaction
-    #[arg(long, value_name = "XID", group = "target")]
-    pub target_xid: Option<u64>,
-    /// Recover to a restore point made with `pg_create_restore_point`
-    #[arg(long, value_name = "NAME", group = "target")]
-    pub target_name: Option<String>,
-    /// Stop as soon as the backup is consistent
-    #[arg(long, group = "target")]
-    pub target_immediate: bool,
-    /// Stop just before the target rather than just after it
-    #[arg(long)]
-    pub exclusive: bool,
-    /// Follow a timeline: a number, `current` or `latest`
-    #[arg(long, value_name = "TIMELINE")]
-    pub target_timeline: Option<String>,
-}
-
-/// What PostgreSQL does when it has reached the target.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum TargetAction {
-    /// Wait for somebody to look.
-    Pause,
-    /// Accept connections.
-    Promote,
-    /// Stop.
-    Shutdown,
-}
-
-/// `wal-archive`
-#[derive(Debug, Args)]
-pub struct WalArchive {
-    /// The server
-    pub server: ServerName,
-    /// The file: PostgreSQL's `%p`
-    #[arg(value_name = "PATH")]
-    pub path: PathBuf,
-}
-
-/// `wal-restore`
-#[derive(Debug, Args)]
-pub struct WalRestore {
-    /// The server
-    pub server: ServerName,
-    /// The file's name: PostgreSQL's `%f`
-    #[arg(value_name = "NAME")]
-    pub name: String,
-    /// Where to put it: PostgreSQL's `%p`
-    #[arg(value_name = "PATH")]
-    pub path: PathBuf,
-    /// Only from this destination
-    #[arg(long, value_name = "NAME")]
-    pub destination: Option<DestinationName>,
-    /// Never deliver a partial segment
-    #[arg(long)]
-    pub no_partial: bool,
 }
 
 /// `check`
@@ -706,15 +569,6 @@ fn label(text: &str) -> Result<(String, String), String> {
 fn instant(text: &str) -> Result<Timestamp, String> {
     let wrong = |_| "write an instant such as 2026-11-20T22:40:11Z".to_owned();
     text.parse().map_err(wrong)
-}
-
-fn tablespace(text: &str) -> Result<(String, PathBuf), String> {
-    match text.split_once(':') {
-        Some((name, location)) if !name.is_empty() && location.starts_with('/') => {
-            Ok((name.to_owned(), PathBuf::from(location)))
-        }
-        _ => Err("write NAME:LOCATION, the location being absolute".to_owned()),
-    }
 }
 
 fn role(text: &str) -> Result<Role, String> {
