@@ -36,7 +36,7 @@ packages: ## Build what this machine can build for others: deb, rpm
 .PHONY: test-packaging
 test-packaging: bed ## Install the packages into a clean root, and run what is shipped with them
 	tests/bed/install PACKAGING
-	cargo build --locked
+	cargo build --locked --all-features
 	tests/packaging/run $(CARGO_TARGET_DIR)/debug/barkeep
 
 .PHONY: soak
@@ -49,7 +49,7 @@ chaos: bed ## Kill receiver, destination and PostgreSQL ten times each within fi
 
 .PHONY: simulate
 simulate: ## Live through ten thousand made-up histories, with and without leases
-	BARKEEP_SEEDS=10000 cargo test --locked --no-default-features --test simulation -- --nocapture
+	CARGO_PROFILE_DEV_OPT_LEVEL=1 BARKEEP_SEEDS=10000 cargo test --locked --no-default-features --test simulation -- --nocapture
 
 .PHONY: coverage
 coverage: ## Show which lines of what decides and of what deletes no cheap test runs

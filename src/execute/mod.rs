@@ -480,11 +480,8 @@ async fn one(step: &Step, archive: &Archive, workshop: &Workshop<'_>) -> Result<
         Action::DeleteSnapshot {
             backup, snapshot, ..
         } => {
-            let entry = workshop.server.entry(&step.destination);
-            let disks = entry.and_then(|entry| entry.snapshot.as_ref());
-            let fence = workshop.fences.get(&step.destination);
             let alone = delete::Alone { backup, snapshot };
-            delete::snapshot(archive, &alone, disks, fence).await
+            delete_snapshot(step, archive, &alone, workshop).await
         }
         Action::DeleteWal { spans } => delete_wal(step, archive, spans, workshop).await,
         Action::FinishBackup { backup } => finish(archive, backup).await,
@@ -503,6 +500,26 @@ async fn one(step: &Step, archive: &Archive, workshop: &Workshop<'_>) -> Result<
         | Action::VerifyBackup { .. }
         | Action::DeleteBackup { .. } => Ok(()),
     }
+}
+
+/// Opens the cloud in which the entry's disks are.
+async fn delete_snapshot(
+    step: &Step,
+    archive: &Archive,
+    alone: &delete::Alone<'_>,
+    workshop: &Workshop<'_>,
+) -> Result<(), Error> {
+    let entry = workshop.server.entry(&step.destination);
+    let disks = entry.and_then(|entry| entry.snapshot.as_ref());
+    let disks = disks.ok_or_else(|| Error::Changed(alone.backup.clone()))?;
+    let provider = crate::snapshot::open(&disks.place).await;
+    let provider = provider.map_err(|source| Error::Snapshot {
+        snapshot: alone.snapshot.to_owned(),
+        source,
+    })?;
+    let fence = workshop.fences.get(&step.destination);
+    let fence = fence.map_or(&Closed as &dyn Fence, AsRef::as_ref);
+    delete::snapshot(archive, alone, provider.as_ref(), fence).await
 }
 
 async fn delete_wal(

@@ -363,6 +363,24 @@ mod tests {
     }
 
     #[test]
+    fn a_snapshot_goes_by_itself_or_with_its_backup() {
+        let world = World::parse("| done 1d | done 8d | snapshot 8d 8d recorded: | snapshot 1d 1d");
+        let backup = world.id("8d");
+        let alone = Action::DeleteSnapshot {
+            backup: backup.clone(),
+            snapshot: "snap-8d".to_owned(),
+            begun_at: world.now,
+        };
+        let version = String::new();
+        for action in [alone, Action::DeleteBackup { backup, version }] {
+            let observed = then(&world, &action);
+            let left = stored(&observed).snapshots.known().expect("known");
+            let left: Vec<&str> = left.iter().map(|snapshot| &snapshot.id[..]).collect();
+            assert_eq!(left, ["snap-1d"], "{action:?}");
+        }
+    }
+
+    #[test]
     fn what_is_read_back_is_sound_from_now_on() {
         let world = World::parse("| done 1d");
         let backup = world.id("1d");

@@ -385,6 +385,7 @@ impl Summary<'_> {
         let going = self.steps().filter(goes);
         let segments = going.map(|step| step.weight.segments).sum();
         let orphans = self.count(|a| matches!(a, Action::DeleteOrphan { .. }));
+        let snapshots = self.count(|a| matches!(a, Action::DeleteSnapshot { .. }));
         let budget = self
             .targets()
             .map(|target| target.budget.left())
@@ -425,8 +426,8 @@ impl Summary<'_> {
             ),
             (orphans, format!("{} to delete", plural(orphans, "orphan"))),
             (
-                self.count(|a| matches!(a, Action::DeleteSnapshot { .. })),
-                "snapshots to delete".to_owned(),
+                snapshots,
+                format!("{} to delete", plural(snapshots, "snapshot")),
             ),
             (
                 segments,

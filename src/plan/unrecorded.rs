@@ -194,6 +194,8 @@ mod tests {
         assert!(waits(&young).ends_with("marked; goes after 2026-11-21T10:00:00Z"));
         let ripe = format!("{text} | mark 20261101T020000 24h version:");
         assert!(steps(&ripe).starts_with("delete snapshot"));
+        let two = format!("{text} | snapshot 20261101T020000 20d");
+        assert_eq!(steps(&two), steps(&text), "one mark is for all of a backup");
         let of_a_backup = format!("{text} | mark 20261101T020000 24h");
         assert!(steps(&of_a_backup).starts_with("mark 20261101T020000: no backup"));
     }

@@ -41,6 +41,13 @@ impl Cloud {
             .insert(described.id.clone(), described);
     }
 
+    /// Gives a snapshot these tags and no others.
+    pub(crate) fn set_tags(&self, id: &str, tags: Vec<Tag>) {
+        let mut state = self.state();
+        let described = state.snapshots.get_mut(id);
+        described.expect("it was made").tags = tags;
+    }
+
     /// Locks a snapshot.
     pub(crate) fn set_lock(&self, id: &str, lock: Lock) {
         self.state().locks.insert(id.to_owned(), lock);

@@ -3,21 +3,15 @@
 //! All that made one such is looked at again just before: no backup and no attempt has come, the tags are still those of this catalog, nothing
 //! locks it. The cloud knows nothing of leases, so the fence is asked here.
 
-use std::sync::Arc;
-
 use super::super::Error;
 use crate::{
     format::keys::{ObjectKey, OwnObject},
     model::{
         backup::{BackupId, BackupStatus},
-        desired::SnapshotOptions,
         lock::Lock,
     },
-    snapshot::Owner,
-    store::{
-        Archive, ArchiveError,
-        fenced::{Closed, Fence},
-    },
+    snapshot::{Owner, Provider},
+    store::{Archive, ArchiveError, fenced::Fence},
 };
 
 /// A snapshot that no backup records.
@@ -33,17 +27,15 @@ pub(in crate::execute) struct Alone<'a> {
 pub(in crate::execute) async fn alone(
     archive: &Archive,
     alone: &Alone<'_>,
-    disks: Option<&SnapshotOptions>,
-    fence: Option<&Arc<dyn Fence>>,
+    provider: &dyn Provider,
+    fence: &dyn Fence,
 ) -> Result<(), Error> {
     let (backup, id) = (alone.backup, alone.snapshot);
     let failed = |source| Error::Snapshot {
         snapshot: id.to_owned(),
         source,
     };
-    let disks = disks.ok_or_else(|| Error::Changed(backup.clone()))?;
     check_unrecorded(archive, alone).await?;
-    let provider = crate::snapshot::open(&disks.place).await.map_err(failed)?;
     let Some(described) = provider.describe(id).await.map_err(failed)? else {
         return Ok(());
     };
@@ -61,12 +53,7 @@ pub(in crate::execute) async fn alone(
         let id = id.to_owned();
         return Err(failed(crate::snapshot::Error::Locked { id, lock }));
     }
-    let closed: Arc<dyn Fence> = Arc::new(Closed);
-    fence
-        .unwrap_or(&closed)
-        .check()
-        .await
-        .map_err(Error::RightLost)?;
+    fence.check().await.map_err(Error::RightLost)?;
     provider.delete(id).await.map_err(failed)?;
     Ok(())
 }
@@ -101,3 +88,6 @@ async fn check_unrecorded(archive: &Archive, alone: &Alone<'_>) -> Result<(), Er
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -69,13 +69,13 @@ impl Inspection<'_> {
     }
 
     fn is_marked_without_backup(&self, stored: &Stored, id: &BackupId) -> bool {
-        let Some(entry) = self.entry else {
-            return false;
-        };
-        let mark = stored.marks.known().and_then(|marks| marks.get(id));
-        let passed = mark.is_some_and(|mark| {
-            mark.epitaph.version.is_empty() && mark.at + entry.grace <= self.earlier_clock(stored)
-        });
-        entry.grace.is_zero() || passed
+        self.entry.is_some_and(|entry| {
+            let mark = stored.marks.known().and_then(|marks| marks.get(id));
+            let passed = mark.is_some_and(|mark| {
+                mark.epitaph.version.is_empty()
+                    && mark.at + entry.grace <= self.earlier_clock(stored)
+            });
+            entry.grace.is_zero() || passed
+        })
     }
 }

@@ -53,6 +53,10 @@ fn one_line_says_what_plans_come_to() {
             &["orphans=14d | done 1d | orphan 20d"],
             "1 orphan to delete.",
         ),
+        (
+            &["orphans=3d | done 1d | orphan 30d | snapshot 20261101T020000 20d"],
+            "1 orphan to delete, 1 snapshot to delete.",
+        ),
         (&["verify=7d | done 1d"], "1 to verify."),
         (
             &["retention=1x | done 1d | done 8d | locked 8d held"],
@@ -65,6 +69,15 @@ fn one_line_says_what_plans_come_to() {
     ] {
         assert_eq!(sum(texts), said, "{texts:?}");
     }
+}
+
+#[test]
+fn a_snapshot_that_goes_by_itself_is_told_with_its_backup() {
+    let world = World::parse("orphans=3d | done 1d | snapshot 20261101T020000 20d");
+    assert_eq!(
+        line(&world, "snap-"),
+        "- delete   snapshot snap-20261101T020000  of 20261101T020000  no backup records it, begun 2026-10-31T12:00:00Z"
+    );
 }
 
 #[test]
