@@ -271,6 +271,8 @@ pub(crate) fn listen(
     std::thread::spawn(move || {
         for stream in listener.incoming() {
             let (stream, tls) = (stream.expect("a connection"), tls.clone());
+            // A body that waits until its headers are acknowledged waits 40 ms.
+            stream.set_nodelay(true).expect("a socket");
             let respond = respond.clone();
             std::thread::spawn(move || {
                 let socket = stream.try_clone().expect("a socket");
