@@ -2,21 +2,19 @@
 //!
 //! Snapshots are incremental. What takes long is an operation, told by a header of the answer, in one of three styles: a resource with a
 //! status, a place that answers 202 until the end, or only the state of what is made. All are understood everywhere. The disk of the operating
-//! system and disks that are not managed are refused. A lock of the Resource Manager shows when a deletion is refused.
+//! system and disks that are not managed are refused. A lock is a snapshot's immutability policy; one of the Resource Manager shows when a
+//! deletion is refused.
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use reqwest::{
-    Method,
-    header::{AUTHORIZATION, HeaderMap, HeaderValue},
-};
+use reqwest::{Method, header::HeaderMap};
 use serde_json::{Value, json};
 use tokio::time::{Duration, Instant};
 
 use super::{
     Begun, Deleted, Described, Device, Disk, Error, Provider, Result, Role, Stage, Tag, Wanted,
-    rest::{Answer, Ask, Rest, Tokens, moment, refused, retry_after},
+    rest::{Answer, Ask, Rest, Tokens, bearer, moment, refused, retry_after},
 };
 use crate::{
     clock,
@@ -27,6 +25,7 @@ use crate::{
     },
 };
 
+mod locking;
 mod making;
 
 /// What a token is for.
@@ -55,10 +54,7 @@ pub(super) struct Bearer(pub(super) Arc<Chain>);
 impl Tokens for Bearer {
     async fn headers(&self) -> Result<HeaderMap, String> {
         let token = self.0.token().await.map_err(|error| error.to_string())?;
-        let bearer = HeaderValue::from_str(&format!("Bearer {}", token.expose()));
-        let mut bearer = bearer.map_err(|_| "the token is no text".to_owned())?;
-        bearer.set_sensitive(true);
-        Ok(HeaderMap::from_iter([(AUTHORIZATION, bearer)]))
+        bearer(token.expose())
     }
 }
 
@@ -228,12 +224,17 @@ impl Provider for Azure {
         }
     }
 
-    async fn lock(&self, _id: &str, _lock: &SnapshotLock) -> Result<()> {
-        Err(Error::Unsupported("Azure that are locked"))
+    async fn lock(&self, id: &str, lock: &SnapshotLock) -> Result<()> {
+        self.protect(id, lock).await
     }
 
     async fn locks(&self, ids: &[String]) -> Result<Vec<Lock>> {
-        Ok(vec![Lock::Free; ids.len()])
+        let mut locks = Vec::new();
+        for id in ids {
+            let lock = self.protection(id).await;
+            locks.push(lock.unwrap_or_else(|error| Lock::Unknown(error.to_string())));
+        }
+        Ok(locks)
     }
 
     async fn describe(&self, id: &str) -> Result<Option<Described>> {

@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use aws_config::{BehaviorVersion, Region, profile::ProfileFileCredentialsProvider};
 use aws_sdk_ec2::{
     Client,
-    config::{Config, retry::RetryConfig, timeout::TimeoutConfig},
+    config::{Config, Credentials, retry::RetryConfig, timeout::TimeoutConfig},
     error::{DisplayErrorContext, ProvideErrorMetadata, SdkError},
     primitives::DateTime,
     types::{
@@ -19,7 +19,8 @@ use aws_sdk_ec2::{
 };
 
 use super::{
-    Begun, Deleted, Described, Device, Disk, Error, Provider, Result, Role, Stage, Tag, Wanted,
+    Begun, Deleted, Described, Device, Disk, Error, Provider, Result, Role, Stage, StandIn, Tag,
+    Wanted,
 };
 use crate::{
     clock,
@@ -71,7 +72,10 @@ impl fmt::Debug for Ec2 {
 
 impl Ec2 {
     /// Those of a profile, or of the environment.
-    pub(super) async fn open(profile: Option<&str>, region: Option<&str>) -> Result<Self> {
+    pub(super) async fn open(
+        (profile, region): (Option<&str>, Option<&str>),
+        at: Option<&StandIn>,
+    ) -> Result<Self> {
         let timeouts = TimeoutConfig::builder()
             .connect_timeout(CONNECT_TIMEOUT)
             .read_timeout(READ_TIMEOUT)
@@ -87,6 +91,11 @@ impl Ec2 {
         }
         if let Some(region) = region {
             loader = loader.region(Region::new(region.to_owned()));
+        }
+        if let Some(at) = at {
+            let secret = at.secret.expose();
+            let keys = Credentials::new("stand-in", secret, None, None, "stand-in");
+            loader = loader.endpoint_url(&at.url).credentials_provider(keys);
         }
         let config = loader.load().await;
         if config.region().is_none() {
@@ -212,9 +221,31 @@ impl Ec2 {
         let request = self.client.describe_snapshots().snapshot_ids(id);
         match request.send().await.map_err(failed("look at the snapshot")) {
             Ok(answer) => Ok(answer.snapshots().first().cloned()),
-            Err(error) if error.is_called("InvalidSnapshot.NotFound") => Ok(None),
+            Err(error) if is_absent(&error) => Ok(None),
             Err(error) => Err(error),
         }
+    }
+
+    /// The locks of those of some snapshots that are locked; all of them must be there.
+    async fn locked(&self, ids: &[String]) -> Result<BTreeMap<String, Lock>> {
+        let mut known = BTreeMap::new();
+        let mut next = None;
+        while !ids.is_empty() {
+            let request = self.client.describe_locked_snapshots();
+            let request = request.set_snapshot_ids(Some(ids.to_vec()));
+            let answer = request.set_next_token(next).send().await;
+            let answer = answer.map_err(failed("look at the locks of the snapshots"))?;
+            for locked in answer.snapshots() {
+                if let Some(id) = locked.snapshot_id() {
+                    known.insert(id.to_owned(), lock(locked));
+                }
+            }
+            next = answer.next_token().map(str::to_owned);
+            if next.as_deref().is_none_or(str::is_empty) {
+                break;
+            }
+        }
+        Ok(known)
     }
 }
 
@@ -300,33 +331,28 @@ impl Provider for Ec2 {
     }
 
     async fn locks(&self, ids: &[String]) -> Result<Vec<Lock>> {
-        if ids.is_empty() {
-            return Ok(Vec::new());
-        }
-        let mut known = BTreeMap::new();
-        let mut next = None;
-        loop {
-            let request = self.client.describe_locked_snapshots();
-            let request = request.set_snapshot_ids(Some(ids.to_vec()));
-            let answer = request.set_next_token(next).send().await;
-            let answer = match answer.map_err(failed("look at the locks of the snapshots")) {
-                Ok(answer) => answer,
-                Err(error) if error.is_called("InvalidSnapshot.NotFound") => break,
-                // Whether they are locked shows when they are deleted, one by one.
-                Err(error) => return Ok(vec![Lock::Unknown(error.to_string()); ids.len()]),
-            };
-            for locked in answer.snapshots() {
-                if let Some(id) = locked.snapshot_id() {
-                    known.insert(id.to_owned(), lock(locked));
+        let known = match self.locked(ids).await {
+            // One that is absent says nothing of the others.
+            Err(error) if is_absent(&error) && ids.len() > 1 => {
+                let mut known = BTreeMap::new();
+                for id in ids {
+                    match self.locked(std::slice::from_ref(id)).await {
+                        Ok(locked) => known.extend(locked),
+                        Err(error) if is_absent(&error) => {}
+                        Err(error) => {
+                            known.insert(id.clone(), Lock::Unknown(error.to_string()));
+                        }
+                    }
                 }
+                known
             }
-            next = answer.next_token().map(str::to_owned);
-            if next.as_deref().is_none_or(str::is_empty) {
-                break;
-            }
-        }
-        let locks = ids.iter().map(|id| known.remove(id).unwrap_or(Lock::Free));
-        Ok(locks.collect())
+            Err(error) if is_absent(&error) => BTreeMap::new(),
+            // Whether they are locked shows when they are deleted, one by one.
+            Err(error) => return Ok(vec![Lock::Unknown(error.to_string()); ids.len()]),
+            Ok(known) => known,
+        };
+        let lock = |id| known.get(id).cloned().unwrap_or(Lock::Free);
+        Ok(ids.iter().map(lock).collect())
     }
 
     async fn describe(&self, id: &str) -> Result<Option<Described>> {
@@ -338,7 +364,7 @@ impl Provider for Ec2 {
         let request = self.client.delete_snapshot().snapshot_id(id);
         match request.send().await.map_err(failed("delete the snapshot")) {
             Ok(_) => Ok(Deleted::Gone),
-            Err(error) if error.is_called("InvalidSnapshot.NotFound") => Ok(Deleted::Absent),
+            Err(error) if is_absent(&error) => Ok(Deleted::Absent),
             Err(Error::Cloud { code, message, .. }) if code == "SnapshotLocked" => {
                 Err(Error::Locked {
                     id: id.to_owned(),
@@ -466,6 +492,10 @@ fn begun(snapshot: &types::Snapshot, wanted: &Wanted<'_>) -> Option<Begun> {
         owner: snapshot.owner_id().map(str::to_owned),
         operation: None,
     })
+}
+
+fn is_absent(error: &Error) -> bool {
+    error.is_called("InvalidSnapshot.NotFound")
 }
 
 /// Whether a request that failed so may succeed if it is sent again.

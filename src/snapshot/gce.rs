@@ -21,7 +21,7 @@ use super::{
     rest::{Ask, Rest, Tokens, moment, refused},
 };
 use crate::{
-    clock,
+    clock::{self, Clock},
     cloud::google::Credentials,
     model::{
         backup::BackupId,
@@ -217,7 +217,7 @@ impl Provider for Gce {
 
     async fn delete(&self, id: &str) -> Result<Deleted> {
         let mut ask = self.snapshot(Method::DELETE, id, "delete");
-        identify(&mut ask, id);
+        identify_once(&mut ask, id);
         let Some(answer) = self.rest.find(&ask).await? else {
             return Ok(Deleted::Absent);
         };
@@ -335,6 +335,12 @@ fn identify(ask: &mut Ask, name: &str) {
         &hex[20..32]
     );
     ask.url.query_pairs_mut().append_pair("requestId", &id);
+}
+
+/// The same for a request that may be meant again later: after somebody has undone it, or when it has failed.
+fn identify_once(ask: &mut Ask, name: &str) {
+    let now = Clock::System.now().utc().to_rfc3339();
+    identify(ask, &format!("{name} {now}"));
 }
 
 /// What selects those that carry all of these tags.

@@ -55,6 +55,8 @@ pub fn actions(place: &Place, use_: Use) -> &'static [&'static str] {
             "Microsoft.Compute/disks/read",
             "Microsoft.Compute/snapshots/delete",
             "Microsoft.Compute/snapshots/read",
+            "Microsoft.Compute/snapshots/updateImmutabilityPolicy/action",
+            "Microsoft.Compute/snapshots/updateImmutabilityPolicyLock/action",
             "Microsoft.Compute/snapshots/write",
             "Microsoft.Compute/virtualMachines/read",
         ],

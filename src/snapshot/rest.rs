@@ -9,12 +9,12 @@ use std::{fmt, time::Duration};
 use async_trait::async_trait;
 use reqwest::{
     Method, Url,
-    header::{HeaderMap, HeaderValue},
+    header::{AUTHORIZATION, HeaderMap, HeaderValue},
 };
 use serde_json::Value;
 
-use super::{Error, Result};
-use crate::{clock, failure::chain, model::time::Timestamp};
+use super::{Error, Result, StandIn};
+use crate::{clock, failure::chain, model::time::Timestamp, secret::Secret};
 
 /// Who does not answer a connection in this time is not there.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -30,6 +30,24 @@ const PAUSE_MAX: Duration = Duration::from_mins(5);
 pub(super) trait Tokens: Send + Sync {
     /// Headers that prove who asks; why there are none.
     async fn headers(&self) -> Result<HeaderMap, String>;
+}
+
+/// The header that carries a token.
+pub(super) fn bearer(token: &str) -> Result<HeaderMap, String> {
+    let bearer = HeaderValue::from_str(&format!("Bearer {token}"));
+    let mut bearer = bearer.map_err(|_| "the token is no text".to_owned())?;
+    bearer.set_sensitive(true);
+    Ok(HeaderMap::from_iter([(AUTHORIZATION, bearer)]))
+}
+
+/// A token that is known beforehand.
+struct Known(Secret);
+
+#[async_trait]
+impl Tokens for Known {
+    async fn headers(&self) -> Result<HeaderMap, String> {
+        bearer(self.0.expose())
+    }
 }
 
 /// A client of one interface.
@@ -90,6 +108,11 @@ impl Rest {
         };
         let http = builder.build().map_err(|error| failed(chain(&error)))?;
         Ok(Self { http, tokens, base })
+    }
+
+    /// A client of a stand-in.
+    pub(super) fn at_stand_in(cloud: &'static str, at: &StandIn) -> Result<Self> {
+        Self::new(cloud, &at.url, Box::new(Known(at.secret.clone())))
     }
 
     /// A request about a path.

@@ -116,19 +116,27 @@ fn foreign(table: &SnapshotTable, provider: SnapshotProvider, context: &mut Cont
     use SnapshotProvider::{Aws, Azure, Gcp};
     let span = |written: &Option<Written<String>>| written.as_ref().map(Written::span);
     let credential = table.credential.as_ref();
-    let keys = [
-        (Aws, "region", span(&table.region)),
-        (Aws, "profile", span(&table.profile)),
-        (Aws, "lock", table.lock.as_ref().map(Written::span)),
-        (Azure, "subscription", span(&table.subscription)),
-        (Azure, "resource_group", span(&table.resource_group)),
-        (Azure, "credential", credential.map(Written::span)),
-        (Gcp, "project", span(&table.project)),
-        (Gcp, "zone", span(&table.zone)),
+    let lock = table.lock.as_ref();
+    // Azure's locks last whole days, and one that is firm is so at once.
+    let of_azure = lock.filter(|_| provider == Azure).map(Written::get);
+    let until = of_azure.and_then(|lock| lock.until.as_ref());
+    let cool_off = of_azure.and_then(|lock| lock.cool_off.as_ref());
+    let keys: [(&[_], _, _); 10] = [
+        (&[Aws], "region", span(&table.region)),
+        (&[Aws], "profile", span(&table.profile)),
+        (&[Aws, Azure], "lock", lock.map(Written::span)),
+        (&[Aws], "until", until.map(Written::span)),
+        (&[Aws], "cool_off", cool_off.map(Written::span)),
+        (&[Azure], "subscription", span(&table.subscription)),
+        (&[Azure], "resource_group", span(&table.resource_group)),
+        (&[Azure], "credential", credential.map(Written::span)),
+        (&[Gcp], "project", span(&table.project)),
+        (&[Gcp], "zone", span(&table.zone)),
     ];
     for (of, key, span) in keys {
-        if let Some(span) = span.filter(|_| of != provider) {
-            let (of, provider) = (name(of), name(provider));
+        if let Some(span) = span.filter(|_| !of.contains(&provider)) {
+            let of: Vec<&str> = of.iter().map(|one| name(*one)).collect();
+            let (of, provider) = (of.join(" and "), name(provider));
             let error = Diagnostic::error(format!("`{key}` is for snapshots on {of}"));
             context.report(error.label(&span, format!("the provider is {provider}")));
         }

@@ -208,7 +208,7 @@ pub struct SnapshotTable {
     pub region: Option<Written<String>>,
     /// AWS: the named profile of the shared configuration files.
     pub profile: Option<Written<String>>,
-    /// AWS: a lock on every snapshot.
+    /// AWS and Azure: a lock on every snapshot.
     pub lock: Option<Written<SnapshotLockTable>>,
     /// Azure: the subscription.
     pub subscription: Option<Written<String>>,
@@ -242,9 +242,9 @@ pub struct SnapshotLockTable {
     pub mode: Option<Written<LockMode>>,
     /// For how many days.
     pub days: Option<Written<u32>>,
-    /// Until which instant, instead of `days`.
+    /// AWS: until which instant, instead of `days`.
     pub until: Option<Written<Text<Until>>>,
-    /// How long a `compliance` lock can still be changed.
+    /// AWS: how long a `compliance` lock can still be changed.
     pub cool_off: Option<Written<Text<std::time::Duration>>>,
 }
 

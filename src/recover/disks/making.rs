@@ -16,7 +16,7 @@ use crate::{
     },
     snapshot::{
         self, Device, Error, Owner, Provider, Result, Role, Tag,
-        making::{MadeState, Making, ready},
+        making::{Made, MadeState, Making, ready},
         snapshot_name,
     },
 };
@@ -51,6 +51,12 @@ pub struct Looked {
     pub name: String,
     /// How far it is.
     pub stage: DiskStage,
+}
+
+impl Looked {
+    fn is_attached(&self) -> bool {
+        matches!(self.stage, DiskStage::Attached(_))
+    }
 }
 
 /// How far the disk of a snapshot is.
@@ -158,8 +164,7 @@ pub async fn make(
         };
         provider.make(&making).await?;
     }
-    let unattached = |one: &&Looked| !matches!(one.stage, DiskStage::Attached(_));
-    for one in looked.iter().filter(unattached) {
+    for one in looked.iter().filter(|one| !one.is_attached()) {
         let tags = wish.tags(one.snapshot.recorded.id());
         let made = ready(provider, &tags, (until, cancel)).await?;
         if made.state == MadeState::Ready {
@@ -168,10 +173,28 @@ pub async fn make(
                 made.name,
                 wish.instance
             );
-            provider.attach(&wish.instance, &made).await?;
+            attach(provider, set, wish, &made).await?;
         }
     }
     attached(provider, set, wish, (until, cancel)).await
+}
+
+/// Attaches a disk. A request that is repeated, for its answer was lost, may be refused because it was carried out.
+async fn attach(
+    provider: &dyn Provider,
+    set: &SnapshotSet,
+    wish: &Wish,
+    made: &Made,
+) -> Result<()> {
+    let Err(error) = provider.attach(&wish.instance, made).await else {
+        return Ok(());
+    };
+    let looked = look(provider, set, wish).await?;
+    let is_it = |one: &Looked| one.name == made.name && one.is_attached();
+    if looked.iter().any(is_it) {
+        return Ok(());
+    }
+    Err(error)
 }
 
 /// Waits until every disk is attached.
@@ -184,7 +207,7 @@ async fn attached(
     loop {
         let looked = look(provider, set, wish).await?;
         let mut behind = looked.iter();
-        let Some(behind) = behind.find(|one| !matches!(one.stage, DiskStage::Attached(_))) else {
+        let Some(behind) = behind.find(|one| !one.is_attached()) else {
             return Ok(looked);
         };
         if Instant::now() >= until {

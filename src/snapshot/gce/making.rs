@@ -4,13 +4,10 @@ use async_trait::async_trait;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::{Gce, identify, label, told};
-use crate::{
-    clock::Clock,
-    snapshot::{
-        Error, Result, Tag,
-        making::{Made, MadeState, Makes, Making},
-    },
+use super::{Gce, identify_once, label, told};
+use crate::snapshot::{
+    Error, Result, Tag,
+    making::{Made, MadeState, Makes, Making},
 };
 
 /// What is made if nobody says otherwise.
@@ -65,9 +62,7 @@ impl Gce {
     /// Asks for a change in a zone, and waits for its end.
     async fn change(&self, path: &[&str], content: Value, doing: String) -> Result<()> {
         let mut ask = self.about(Method::POST, path, doing);
-        // Who wants the same again later, after somebody has undone it, means another request.
-        let now = Clock::System.now();
-        identify(&mut ask, &format!("{content} {now}"));
+        identify_once(&mut ask, &content.to_string());
         ask.content = Some(content);
         let operation = self.rest.ask(&ask).await?.body;
         let name = told(&operation, "name", &ask.doing)?;

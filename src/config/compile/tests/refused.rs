@@ -245,6 +245,22 @@ fn snapshots_need_disks_and_the_keys_of_their_own_cloud() {
     let both = "days = 1, until = \"2027-01-01\"";
     let both = locks.replace("days = 0, cool_off = \"90m\"", both);
     assert_snapshot!(snapshots(&both), @"barkeep.toml:10:70 a lock needs either `days` or `until`");
+    let azure = "snapshot = { provider = \"azure\", subscription = \"s\", resource_group = \"g\", \
+        instance = \"i\", disks = [\"d\"], lock = { mode = \"compliance\", days = 7 } }\n";
+    assert_snapshot!(snapshots(azure), @"");
+    let until = azure.replace("days = 7", "until = \"2027-01-01\", cool_off = \"1h\"");
+    assert_snapshot!(snapshots(&until), @r#"
+    barkeep.toml:10:151 `until` is for snapshots on AWS
+    barkeep.toml:10:176 `cool_off` is for snapshots on AWS
+    "#);
+    let google = locks
+        .replace("aws", "gcp")
+        .replace("days = 0, cool_off = \"90m\"", "days = 1");
+    assert_snapshot!(snapshots(&google), @r#"
+    barkeep.toml:10:12 disk snapshots need `project`
+    barkeep.toml:10:12 disk snapshots need `zone`
+    barkeep.toml:10:70 `lock` is for snapshots on AWS and Azure
+    "#);
     let lz4 = format!("compression = \"lz4\"\n{aws}");
     assert_snapshot!(snapshots(&lz4), @"barkeep.toml:10:15 snapshots are not compressed");
 }
