@@ -1,7 +1,7 @@
 //! What goes wrong, and what it leaves behind.
 
 use crate::{
-    fake::{Fault, Kind, Style},
+    fake::{Fault, Kind},
     place::{Place, Ran, Whose},
 };
 
@@ -17,9 +17,9 @@ async fn left(place: &Place) -> (String, usize) {
     (status.unwrap_or("none").to_owned(), count)
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn what_is_not_there_is_told_before_anything_is_written() {
-    for kind in Kind::ALL {
+#[test]
+fn what_is_not_there_is_told_before_anything_is_written() {
+    Kind::each(async |kind| {
         let Some(place) = Place::start(kind).await else {
             return;
         };
@@ -58,20 +58,21 @@ async fn what_is_not_there_is_told_before_anything_is_written() {
             ran.stderr
         );
         assert_eq!(left(&place).await, ("none".to_owned(), 0), "{kind:?}");
-    }
+    });
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn of_a_backup_that_fails_no_snapshot_is_left() {
+#[test]
+fn of_a_backup_that_fails_no_snapshot_is_left() {
+    let (now, later) = ("QuotaExceeded", "RESOURCE_OPERATION_RATE_EXCEEDED");
     let faults = [
-        Fault::Refused(400, "QuotaExceeded"),
-        Fault::Later("RESOURCE_OPERATION_RATE_EXCEEDED"),
+        (Fault::Refused(400, now), now),
+        (Fault::Later(later), later),
     ];
-    for kind in Kind::ALL {
+    Kind::each(async |kind| {
         let Some(place) = Place::start(kind).await else {
             return;
         };
-        for fault in &faults {
+        for (fault, name) in faults.clone() {
             place
                 .cloud
                 .state()
@@ -79,11 +80,9 @@ async fn of_a_backup_that_fails_no_snapshot_is_left() {
                 .extend([Fault::None, fault.clone()]);
             let ran = back_up(&place);
             assert_eq!(ran.code, 1, "{kind:?} {fault:?}: {}", ran.stderr);
-            assert!(
-                ran.stderr.contains("Backup failed uploading data ("),
-                "{}",
-                ran.stderr
-            );
+            for told in ["Backup failed uploading data (", name] {
+                assert!(ran.stderr.contains(told), "{told}: {}", ran.stderr);
+            }
             let left = left(&place).await;
             assert_eq!(
                 left,
@@ -114,124 +113,7 @@ async fn of_a_backup_that_fails_no_snapshot_is_left() {
         );
         assert_eq!(ran.code, 0, "{kind:?}: {}", ran.stderr);
         assert_eq!(place.cloud.state().snapshots.len(), 0, "{kind:?}");
-    }
-}
-
-/// What each cloud calls the failures that no repetition mends.
-fn refusals(kind: Kind) -> Vec<Fault> {
-    let of = |status, codes: &[&'static str]| {
-        let codes = codes.iter();
-        codes
-            .map(|code| Fault::Refused(status, code))
-            .collect::<Vec<_>>()
-    };
-    match kind {
-        Kind::Aws => [
-            of(
-                400,
-                &[
-                    "InvalidVolume.NotFound",
-                    "IncorrectState",
-                    "ConcurrentSnapshotLimitExceeded",
-                    "PendingSnapshotLimitExceeded",
-                    "SnapshotLimitExceeded",
-                    "RequestExpired",
-                ],
-            ),
-            of(403, &["UnauthorizedOperation", "AuthFailure"]),
-        ]
-        .concat(),
-        Kind::Azure => [
-            of(401, &["InvalidAuthenticationToken"]),
-            of(403, &["AuthorizationFailed"]),
-            of(404, &["ResourceGroupNotFound"]),
-            of(409, &["Conflict", "OperationNotAllowed"]),
-        ]
-        .concat(),
-        Kind::Google => {
-            let later = [
-                "RESOURCE_OPERATION_RATE_EXCEEDED",
-                "QUOTA_EXCEEDED",
-                "RESOURCE_IN_USE_BY_ANOTHER_RESOURCE",
-            ];
-            [
-                of(400, &["resourceInUseByAnotherResource", "resourceNotReady"]),
-                of(403, &["forbidden", "quotaExceeded"]),
-                of(409, &["alreadyExists"]),
-                of(412, &["conditionNotMet"]),
-                later.map(Fault::Later).to_vec(),
-            ]
-            .concat()
-        }
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn each_refusal_is_told_by_its_name() {
-    for kind in Kind::ALL {
-        let Some(place) = Place::start(kind).await else {
-            return;
-        };
-        for fault in refusals(kind) {
-            let (Fault::Refused(_, code) | Fault::Later(code)) = fault else {
-                panic!("it is no refusal");
-            };
-            place.cloud.state().faults.push_back(fault);
-            let ran = back_up(&place);
-            assert_eq!(ran.code, 1, "{kind:?} {code}: {}", ran.stderr);
-            let told = format!("{code}: ");
-            assert!(
-                ran.stderr.contains(&told),
-                "{kind:?} {code}: {}",
-                ran.stderr
-            );
-            assert_eq!(left(&place).await, ("FAILED".to_owned(), 0), "{code}");
-        }
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn what_passes_is_tried_again() {
-    for kind in Kind::ALL {
-        let Some(place) = Place::start(kind).await else {
-            return;
-        };
-        let throttled = match kind {
-            Kind::Aws => Fault::Refused(503, "RequestLimitExceeded"),
-            Kind::Azure => Fault::Refused(429, "TooManyRequests"),
-            Kind::Google => Fault::Refused(403, "rateLimitExceeded"),
-        };
-        place.cloud.state().faults.push_back(throttled);
-        // Whoever asks again by name, with the same identifier, or looks first, gets no second one.
-        place.cloud.state().faults.push_back(Fault::Lost);
-        let ran = back_up(&place);
-        assert_eq!(ran.code, 0, "{kind:?}: {}", ran.stderr);
-        assert_eq!(left(&place).await, ("DONE".to_owned(), 2), "{kind:?}");
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn azure_may_tell_in_three_ways_how_far_it_is() {
-    let Some(place) = Place::start(Kind::Azure).await else {
-        return;
-    };
-    for style in [Style::AsyncOperation, Style::Location, Style::State] {
-        place.cloud.state().style = style;
-        place.cloud.state().pace = (2, 0);
-        let ran = back_up(&place);
-        assert_eq!(ran.code, 0, "{style:?}: {}", ran.stderr);
-        let stored = place.stored(Whose::Ours).await.pop().expect("a backup");
-        assert_eq!(stored.info.get("status"), Some("DONE"), "{style:?}");
-        let options = [format!("--backup-id={}", stored.id)];
-        let ran = place.run(
-            Whose::Ours,
-            "barman-cloud-backup-delete",
-            (&options, Whose::Ours),
-            &[],
-        );
-        assert_eq!(ran.code, 0, "{style:?}: {}", ran.stderr);
-        assert_eq!(place.cloud.state().snapshots.len(), 0, "{style:?}");
-    }
+    });
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -40,9 +40,9 @@ fn adopt(scene: &Scene) {
     scene.run(&["adopt", "srv", "--approve", digest], 0);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_snapshot_without_a_backup_goes_and_others_stay() {
-    for kind in Kind::ALL {
+#[test]
+fn a_snapshot_without_a_backup_goes_and_others_stay() {
+    Kind::each(async |kind| {
         let Some(scene) = removed_by_hand(kind, "deletes = { grace = \"0s\" }\n") else {
             return;
         };
@@ -77,7 +77,7 @@ async fn a_snapshot_without_a_backup_goes_and_others_stay() {
             (1, 3),
             "{kind:?}"
         );
-    }
+    });
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -92,9 +92,9 @@ async fn a_snapshot_without_a_backup_is_marked_before_it_goes() {
     assert!(planned.contains("marked; goes after"), "{planned}");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_backup_without_its_snapshot_counts_for_nothing() {
-    for kind in Kind::ALL {
+#[test]
+fn a_backup_without_its_snapshot_counts_for_nothing() {
+    Kind::each(async |kind| {
         let Some(scene) = Scene::start(kind) else {
             return;
         };
@@ -111,7 +111,7 @@ async fn a_backup_without_its_snapshot_counts_for_nothing() {
             (2, 3),
             "{kind:?}"
         );
-    }
+    });
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,75 +1,28 @@
 //! Snapshots of disks in three clouds, asked for by Barman's commands and by ours, against stand-ins of these clouds.
 
+#![cfg(all(
+    feature = "aws-ebs",
+    feature = "aws",
+    feature = "azure",
+    feature = "gcp"
+))]
+
 #[path = "../support/mod.rs"]
 mod support;
 
-#[cfg(all(
-    feature = "aws-ebs",
-    feature = "aws",
-    feature = "azure",
-    feature = "gcp"
-))]
 mod backup;
-#[cfg(all(
-    feature = "aws-ebs",
-    feature = "aws",
-    feature = "azure",
-    feature = "gcp"
-))]
+mod conformance;
 mod failures;
-#[cfg(all(
-    feature = "aws-ebs",
-    feature = "aws",
-    feature = "azure",
-    feature = "gcp"
-))]
 mod fake;
-#[cfg(all(
-    feature = "aws-ebs",
-    feature = "aws",
-    feature = "azure",
-    feature = "gcp"
-))]
+mod haste;
 mod killed;
-#[cfg(all(
-    feature = "aws-ebs",
-    feature = "aws",
-    feature = "azure",
-    feature = "gcp"
-))]
 mod leftover;
-#[cfg(all(
-    feature = "aws-ebs",
-    feature = "aws",
-    feature = "azure",
-    feature = "gcp"
-))]
 mod loopback;
-#[cfg(all(
-    feature = "aws-ebs",
-    feature = "aws",
-    feature = "azure",
-    feature = "gcp"
-))]
+mod peculiar;
 mod place;
-#[cfg(all(
-    feature = "aws-ebs",
-    feature = "aws",
-    feature = "azure",
-    feature = "gcp"
-))]
 mod reconcile;
-#[cfg(all(
-    feature = "aws-ebs",
-    feature = "aws",
-    feature = "azure",
-    feature = "gcp"
-))]
+mod refusals;
 mod restored;
-#[cfg(all(
-    feature = "aws-ebs",
-    feature = "aws",
-    feature = "azure",
-    feature = "gcp"
-))]
 mod scene;
+mod sdk;
+mod spans;

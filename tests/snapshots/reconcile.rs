@@ -2,9 +2,9 @@
 
 use crate::{fake::Kind, scene::Scene};
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_backup_of_snapshots_lives_and_goes_under_its_policy() {
-    for kind in Kind::ALL {
+#[test]
+fn a_backup_of_snapshots_lives_and_goes_under_its_policy() {
+    Kind::each(async |kind| {
         let Some(scene) = Scene::start(kind) else {
             return;
         };
@@ -60,5 +60,5 @@ async fn a_backup_of_snapshots_lives_and_goes_under_its_policy() {
             (1, 2),
             "{kind:?}: {planned}"
         );
-    }
+    });
 }

@@ -1,7 +1,7 @@
 //! Disks made of snapshots: printed, made, attached, and made only once.
 
 use crate::{
-    fake::{Kind, RECOVERY},
+    fake::{Fault, Kind, RECOVERY},
     scene::Scene,
 };
 
@@ -31,9 +31,9 @@ fn disks(scene: &Scene) -> (usize, usize) {
     (of(Some(RECOVERY)), of(None))
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn what_would_be_made_is_printed_and_then_made_once() {
-    for kind in Kind::ALL {
+#[test]
+fn what_would_be_made_is_printed_and_then_made_once() {
+    Kind::each(async |kind| {
         let Some(scene) = Scene::start(kind) else {
             return;
         };
@@ -63,12 +63,12 @@ async fn what_would_be_made_is_printed_and_then_made_once() {
         let dry = told(&scene, &["--dry-run"], 0);
         assert!(!dry.contains('+'), "{kind:?}: {dry}");
         assert!(dry.contains("attached to pg-new"), "{kind:?}: {dry}");
-    }
+    });
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn killed_at_any_request_the_next_run_goes_on() {
-    for kind in Kind::ALL {
+#[test]
+fn killed_at_any_request_the_next_run_goes_on() {
+    Kind::each(async |kind| {
         let Some(scene) = Scene::start(kind) else {
             return;
         };
@@ -83,12 +83,16 @@ async fn killed_at_any_request_the_next_run_goes_on() {
                 break;
             }
         }
-    }
+    });
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn what_cannot_be_made_is_told() {
-    for kind in Kind::ALL {
+fn refusal() -> Fault {
+    Fault::Refused(400, "NotNow")
+}
+
+#[test]
+fn what_cannot_be_made_is_told() {
+    Kind::each(async |kind| {
         let Some(scene) = Scene::start(kind) else {
             return;
         };
@@ -101,10 +105,19 @@ async fn what_cannot_be_made_is_told() {
             unknown.contains("Cannot find compute instance pg-9"),
             "{unknown}"
         );
+        // The disk of the first is made, then the cloud refuses the second; then it refuses to attach.
+        for faults in [vec![Fault::None, refusal()], vec![Fault::None, refusal()]] {
+            scene.cloud.state().faults.extend(faults);
+            let refused = scene.run(&RESTORE, 1);
+            let refused = String::from_utf8_lossy(&refused.stderr).into_owned();
+            assert!(refused.contains("NotNow: refused"), "{kind:?}: {refused}");
+        }
+        assert_eq!(disks(&scene), (0, 2), "{kind:?}");
+        scene.cloud.state().disks.truncate(4);
         scene.cloud.state().snapshots.clear();
         let gone = scene.run(&RESTORE, 1);
         let gone = String::from_utf8_lossy(&gone.stderr).into_owned();
         assert!(gone.contains("is not there any more"), "{kind:?}: {gone}");
         assert_eq!(disks(&scene), (0, 0), "{kind:?}");
-    }
+    });
 }

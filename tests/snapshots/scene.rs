@@ -1,6 +1,7 @@
 //! A cloud, a server whose disks it has, and a directory with the configuration and the catalog.
 
 use std::{
+    collections::BTreeMap,
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
 };
@@ -8,11 +9,18 @@ use std::{
 use barkeep::format::backup_info::BackupInfo;
 
 use crate::{
-    fake::{Cloud, GROUP, INSTANCE, Kind, PROJECT, REGION, SUBSCRIPTION, ZONE},
-    support::{bed::bed, cluster::Cluster, wait::until},
+    fake::{Cloud, GROUP, INSTANCE, Kind, PROJECT, REGION, SUBSCRIPTION, Snapshot, ZONE},
+    support::{
+        bed::{bed, run},
+        cluster::Cluster,
+        wait::until,
+    },
 };
 
 const BARKEEP: &str = env!("CARGO_BIN_EXE_barkeep");
+
+/// The cloud's snapshots as they were.
+pub(crate) type Remembered = BTreeMap<String, Snapshot>;
 
 /// All of it.
 pub(crate) struct Scene {
@@ -172,6 +180,26 @@ impl Scene {
         }
         self.cloud.answer_again();
         !ended
+    }
+
+    /// The catalog and the cloud's snapshots as they are.
+    pub(crate) fn remember(&self) -> Remembered {
+        run(Command::new("cp")
+            .arg("-a")
+            .args([self.path("store"), self.path("then")]));
+        self.cloud.state().snapshots.clone()
+    }
+
+    /// Has them as they were, with the WAL that has come since: the server goes on archiving.
+    pub(crate) fn go_back(&self, remembered: &Remembered) {
+        for directory in ["store/srv/base", "store/srv/barkeep"] {
+            std::fs::remove_dir_all(self.path(directory)).expect("it was there");
+        }
+        let then = self.path("then").join(".");
+        run(Command::new("cp")
+            .arg("-a")
+            .args([then, self.path("store")]));
+        self.cloud.state().snapshots.clone_from(remembered);
     }
 
     /// The snapshots that no record names.

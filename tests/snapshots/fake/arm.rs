@@ -2,13 +2,19 @@
 
 use serde_json::{Value, json};
 
-use super::{Disk, GROUP, INSTANCE, RECOVERY, SUBSCRIPTION, Snapshot, State, Style};
+use super::{
+    Attaching, Disk, GROUP, INSTANCE, RECOVERY, SUBSCRIPTION, Snapshot, State, Style,
+    quota::Exceeded,
+};
 use crate::support::http::{Answer, Request};
 
-/// How many snapshots a page has.
-const PAGE: usize = 2;
+/// The first version of the interface in which snapshots can be immutable.
+const IMMUTABLE: &str = "2026-03-02";
 
 const LOCATION: &str = "uksouth";
+
+/// The lock of a resource group, which no answer tells.
+pub(crate) const SCOPE: &str = "CanNotDelete";
 
 /// The path of everything.
 pub(super) fn below() -> String {
@@ -53,13 +59,29 @@ pub(super) fn answer(state: &mut State, request: &Request) -> Answer {
                 state.grow_older(name);
             }
             match state.snapshots.get(*name) {
-                Some(snapshot) => answered(200, &told(state, snapshot)),
+                Some(snapshot) => {
+                    let mut told = told(state, snapshot);
+                    if version(request) < IMMUTABLE {
+                        told["properties"]["immutabilityPolicy"] = Value::Null;
+                    }
+                    answered(200, &told)
+                }
                 None => refusal(404, "ResourceNotFound", "no such snapshot"),
             }
+        }
+        ("POST", ["snapshots", name, action]) if action.starts_with("updateImmutability") => {
+            protect(state, request, name)
         }
         ("DELETE", ["snapshots", name]) => delete(state, request, name),
         _ => refusal(404, "ResourceNotFound", rest),
     }
+}
+
+/// The version of the interface that a request is written for.
+fn version(request: &Request) -> &str {
+    let mut pairs = request.query().split('&');
+    let version = pairs.find_map(|pair| pair.strip_prefix("api-version="));
+    version.unwrap_or_default()
 }
 
 fn machine(state: &mut State, instance: &str) -> Answer {
@@ -88,13 +110,13 @@ fn machine(state: &mut State, instance: &str) -> Answer {
 
 fn disk(state: &mut State, name: &str) -> Answer {
     state.say(format!("disk {name}"));
-    let Some(disk) = state.disk(name) else {
+    let Some(disk) = state.disk(&format!("{}/disks/{name}", below())) else {
         return refusal(404, "ResourceNotFound", "no such disk");
     };
-    answered(200, &resource(disk))
+    answered(200, &resource(state, disk))
 }
 
-fn resource(disk: &Disk) -> Value {
+fn resource(state: &State, disk: &Disk) -> Value {
     let made = match &disk.source {
         Some(source) => json!({
             "createOption": "Copy", "sourceResourceId": format!("{}/snapshots/{source}", below()),
@@ -102,17 +124,23 @@ fn resource(disk: &Disk) -> Value {
         None => json!({ "createOption": "Empty" }),
     };
     let machine = |name: &str| format!("{}/virtualMachines/{name}", below());
+    let provisioning = match disk.failure {
+        Some(failure) => failure,
+        None if state.is_usable(disk) => "Succeeded",
+        None => "Creating",
+    };
     json!({
         "id": disk.id, "name": disk.name, "location": LOCATION, "tags": disk.tags,
         "managedBy": disk.instance.map(machine),
-        "properties": { "creationData": made, "provisioningState": "Succeeded" },
+        "properties": { "creationData": made, "provisioningState": provisioning },
     })
 }
 
 fn disks(state: &mut State, request: &Request) -> Answer {
     state.say("list disks");
-    let all: Vec<Value> = state.disks.iter().map(resource).collect();
-    page(request, "disks", &all)
+    let disks = state.listed();
+    let all: Vec<Value> = disks.iter().map(|disk| resource(state, disk)).collect();
+    page((request, state.page), "disks", &all)
 }
 
 fn make(state: &mut State, request: &Request, name: &str) -> Answer {
@@ -137,8 +165,10 @@ fn make(state: &mut State, request: &Request, name: &str) -> Answer {
         source: Some(source),
         instance: None,
         tags: tags.into_iter().map(tag).collect(),
+        age: 0,
+        failure: None,
     };
-    let told = resource(&disk);
+    let told = resource(state, &disk);
     state.make(disk);
     begun(state, request, answered(202, &told), name)
 }
@@ -151,10 +181,12 @@ fn attach(state: &mut State, request: &Request, instance: &str) -> Answer {
         &wanted["lun"],
     );
     state.say(format!("attach {id} to {instance} as {lun}"));
-    if !state.attach(id, instance, &lun.to_string()) {
-        return refusal(409, "AttachDiskWhileBeingDetached", "it is attached");
+    match state.attach(id, instance, &lun.to_string()) {
+        Attaching::Unknown => refusal(404, "ResourceNotFound", "no such disk"),
+        Attaching::InUse => refusal(409, "ConflictingUserInput", "it is attached"),
+        Attaching::TooEarly => refusal(409, "OperationNotAllowed", "it is being created"),
+        Attaching::Done => begun(state, request, answered(202, &Value::Null), "attached"),
     }
-    begun(state, request, answered(202, &Value::Null), "attached")
 }
 
 fn put(state: &mut State, request: &Request, name: &str) -> Answer {
@@ -169,6 +201,13 @@ fn put(state: &mut State, request: &Request, name: &str) -> Answer {
         return refusal(404, "ResourceNotFound", "no such disk");
     };
     assert_eq!(made["createOption"], "Copy");
+    match state.exceeded(&disk.id) {
+        Some(Exceeded::Rate) => {
+            return refusal(429, "TooManyRequests", "too often").with("retry-after", "303");
+        }
+        Some(_) => return refusal(409, "SnapshotsLimitReached", "there are too many"),
+        None => {}
+    }
     let (location, incremental) = (&body["location"], &properties["incremental"]);
     state.say(format!(
         "put {name} of {} in {location}, incremental {incremental}",
@@ -182,14 +221,33 @@ fn put(state: &mut State, request: &Request, name: &str) -> Answer {
         name: name.to_owned(),
         disk: disk.id,
         tags: tags.collect(),
-        age: 0,
-        lock: None,
-        failure: None,
+        ..Snapshot::default()
     };
     let told = told(state, &snapshot);
     // Who puts the same again changes nothing.
     state.take(name.to_owned(), snapshot);
     begun(state, request, answered(202, &told), name)
+}
+
+/// Makes a snapshot immutable. What is locked stays locked, and only a snapshot that is there can be.
+fn protect(state: &mut State, request: &Request, name: &str) -> Answer {
+    if version(request) < IMMUTABLE {
+        return refusal(400, "InvalidApiVersionParameter", "it is too old");
+    }
+    let body: Value = serde_json::from_slice(&request.body).expect("JSON");
+    let (kind, days) = (body["type"].as_str(), &body["immutabilityDurationDays"]);
+    let kind = kind.expect("a type").to_owned();
+    let is_lock = request.path().ends_with("Lock");
+    state.say(format!("protect {name}: {kind}, {days} days"));
+    let Some(stage) = state.snapshots.get(name).map(|it| state.stage(it)) else {
+        return refusal(404, "ResourceNotFound", "no such snapshot");
+    };
+    if stage == 0 || is_lock != (kind == "Locked") {
+        return refusal(409, "OperationNotAllowed", "not now, or not so");
+    }
+    let snapshot = state.snapshots.get_mut(name).expect("it is there");
+    snapshot.lock = Some((kind, "2100-01-01T00:00:00+00:00".to_owned()));
+    begun(state, request, Answer::new(202, ""), name)
 }
 
 fn begun(state: &State, request: &Request, answer: Answer, name: &str) -> Answer {
@@ -208,6 +266,10 @@ fn begun(state: &State, request: &Request, answer: Answer, name: &str) -> Answer
 
 fn operation(state: &mut State, name: &str) -> Answer {
     state.grow_older(name);
+    if let Some(code) = state.fails.take() {
+        let error = json!({ "code": code, "message": "it failed" });
+        return answered(200, &json!({ "status": "Failed", "error": error }));
+    }
     let snapshot = state.snapshots.get(name);
     let stage = snapshot.map_or(2, |snapshot| state.stage(snapshot));
     let failure = snapshot
@@ -237,12 +299,16 @@ fn told(state: &State, snapshot: &Snapshot) -> Value {
         (_, Some(_)) => "Failed",
         _ => "Succeeded",
     };
+    let policy = snapshot.lock.as_ref().map(|(kind, until)| {
+        let expired = !snapshot.is_locked();
+        json!({ "type": kind, "policyExpirationTime": until, "isPolicyExpired": expired })
+    });
     json!({
         "id": format!("{}/snapshots/{}", below(), snapshot.name),
         "name": snapshot.name, "location": LOCATION, "tags": snapshot.tags,
         "properties": { "provisioningState": state, "timeCreated": "2026-01-01T00:00:00.1234567+00:00", "incremental": true, "creationData": {
             "createOption": "Copy", "sourceResourceId": snapshot.disk,
-        } },
+        }, "immutabilityPolicy": policy, "completionPercent": if stage < 2 { 50.0 } else { 100.0 } },
     })
 }
 
@@ -253,20 +319,20 @@ fn list(state: &mut State, request: &Request) -> Answer {
         .values()
         .map(|snapshot| told(state, snapshot))
         .collect();
-    page(request, "snapshots", &all)
+    page((request, state.page), "snapshots", &all)
 }
 
-fn page(request: &Request, kind: &str, all: &[Value]) -> Answer {
+fn page((request, length): (&Request, usize), kind: &str, all: &[Value]) -> Answer {
     let start = request
         .query()
         .split('&')
         .find_map(|pair| pair.strip_prefix("skip="));
     let start: usize = start.map_or(0, |skip| skip.parse().expect("a number"));
-    let page: Vec<&Value> = all.iter().skip(start).take(PAGE).collect();
+    let page: Vec<&Value> = all.iter().skip(start).take(length).collect();
     let mut body = json!({ "value": page });
-    if start + PAGE < all.len() {
+    if start + length < all.len() {
         let host = request.header("host").expect("a host");
-        let (below, next) = (below(), start + PAGE);
+        let (below, next) = (below(), start + length);
         body["nextLink"] = format!("http://{host}{below}/{kind}?api-version=1&skip={next}").into();
     }
     answered(200, &body)
@@ -277,8 +343,14 @@ fn delete(state: &mut State, request: &Request, name: &str) -> Answer {
     let Some(snapshot) = state.snapshots.get(name) else {
         return Answer::new(204, "");
     };
-    if snapshot.lock.is_some() {
-        return refusal(409, "ScopeLocked", "a lock of the resource group");
+    match &snapshot.lock {
+        Some((kind, _)) if kind == SCOPE => {
+            return refusal(409, "ScopeLocked", "a lock of the resource group");
+        }
+        Some(_) if snapshot.is_locked() => {
+            return refusal(409, "OperationNotAllowed", "it is immutable");
+        }
+        _ => {}
     }
     state.snapshots.remove(name);
     match state.style {

@@ -2,15 +2,10 @@
 
 use std::{collections::BTreeMap, fmt::Write as _};
 
-use super::{Disk, INSTANCE, RECOVERY, Snapshot, State};
+use super::{Attaching, Disk, Snapshot, State, quota::Exceeded};
 use crate::support::http::{Answer, Request};
 
 const OWNER: &str = "123456789012";
-/// The instances' identifiers.
-const IDS: [(&str, &str); 2] = [
-    ("i-0aaaaaaaaaaaaaaaa", INSTANCE),
-    ("i-0bbbbbbbbbbbbbbbb", RECOVERY),
-];
 /// When everything was made.
 const LONG_AGO: &str = "2026-01-01T00:00:00.000Z";
 const NAMESPACE: &str = "http://ec2.amazonaws.com/doc/2016-11-15/";
@@ -20,7 +15,10 @@ pub(super) fn refusal(status: u16, code: &str, message: &str) -> Answer {
         "<Response><Errors><Error><Code>{code}</Code><Message>{message}</Message></Error></Errors>\
          <RequestID>r</RequestID></Response>"
     );
-    Answer::new(status, body).with("content-type", "text/xml")
+    let mut answer = Answer::new(status, body).with("content-type", "text/xml");
+    // Where it has one, the SDK takes some refusals for clocks that differ, and asks again.
+    answer.headers.retain(|(name, _)| name != "date");
+    answer
 }
 
 fn answered(action: &str, body: &str) -> Answer {
@@ -82,7 +80,7 @@ pub(super) fn answer(state: &mut State, request: &Request) -> Answer {
             state.say(format!("delete {id}"));
             match state.snapshots.get(&id) {
                 None => refusal(400, "InvalidSnapshot.NotFound", "no such snapshot"),
-                Some(snapshot) if snapshot.lock.is_some() => {
+                Some(snapshot) if snapshot.is_locked() => {
                     refusal(400, "SnapshotLocked", "it is locked")
                 }
                 Some(_) => {
@@ -103,18 +101,45 @@ fn listed(fields: &BTreeMap<String, String>, name: &str) -> Vec<String> {
         .collect()
 }
 
+/// A page of what is listed, and where the next one begins.
+fn page(state: &State, fields: &BTreeMap<String, String>, set: &str, items: &[String]) -> String {
+    let start = fields.get("NextToken");
+    let start: usize = start.map_or(0, |token| token.parse().expect("a token of ours"));
+    let page = items.iter().skip(start).take(state.page);
+    let page: String = page.map(String::as_str).collect();
+    let next = start + state.page;
+    let token = if next < items.len() {
+        format!("<nextToken>{next}</nextToken>")
+    } else {
+        String::new()
+    };
+    format!("<{set}>{page}</{set}>{token}")
+}
+
 fn instances(state: &mut State, fields: &BTreeMap<String, String>) -> Answer {
     state.say("instance");
     let ids = listed(fields, "InstanceId");
-    let known = |(id, name): &&(&str, &str)| {
-        ids.iter().any(|asked| asked == id) || fields.values().any(|value| value == name)
-    };
-    let Some((id, name)) = IDS.iter().find(known) else {
-        if ids.is_empty() {
-            return answered("DescribeInstances", "<reservationSet/>");
+    for id in &ids {
+        let digits = id.trim_start_matches("i-");
+        if !digits.chars().all(|digit| digit.is_ascii_hexdigit()) {
+            return refusal(400, "InvalidInstanceID.Malformed", "it is no identifier");
         }
-        return refusal(400, "InvalidInstanceID.NotFound", "no such instance");
+        if state.instances.iter().all(|(known, _)| known != id) {
+            return refusal(400, "InvalidInstanceID.NotFound", "no such instance");
+        }
+    }
+    let wanted = filters(fields);
+    let is_meant = |(id, name): &&(&str, &str)| {
+        let is_named = wanted.get("Name").is_none_or(|wanted| wanted == name);
+        is_named && (ids.is_empty() || ids.iter().any(|wanted| wanted == id))
     };
+    let meant: Vec<_> = state.instances.iter().filter(is_meant).collect();
+    let told: Vec<String> = meant.into_iter().map(|one| instance(state, one)).collect();
+    let body = page(state, fields, "reservationSet", &told);
+    answered("DescribeInstances", &body)
+}
+
+fn instance(state: &State, (id, name): &(&str, &str)) -> String {
     let mut mapped = String::new();
     for disk in state.attached(name) {
         write!(
@@ -124,15 +149,12 @@ fn instances(state: &mut State, fields: &BTreeMap<String, String>) -> Answer {
         )
         .expect("a string grows");
     }
-    answered(
-        "DescribeInstances",
-        &format!(
-            "<reservationSet><item><reservationId>r-1</reservationId><instancesSet><item>\
-             <instanceId>{id}</instanceId><rootDeviceName>/dev/xvda</rootDeviceName>\
-             <placement><availabilityZone>us-east-1a</availabilityZone></placement>\
-             <virtualizationType>hvm</virtualizationType>\
-             <blockDeviceMapping>{mapped}</blockDeviceMapping></item></instancesSet></item></reservationSet>"
-        ),
+    format!(
+        "<item><reservationId>r-1</reservationId><instancesSet><item>\
+         <instanceId>{id}</instanceId><rootDeviceName>/dev/xvda</rootDeviceName>\
+         <placement><availabilityZone>us-east-1a</availabilityZone></placement>\
+         <virtualizationType>hvm</virtualizationType>\
+         <blockDeviceMapping>{mapped}</blockDeviceMapping></item></instancesSet></item>"
     )
 }
 
@@ -173,46 +195,48 @@ fn volumes(state: &mut State, fields: &BTreeMap<String, String>) -> Answer {
     state.say("disks");
     let mut wanted = filters(fields);
     let instance = wanted.remove("attachment.instance-id");
-    let name = |id: &String| {
-        IDS.iter()
-            .find(|(known, _)| known == id)
-            .map(|(_, name)| *name)
-    };
-    let instance = instance.as_ref().and_then(name);
-    let mut volumes = String::new();
-    for disk in &state.disks {
-        let of_instance = instance.is_none() || disk.instance == instance;
-        let carries = wanted
-            .iter()
-            .all(|(key, value)| disk.tags.get(key) == Some(value));
-        if of_instance && carries {
-            volumes.push_str(&volume(disk));
-        }
-    }
-    answered(
-        "DescribeVolumes",
-        &format!("<volumeSet>{volumes}</volumeSet>"),
-    )
+    let instance = instance.map(|id| state.name_of(&id));
+    let ids = listed(fields, "VolumeId");
+    let disks = state.listed().into_iter();
+    let disks = disks.filter(|disk| ids.is_empty() || ids.contains(&disk.id));
+    let meant = disks.filter(|disk| {
+        let of_instance = instance.is_none_or(|instance| disk.instance == instance);
+        let mut wanted = wanted.iter();
+        of_instance && wanted.all(|(key, value)| disk.tags.get(key) == Some(value))
+    });
+    let told: Vec<String> = meant.map(|disk| volume(state, &disk)).collect();
+    let body = page(state, fields, "volumeSet", &told);
+    answered("DescribeVolumes", &body)
 }
 
-fn volume(disk: &Disk) -> String {
+impl State {
+    /// The name of the instance with an identifier.
+    fn name_of(&self, id: &str) -> Option<&'static str> {
+        let mut known = self.instances.iter();
+        known.find(|(known, _)| *known == id).map(|(_, name)| *name)
+    }
+}
+
+fn volume(state: &State, disk: &Disk) -> String {
     let source = disk.source.clone().unwrap_or_default();
     let own = [("Name".to_owned(), disk.name.clone())];
     let tags = disk.tags.clone().into_iter().chain(own).collect();
-    let attached = IDS.iter().find(|(_, name)| disk.instance == Some(*name));
+    let mut instances = state.instances.iter();
+    let attached = instances.find(|(_, name)| disk.instance == Some(*name));
     let attachment = attached.map_or_else(String::new, |(id, _)| {
         format!(
             "<item><volumeId>{}</volumeId><instanceId>{id}</instanceId><device>{}</device></item>",
             disk.id, disk.device
         )
     });
-    let state = if attached.is_some() {
-        "in-use"
-    } else {
-        "available"
+    let status = match (disk.failure, attached) {
+        (Some(status), _) => status,
+        (None, Some(_)) => "in-use",
+        (None, None) if state.is_usable(disk) => "available",
+        (None, None) => "creating",
     };
     format!(
-        "<item><volumeId>{}</volumeId><snapshotId>{source}</snapshotId><status>{state}</status>\
+        "<item><volumeId>{}</volumeId><snapshotId>{source}</snapshotId><status>{status}</status>\
          <attachmentSet>{attachment}</attachmentSet><tagSet>{}</tagSet></item>",
         disk.id,
         tag_set(&tags)
@@ -245,6 +269,8 @@ fn make(state: &mut State, fields: &BTreeMap<String, String>) -> Answer {
         source: Some(snapshot),
         instance: None,
         tags,
+        age: 0,
+        failure: None,
     };
     state.make(disk);
     answered(
@@ -256,20 +282,32 @@ fn make(state: &mut State, fields: &BTreeMap<String, String>) -> Answer {
 fn attach(state: &mut State, fields: &BTreeMap<String, String>) -> Answer {
     let field = |name: &str| fields.get(name).cloned().unwrap_or_default();
     let (id, device) = (field("VolumeId"), field("Device"));
-    let instance = IDS.iter().find(|(known, _)| *known == field("InstanceId"));
-    let name = instance.map_or("", |(_, name)| *name);
+    let name = state.name_of(&field("InstanceId")).unwrap_or_default();
     state.say(format!("attach {id} to {name} as {device}"));
-    if !state.attach(&id, name, &device) {
-        return refusal(400, "VolumeInUse", "it is attached");
+    match state.attach(&id, name, &device) {
+        Attaching::Unknown => refusal(400, "InvalidVolume.NotFound", "no such volume"),
+        Attaching::InUse => refusal(400, "VolumeInUse", "it is attached"),
+        Attaching::TooEarly => refusal(400, "IncorrectState", "it is being created"),
+        Attaching::Done => answered(
+            "AttachVolume",
+            &format!("<volumeId>{id}</volumeId><status>attaching</status>"),
+        ),
     }
-    answered(
-        "AttachVolume",
-        &format!("<volumeId>{id}</volumeId><status>attaching</status>"),
-    )
 }
 
 fn create(state: &mut State, fields: &BTreeMap<String, String>) -> Answer {
     let volume = fields["VolumeId"].clone();
+    if state.disk(&volume).is_none() {
+        return refusal(400, "InvalidVolume.NotFound", "no such volume");
+    }
+    if let Some(exceeded) = state.exceeded(&volume) {
+        let code = match exceeded {
+            Exceeded::Pending => "ConcurrentSnapshotLimitExceeded",
+            Exceeded::Rate => "SnapshotCreationPerVolumeRateExceeded",
+            Exceeded::InAll | Exceeded::OfDisk => "SnapshotLimitExceeded",
+        };
+        return refusal(400, code, "there are too many");
+    }
     let tags = tags_of(fields);
     let id = format!("snap-{:017x}", state.next());
     let kind = fields
@@ -280,9 +318,7 @@ fn create(state: &mut State, fields: &BTreeMap<String, String>) -> Answer {
         name: tags.get("Name").cloned().unwrap_or_default(),
         disk: volume.clone(),
         tags,
-        age: 0,
-        lock: None,
-        failure: None,
+        ..Snapshot::default()
     };
     state.take(id.clone(), snapshot);
     answered(
@@ -305,7 +341,7 @@ fn snapshots(state: &mut State, fields: &BTreeMap<String, String>) -> Answer {
             return refusal(400, "InvalidSnapshot.NotFound", "no such snapshot");
         }
     }
-    let mut items = String::new();
+    let mut items = Vec::new();
     for (id, snapshot) in &state.snapshots {
         let carries = wanted
             .iter()
@@ -323,19 +359,15 @@ fn snapshots(state: &mut State, fields: &BTreeMap<String, String>) -> Answer {
         };
         let tags = tag_set(&snapshot.tags);
         let message = snapshot.failure.clone().unwrap_or_default();
-        write!(
-            items,
+        items.push(format!(
             "<item><snapshotId>{id}</snapshotId><volumeId>{}</volumeId><status>{status}</status>\
              <statusMessage>{message}</statusMessage><progress>50%</progress><ownerId>{OWNER}</ownerId>\
              <startTime>{LONG_AGO}</startTime><tagSet>{tags}</tagSet></item>",
             snapshot.disk
-        )
-        .expect("a string grows");
+        ));
     }
-    answered(
-        "DescribeSnapshots",
-        &format!("<snapshotSet>{items}</snapshotSet>"),
-    )
+    let body = page(state, fields, "snapshotSet", &items);
+    answered("DescribeSnapshots", &body)
 }
 
 fn lock(state: &mut State, fields: &BTreeMap<String, String>) -> Answer {
@@ -365,19 +397,20 @@ fn lock(state: &mut State, fields: &BTreeMap<String, String>) -> Answer {
 fn locked(state: &mut State, fields: &BTreeMap<String, String>) -> Answer {
     state.say("locks");
     let ids = listed(fields, "SnapshotId");
-    let mut items = String::new();
+    if ids.iter().any(|id| !state.snapshots.contains_key(id)) {
+        return refusal(400, "InvalidSnapshot.NotFound", "no such snapshot");
+    }
+    let mut items = Vec::new();
     for (id, snapshot) in &state.snapshots {
         if let Some((mode, until)) = snapshot.lock.as_ref().filter(|_| ids.contains(id)) {
-            write!(
-                items,
+            let is_held = snapshot.is_locked();
+            let mode = if is_held { mode.as_str() } else { "expired" };
+            items.push(format!(
                 "<item><snapshotId>{id}</snapshotId><lockState>{mode}</lockState>\
                  <lockExpiresOn>{until}</lockExpiresOn></item>"
-            )
-            .expect("a string grows");
+            ));
         }
     }
-    answered(
-        "DescribeLockedSnapshots",
-        &format!("<snapshotSet>{items}</snapshotSet>"),
-    )
+    let body = page(state, fields, "snapshotSet", &items);
+    answered("DescribeLockedSnapshots", &body)
 }

@@ -4,11 +4,8 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use super::{Disk, INSTANCE, PROJECT, RECOVERY, Snapshot, State, ZONE};
+use super::{Attaching, Disk, INSTANCE, PROJECT, RECOVERY, Snapshot, State, ZONE, quota::Exceeded};
 use crate::support::http::{Answer, Request};
-
-/// How many snapshots a page has.
-const PAGE: usize = 2;
 
 pub(super) fn refusal(status: u16, reason: &str, message: &str) -> Answer {
     let error = json!({ "code": status, "message": message, "errors": [{
@@ -27,6 +24,11 @@ pub(super) fn answer(state: &mut State, request: &Request) -> Answer {
     let Some(rest) = path.strip_prefix(&root) else {
         return refusal(404, "notFound", &path);
     };
+    // The same request again is the same operation.
+    let known = identifier(request).and_then(|id| state.operations.get(id).cloned());
+    if let Some(known) = known {
+        return answered(200, &operation(state, &known));
+    }
     let parts: Vec<&str> = rest.split('/').collect();
     match (request.method(), &parts[..]) {
         ("GET", ["zones", ZONE, "instances", name @ (INSTANCE | RECOVERY)]) => {
@@ -35,15 +37,10 @@ pub(super) fn answer(state: &mut State, request: &Request) -> Answer {
         ("POST", ["zones", ZONE, "instances", name, "attachDisk"]) => attach(state, request, name),
         ("GET", ["zones", ZONE, "disks"]) => disks(state, request),
         ("POST", ["zones", ZONE, "disks"]) => make(state, request),
-        ("GET", ["zones", ZONE, "operations", name]) => {
-            let done = json!({ "name": name, "id": "19", "status": "DONE", "progress": 100 });
-            answered(200, &done)
-        }
-        ("GET", ["zones", ZONE, "disks", name]) => disk(state, name),
+        ("GET", ["zones" | "regions", _, "disks", _]) => disk(state, rest),
         ("POST", ["global", "snapshots"]) => insert(state, request),
-        ("GET", ["global", "operations", name]) => {
-            let answer = operation(state, name);
-            answered(200, &answer)
+        ("GET", ["zones", ZONE, "operations", name] | ["global", "operations", name]) => {
+            answered(200, &operation(state, name))
         }
         ("GET", ["global", "snapshots"]) => list(state, request),
         ("GET", ["global", "snapshots", name]) => {
@@ -53,9 +50,15 @@ pub(super) fn answer(state: &mut State, request: &Request) -> Answer {
                 None => refusal(404, "notFound", "no such snapshot"),
             }
         }
-        ("DELETE", ["global", "snapshots", name]) => delete(state, name),
+        ("DELETE", ["global", "snapshots", name]) => delete(state, request, name),
         _ => refusal(404, "notFound", rest),
     }
+}
+
+/// By what a request that changes something is known again.
+fn identifier(request: &Request) -> Option<&str> {
+    let mut pairs = request.query().split('&');
+    pairs.find_map(|pair| pair.strip_prefix("requestId="))
 }
 
 fn instance(state: &mut State, instance: &str) -> Answer {
@@ -75,17 +78,23 @@ fn instance(state: &mut State, instance: &str) -> Answer {
     )
 }
 
-fn disk(state: &mut State, name: &str) -> Answer {
+fn disk(state: &mut State, path: &str) -> Answer {
+    let name = path.rsplit('/').next().unwrap_or_default();
     state.say(format!("disk {name}"));
-    let Some(disk) = state.disk(name) else {
+    let Some(disk) = state.disk(&format!("projects/{PROJECT}/{path}")) else {
         return refusal(404, "notFound", "no such disk");
     };
-    answered(200, &resource(disk))
+    answered(200, &resource(state, disk))
 }
 
-fn resource(disk: &Disk) -> Value {
+fn resource(state: &State, disk: &Disk) -> Value {
+    let status = match disk.failure {
+        Some(status) => status,
+        None if state.is_usable(disk) => "READY",
+        None => "CREATING",
+    };
     let mut told = json!({
-        "name": disk.name, "id": "18", "status": "READY", "sizeGb": "10", "labels": disk.tags,
+        "name": disk.name, "id": "18", "status": status, "sizeGb": "10", "labels": disk.tags,
     });
     if let Some(source) = &disk.source {
         let url = format!(
@@ -108,8 +117,10 @@ fn disks(state: &mut State, request: &Request) -> Answer {
         let mut wanted = wanted.iter();
         wanted.all(|(key, value)| disk.tags.get(key) == Some(value))
     };
-    let found: Vec<Value> = state.disks.iter().filter(carries).map(resource).collect();
-    page(request, &found)
+    let disks = state.listed();
+    let carrying = disks.iter().filter(carries);
+    let found: Vec<Value> = carrying.map(|disk| resource(state, disk)).collect();
+    page(request, state.page, &found)
 }
 
 fn make(state: &mut State, request: &Request) -> Answer {
@@ -119,6 +130,9 @@ fn make(state: &mut State, request: &Request) -> Answer {
     let source = source.rsplit('/').next().unwrap_or_default().to_owned();
     if !state.snapshots.contains_key(&source) {
         return refusal(404, "notFound", "no such snapshot");
+    }
+    if state.disk(&name).is_some() {
+        return refusal(409, "alreadyExists", "there is one");
     }
     state.say(format!("make {name} of {source}, {}", text("type")));
     let labels = body["labels"].as_object().cloned().unwrap_or_default();
@@ -132,9 +146,11 @@ fn make(state: &mut State, request: &Request) -> Answer {
         source: Some(source),
         instance: None,
         tags: labels.into_iter().map(label).collect(),
+        age: 0,
+        failure: None,
     };
     state.make(disk);
-    begun(state, None, &name)
+    begun(state, request, &name)
 }
 
 fn attach(state: &mut State, request: &Request, instance: &str) -> Answer {
@@ -142,31 +158,28 @@ fn attach(state: &mut State, request: &Request, instance: &str) -> Answer {
     let text = |field: &str| body[field].as_str().unwrap_or_default().to_owned();
     let (source, device) = (text("source"), text("deviceName"));
     state.say(format!("attach {source} to {instance} as {device}"));
-    if !state.attach(&source, instance, &device) {
-        return refusal(400, "resourceInUseByAnotherResource", "it is attached");
+    match state.attach(&source, instance, &device) {
+        Attaching::Unknown => refusal(404, "notFound", "no such disk"),
+        Attaching::InUse => refusal(400, "resourceInUseByAnotherResource", "it is attached"),
+        Attaching::TooEarly => refusal(400, "resourceNotReady", "it is being created"),
+        Attaching::Done => begun(state, request, "attached"),
     }
-    begun(state, None, "attached")
 }
 
 fn insert(state: &mut State, request: &Request) -> Answer {
     let body: Value = serde_json::from_slice(&request.body).expect("JSON");
     let text = |field: &str| body[field].as_str().unwrap_or_default().to_owned();
     let (name, source) = (text("name"), text("sourceDisk"));
-    // The same request again is the same operation.
-    let id = request
-        .query()
-        .split('&')
-        .find_map(|pair| pair.strip_prefix("requestId="));
-    if let Some(known) = id.and_then(|id| state.operations.get(id).cloned()) {
-        let answer = operation(state, &known);
-        return answered(200, &answer);
-    }
     if state.snapshots.contains_key(&name) {
         return refusal(409, "alreadyExists", "there is one");
     }
     let Some(disk) = state.disk(&source).cloned() else {
         return refusal(404, "notFound", "no such disk");
     };
+    let exceeded = state.exceeded(&disk.id);
+    if exceeded == Some(Exceeded::InAll) {
+        return refusal(403, "quotaExceeded", "there are too many");
+    }
     state.say(format!("insert {name} of {source}"));
     let labels = body["labels"].as_object().cloned().unwrap_or_default();
     let labels = labels
@@ -176,17 +189,17 @@ fn insert(state: &mut State, request: &Request) -> Answer {
         name: name.clone(),
         disk: disk.id,
         tags: labels.collect::<BTreeMap<_, _>>(),
-        age: 0,
-        lock: None,
-        failure: None,
+        // This refusal comes with the operation.
+        failure: exceeded.map(|_| "RESOURCE_OPERATION_RATE_EXCEEDED".to_owned()),
+        ..Snapshot::default()
     };
     state.take(name.clone(), snapshot);
-    begun(state, id, &name)
+    begun(state, request, &name)
 }
 
-fn begun(state: &mut State, id: Option<&str>, target: &str) -> Answer {
+fn begun(state: &mut State, request: &Request, target: &str) -> Answer {
     let operation = format!("operation-{}-{target}", state.next());
-    if let Some(id) = id {
+    if let Some(id) = identifier(request) {
         state.operations.insert(id.to_owned(), operation.clone());
     }
     answered(
@@ -199,6 +212,10 @@ fn begun(state: &mut State, id: Option<&str>, target: &str) -> Answer {
 fn operation(state: &mut State, name: &str) -> Value {
     let target = name.splitn(3, '-').nth(2).unwrap_or_default().to_owned();
     state.grow_older(&target);
+    if let Some(code) = state.fails.take() {
+        let error = json!({ "errors": [{ "code": code, "message": "it failed" }] });
+        return json!({ "name": name, "id": "19", "status": "DONE", "error": error });
+    }
     let Some(snapshot) = state.snapshots.get(&target) else {
         return json!({ "name": name, "id": "19", "status": "DONE", "progress": 100 });
     };
@@ -244,29 +261,29 @@ fn list(state: &mut State, request: &Request) -> Answer {
     };
     let carrying = state.snapshots.values().filter(carries);
     let found: Vec<Value> = carrying.map(|snapshot| told(state, snapshot)).collect();
-    page(request, &found)
+    page(request, state.page, &found)
 }
 
-fn page(request: &Request, found: &[Value]) -> Answer {
+fn page(request: &Request, length: usize, found: &[Value]) -> Answer {
     let query = percent(request.query());
     let start = query
         .split('&')
         .find_map(|pair| pair.strip_prefix("pageToken="));
     let start: usize = start.map_or(0, |token| token.parse().expect("a page"));
-    let page: Vec<&Value> = found.iter().skip(start).take(PAGE).collect();
+    let page: Vec<&Value> = found.iter().skip(start).take(length).collect();
     let mut body = json!({ "items": page });
-    if start + PAGE < found.len() {
-        body["nextPageToken"] = (start + PAGE).to_string().into();
+    if start + length < found.len() {
+        body["nextPageToken"] = (start + length).to_string().into();
     }
     answered(200, &body)
 }
 
-fn delete(state: &mut State, name: &str) -> Answer {
+fn delete(state: &mut State, request: &Request, name: &str) -> Answer {
     state.say(format!("delete {name}"));
     if state.snapshots.remove(name).is_none() {
         return refusal(404, "notFound", "no such snapshot");
     }
-    begun(state, None, name)
+    begun(state, request, name)
 }
 
 /// A query as it was meant.

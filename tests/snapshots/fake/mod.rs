@@ -1,18 +1,29 @@
 //! Three clouds with instances, disks and snapshots, each spoken to in its own language, all with the same state behind it.
 //!
 //! Time passes when somebody asks: a snapshot takes so many questions until its point in time is fixed, and so many more until it is
-//! complete. Every request is written down; a test can have the next ones fail.
+//! complete; a disk takes as many as the first until it can be used. Every request is written down; a test can have the next ones
+//! fail, every so manieth come too often, and the cloud's own quotas count.
 
 use std::{
     collections::{BTreeMap, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use crate::support::http::{Answer, Reply, Request, Standin};
+use barkeep::{
+    model::snapshot::Place,
+    secret::Secret,
+    snapshot::{Provider, StandIn, open_at},
+};
 
+use crate::support::http::{Request, Standin};
+
+mod answer;
 mod arm;
 mod ec2;
 mod gce;
+mod quota;
+
+pub(crate) use self::{arm::SCOPE, quota::Quota};
 
 pub(crate) const INSTANCE: &str = "pg-1";
 /// An instance without disks but its root.
@@ -34,6 +45,19 @@ pub(crate) enum Kind {
 
 impl Kind {
     pub(crate) const ALL: [Self; 3] = [Self::Aws, Self::Azure, Self::Google];
+
+    /// Runs a test on each of them, all at once: tests wait more than they work.
+    pub(crate) fn each(test: impl AsyncFn(Self) + Sync) {
+        std::thread::scope(|scope| {
+            for kind in Self::ALL {
+                let test = &test;
+                scope.spawn(move || {
+                    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+                    runtime.block_on(test(kind));
+                });
+            }
+        });
+    }
 }
 
 /// A running cloud.
@@ -48,8 +72,20 @@ pub(crate) struct State {
     pub(crate) disks: Vec<Disk>,
     /// By identifier.
     pub(crate) snapshots: BTreeMap<String, Snapshot>,
+    /// The instances, by their identifiers; only on AWS may two have one name.
+    pub(crate) instances: Vec<(&'static str, &'static str)>,
     /// What the next requests that change something end with.
     pub(crate) faults: VecDeque<Fault>,
+    /// What the next ones end with that change nothing.
+    pub(crate) questions: VecDeque<Fault>,
+    /// Every so manieth request is refused, for there are too many.
+    pub(crate) throttles: Option<u32>,
+    /// How many things of a list an answer holds.
+    pub(crate) page: usize,
+    /// How many snapshots there may be; any number, if it says nothing.
+    pub(crate) quota: Option<Quota>,
+    /// The time by which quotas count, in seconds.
+    pub(crate) now: u64,
     /// What was asked, in words.
     pub(crate) asked: Vec<String>,
     /// How many questions it takes until a point in time is fixed, and from there to the end.
@@ -64,8 +100,11 @@ pub(crate) struct State {
     pub(crate) style: Style,
     /// Told of what happens, at the instant at which it does.
     pub(crate) witness: Option<Witness>,
+    /// What an operation on no snapshot ends with.
+    fails: Option<&'static str>,
     operations: BTreeMap<String, String>,
     count: u32,
+    heard: u32,
 }
 
 /// Whoever is told of what happens.
@@ -92,9 +131,27 @@ pub(crate) struct Disk {
     /// The instance that it is attached to.
     pub(crate) instance: Option<&'static str>,
     pub(crate) tags: BTreeMap<String, String>,
+    /// How often somebody has asked for it.
+    pub(crate) age: u32,
+    /// Why it cannot be used.
+    pub(crate) failure: Option<&'static str>,
 }
 
-#[derive(Clone, Debug)]
+/// When it is: locks have ended before, and hold until after.
+const NOW: &str = "2026-11-21";
+
+impl Snapshot {
+    /// Whether a lock holds it.
+    fn is_locked(&self) -> bool {
+        let lock = self.lock.as_ref();
+        lock.is_some_and(|(_, until)| until.as_str() > NOW)
+    }
+}
+
+/// A disk that has always been there.
+pub(crate) const OLD: u32 = 1000;
+
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Snapshot {
     pub(crate) name: String,
     pub(crate) disk: String,
@@ -105,6 +162,8 @@ pub(crate) struct Snapshot {
     pub(crate) lock: Option<(String, String)>,
     /// Why it fails when its time has come.
     pub(crate) failure: Option<String>,
+    /// When it was taken.
+    pub(crate) taken: u64,
 }
 
 /// How a request fails.
@@ -147,6 +206,8 @@ impl Cloud {
             source: None,
             instance: Some(if number == 3 { RECOVERY } else { INSTANCE }),
             tags: BTreeMap::new(),
+            age: OLD,
+            failure: None,
         };
         let names = ["root", "pgdata", "pgwal", "root-of-new"];
         let state = State {
@@ -156,7 +217,17 @@ impl Cloud {
                 .map(|(number, name)| disk(number, name))
                 .collect(),
             snapshots: BTreeMap::new(),
+            instances: vec![
+                ("i-0aaaaaaaaaaaaaaaa", INSTANCE),
+                ("i-0bbbbbbbbbbbbbbbb", RECOVERY),
+            ],
             faults: VecDeque::new(),
+            questions: VecDeque::new(),
+            throttles: None,
+            // Barman reads no second page on AWS.
+            page: if kind == Kind::Aws { 1000 } else { 2 },
+            quota: None,
+            now: 0,
             asked: Vec::new(),
             pace: (1, 1),
             denies: false,
@@ -164,12 +235,14 @@ impl Cloud {
             is_silent: false,
             style: Style::AsyncOperation,
             witness: None,
+            fails: None,
             operations: BTreeMap::new(),
             count: 0,
+            heard: 0,
         };
         let state = Arc::new(Mutex::new(state));
         let shared = state.clone();
-        let respond = move |request: &Request| reply(kind, &shared, request);
+        let respond = move |request: &Request| answer::reply(kind, &shared, request);
         Self {
             kind,
             standin: Standin::new(respond),
@@ -191,9 +264,26 @@ impl Cloud {
         (state.answers, state.is_silent) = (None, false);
     }
 
+    /// Has the lock of a snapshot end.
+    pub(crate) fn end_lock(&self, snapshot: &str) {
+        let mut state = self.state();
+        let snapshot = state.snapshots.get_mut(snapshot).expect("it is there");
+        let (_, until) = snapshot.lock.as_mut().expect("it is locked");
+        "2026-01-01T00:00:00.000Z".clone_into(until);
+    }
+
     /// What was asked since the last look.
     pub(crate) fn asked(&self) -> Vec<String> {
         std::mem::take(&mut self.state().asked)
+    }
+
+    /// As the program sees it.
+    pub(crate) async fn provider(&self) -> Arc<dyn Provider> {
+        let url = match self.kind {
+            Kind::Google => format!("{}/compute/v1", self.url()),
+            Kind::Aws | Kind::Azure => self.url().to_owned(),
+        };
+        provider(self.kind, url).await
     }
 
     /// What leads to it, in the environment of any program.
@@ -213,86 +303,50 @@ impl Cloud {
     }
 }
 
-fn reply(kind: Kind, state: &Mutex<State>, request: &Request) -> Reply {
-    let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(answer) = token(request) {
-        return answer.into();
-    }
-    let bearer = request.header("authorization").unwrap_or_default();
-    if kind != Kind::Aws && bearer != format!("Bearer {TOKEN}") {
-        return Answer::new(401, "{}").into();
-    }
-    let is_change = match kind {
-        Kind::Aws => ec2::changes(request),
-        Kind::Azure | Kind::Google => matches!(request.method(), "PUT" | "POST" | "DELETE"),
+/// A cloud at a URL as the program sees it.
+pub(crate) async fn provider(kind: Kind, url: String) -> Arc<dyn Provider> {
+    let text = |text: &str| Some(text.to_owned());
+    let place = match kind {
+        Kind::Aws => Place::Aws {
+            profile: None,
+            region: text(REGION),
+        },
+        Kind::Azure => Place::Azure {
+            subscription: text(SUBSCRIPTION),
+            resource_group: text(GROUP),
+            credential: None,
+        },
+        Kind::Google => Place::Gcp {
+            project: text(PROJECT),
+            zone: text(ZONE),
+        },
     };
-    if state.denies {
-        return match kind {
-            Kind::Aws => ec2::refusal(403, "UnauthorizedOperation", "not allowed"),
-            Kind::Azure => arm::refusal(403, "AuthorizationFailed", "not allowed"),
-            Kind::Google => gce::refusal(403, "forbidden", "not allowed"),
-        }
-        .into();
-    }
-    if state.is_silent {
-        return Reply::Silence;
-    }
-    if let Some(left) = state.answers.as_mut() {
-        *left = left.saturating_sub(1);
-        state.is_silent = state.answers == Some(0);
-    }
-    let is_last = state.is_silent;
-    let fault = state.faults.front().cloned().filter(|_| is_change);
-    let fault = fault.unwrap_or(Fault::None);
-    if is_change {
-        state.faults.pop_front();
-    }
-    if let Fault::Refused(status, code) = fault {
-        let word = format!("refused with {code}");
-        state.asked.push(word);
-        return match kind {
-            Kind::Aws => ec2::refusal(status, code, "refused"),
-            Kind::Azure => arm::refusal(status, code, "refused"),
-            Kind::Google => gce::refusal(status, code, "refused"),
-        }
-        .into();
-    }
-    let before: Vec<String> = state.snapshots.keys().cloned().collect();
-    let answer = match kind {
-        Kind::Aws => ec2::answer(&mut state, request),
-        Kind::Azure => arm::answer(&mut state, request),
-        Kind::Google => gce::answer(&mut state, request),
-    };
-    match fault {
-        _ if is_last => Reply::Silence,
-        Fault::Lost => Reply::Reset,
-        Fault::Later(why) => {
-            for (id, snapshot) in &mut state.snapshots {
-                if !before.contains(id) {
-                    snapshot.failure = Some(why.to_owned());
-                }
-            }
-            answer.into()
-        }
-        Fault::None | Fault::Refused(..) => answer.into(),
-    }
+    let secret = Secret::new(TOKEN.to_owned());
+    let opened = open_at(&place, &StandIn { url, secret }).await;
+    opened.expect("a stand-in can be opened")
 }
 
-/// Whoever asks for a token gets one: a machine's identity on Azure, a login on Google Cloud.
-fn token(request: &Request) -> Option<Answer> {
-    let is_asked = request.path().starts_with("/metadata/identity") || request.path() == "/token";
-    let body = serde_json::json!({
-        "access_token": TOKEN,
-        "expires_in": 3600,
-        "expires_on": "4102444800",
-        "token_type": "Bearer",
-        "resource": "https://management.azure.com",
-    });
-    is_asked.then(|| Answer::new(200, body.to_string()).with("content-type", "application/json"))
+/// What becomes of a disk that is to be attached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Attaching {
+    Done,
+    Unknown,
+    InUse,
+    TooEarly,
 }
 
 impl State {
-    fn take(&mut self, id: String, snapshot: Snapshot) {
+    /// What the next requests of a kind end with.
+    pub(crate) fn faults_of(&mut self, is_change: bool) -> &mut VecDeque<Fault> {
+        if is_change {
+            &mut self.faults
+        } else {
+            &mut self.questions
+        }
+    }
+
+    fn take(&mut self, id: String, mut snapshot: Snapshot) {
+        snapshot.taken = self.now;
         if let Some(witness) = &self.witness {
             witness(&Event::Taken {
                 snapshot: id.clone(),
@@ -308,23 +362,41 @@ impl State {
         }
     }
 
-    /// Attaches a disk under a device's name; whether there is such a disk, unattached.
-    fn attach(&mut self, id: &str, instance: &str, device: &str) -> bool {
-        let instance = [INSTANCE, RECOVERY]
-            .into_iter()
-            .find(|known| *known == instance);
-        let mut disks = self.disks.iter_mut();
-        let free = disks.find(|disk| disk.id == id && disk.instance.is_none());
-        let (Some(disk), Some(instance)) = (free, instance) else {
-            return false;
+    /// Attaches a disk under a device's name, if there is such a disk, unattached and usable.
+    fn attach(&mut self, id: &str, instance: &str, device: &str) -> Attaching {
+        let mut known = self.instances.iter().map(|(_, name)| *name);
+        let instance = known.find(|known| *known == instance);
+        let making = self.pace.0;
+        let disk = self.disks.iter_mut().find(|disk| disk.id == id);
+        let (Some(disk), Some(instance)) = (disk, instance) else {
+            return Attaching::Unknown;
         };
+        if disk.instance.is_some() {
+            return Attaching::InUse;
+        }
+        if disk.age <= making {
+            return Attaching::TooEarly;
+        }
         disk.instance = Some(instance);
         device.clone_into(&mut disk.device);
         if let (Some(witness), Some(snapshot)) = (&self.witness, disk.source.clone()) {
             let device = device.to_owned();
             witness(&Event::Attached { device, snapshot });
         }
-        true
+        Attaching::Done
+    }
+
+    /// The disks, all a question older.
+    fn listed(&mut self) -> Vec<Disk> {
+        for disk in &mut self.disks {
+            disk.age += 1;
+        }
+        self.disks.clone()
+    }
+
+    /// Whether a disk can be used.
+    fn is_usable(&self, disk: &Disk) -> bool {
+        disk.age > self.pace.0
     }
 
     fn attached(&self, instance: &str) -> Vec<Disk> {

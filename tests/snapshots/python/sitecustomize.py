@@ -49,5 +49,6 @@ if COMPUTE:
 
         client.__init__ = connect
 
-    for name in ("SnapshotsClient", "DisksClient", "InstancesClient", "GlobalOperationsClient"):
+    for name in ("SnapshotsClient", "DisksClient", "InstancesClient", "GlobalOperationsClient",
+                 "ZoneOperationsClient"):
         redirected(getattr(google.cloud.compute, name))
