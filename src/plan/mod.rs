@@ -33,6 +33,7 @@ mod choose;
 mod copy;
 mod digest;
 mod expire;
+mod gap;
 mod health;
 mod keep;
 mod mark;
@@ -351,6 +352,7 @@ fn decide<'a>(scene: Scene<'a>, all: &[Scene<'a>]) -> Decided<'a> {
             decision.extend(keep::decide(&scene, &wanted));
             // Not held up by what a dead attempt left: if that cannot be settled, backups go on all the same.
             decision.extend(due::decide(&scene));
+            decision.extend(gap::decide(&scene, &verdicts));
             if let Some(source) = source(&scene, all) {
                 decision.extend(copy::decide(&scene, source));
             }

@@ -119,6 +119,9 @@ fn what_somebody_asks_for_is_told_without_how_things_stand() {
             spans: vec![WalSpan { timeline, run }],
             histories: Vec::new(),
         },
+        Action::ArchiveWal {
+            spans: vec![WalSpan { timeline, run }],
+        },
         Action::ReleaseKeep {
             backup: backup.clone(),
             grace: Some(Duration::from_hours(168)),
@@ -136,6 +139,7 @@ fn what_somebody_asks_for_is_told_without_how_things_stand() {
         "  + copy      20261112T110000  0 B        requested\n\
          \x20 + verify    20261112T110000  0 B        requested\n\
          \x20 + copy      WAL, 0 segments in 1 range  requested\n\
+         \x20 + archive   WAL, 0 segments in 1 range  requested\n\
          \x20 ~ release   20261112T110000  in 7d      requested\n\
          \x20 ~ release   20261112T110000             requested\n\
          \x20 ~ undelete  20261112T110000             requested\n"
