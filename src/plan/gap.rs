@@ -41,6 +41,11 @@ impl Gap {
         first.run.first.name(first.timeline, self.size)
     }
 
+    /// How many ranges they are in.
+    pub(super) fn ranges(&self) -> usize {
+        self.spans.len()
+    }
+
     /// How many they are.
     pub(super) fn segments(&self) -> u64 {
         segments_in(&self.spans)

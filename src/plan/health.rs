@@ -1,6 +1,8 @@
 //! What can be restored, and what is missing: good backups, gaps in the WAL, forks of its timelines, lag.
 
-use super::{Decision, Scene, baseline, gap, slot, trust, verify};
+use std::ops::Bound;
+
+use super::{Decision, Scene, WalState, baseline, gap, slot, trust, verify};
 use crate::model::{
     action::Effect,
     backup::BackupStatus,
@@ -10,6 +12,7 @@ use crate::model::{
     observed::{ArchiveMode, Knowledge, ServerFacts},
     recovery::RecoveryWindow,
     time::{Span, Timestamp},
+    timeline::TimelineId,
 };
 
 /// How things stand, apart from what there is to do.
@@ -60,14 +63,35 @@ fn of_catalog(scene: &Scene<'_>, catalog: &Catalog) -> Vec<Condition> {
             Span(by)
         )));
     }
-    if scene.entry.wal.check == WalCheck::On
-        && scene.entry.delivery == Delivery::Required
-        && let Some(facts) = scene.postgres.known()
-    {
+    if let Some(facts) = watched(scene) {
         conditions.extend(of_wal(scene, catalog, facts));
     }
     conditions.extend(slot::conditions(scene));
     conditions
+}
+
+/// The server, where it is looked at whether its WAL arrives as it should.
+fn watched<'a>(scene: &Scene<'a>) -> Option<&'a ServerFacts> {
+    let wanted =
+        scene.entry.wal.check == WalCheck::On && scene.entry.delivery == Delivery::Required;
+    scene.postgres.known().filter(|_| wanted)
+}
+
+/// What is wrong with the WAL, in figures.
+pub(super) fn wal(scene: &Scene<'_>) -> Option<WalState> {
+    let (facts, catalog) = (watched(scene)?, scene.stored.catalog.known()?);
+    let newest = catalog.newest_good();
+    let gap = newest.and_then(|newest| gap::gap(scene, catalog, newest, facts));
+    Some(WalState {
+        gaps: gap.as_ref().map_or(0, gap::Gap::ranges),
+        missing: gap.as_ref().map_or(0, gap::Gap::segments),
+        forks: catalog.wal.runs.range(above(facts)).count(),
+    })
+}
+
+/// The timelines that the server has not come to.
+fn above(facts: &ServerFacts) -> (Bound<TimelineId>, Bound<TimelineId>) {
+    (Bound::Excluded(facts.timeline), Bound::Unbounded)
 }
 
 fn of_wal(scene: &Scene<'_>, catalog: &Catalog, facts: &ServerFacts) -> Vec<Condition> {
@@ -106,11 +130,10 @@ fn broken(scene: &Scene<'_>, catalog: &Catalog, facts: &ServerFacts) -> Option<C
 /// Another server archives here: whoever is promoted begins a timeline above all that are in the archive, so what is above the server's own
 /// is not its past. A primary that was replaced and still runs looks like this.
 fn fork(catalog: &Catalog, facts: &ServerFacts) -> Option<String> {
-    let (timeline, runs) = catalog.wal.runs.last_key_value()?;
-    let own = facts.timeline;
-    let first = runs.first().filter(|_| *timeline > own)?.first;
+    let (timeline, runs) = catalog.wal.runs.range(above(facts)).next_back()?;
+    let first = runs.first()?.first;
     let first = first.name(*timeline, facts.segment_size);
-    let own = own.number();
+    let own = facts.timeline.number();
     Some(format!(
         "timelines fork: {first} was archived by another server, this one is on timeline {own}"
     ))
@@ -183,6 +206,36 @@ mod tests {
         assert_eq!(fork(&promoted), "converged: nothing to do");
         let unchecked = format!("check=off {replaced}");
         assert_eq!(fork(&unchecked), "converged: nothing to do");
+    }
+
+    #[test]
+    fn gaps_and_forks_are_counted() {
+        let figures = |text: &str| {
+            let plan = World::parse(text).plan();
+            let target = plan.targets.values().next().expect("one");
+            target.wal.map(|wal| (wal.gaps, wal.missing, wal.forks))
+        };
+        let lost = "| wal 1:900-1002 1:1005-1007 1:1009-1010 | done 9h";
+        assert_eq!(figures("| done 9h"), Some((0, 0, 0)));
+        assert_eq!(figures(lost), Some((2, 3, 0)));
+        assert_eq!(
+            figures(&format!("{lost} | postgres hand:1:1000-1010")),
+            Some((2, 3, 0)),
+            "it is missing until it is there"
+        );
+        let forked = "| wal 1:900-1010 2:1004-1010 3:1008-1010 | done 9h";
+        assert_eq!(figures(forked), Some((0, 0, 2)));
+        assert_eq!(
+            figures(&format!("{forked} | postgres tl:3")),
+            Some((0, 0, 0))
+        );
+        for nobody in [
+            "check=off | done 9h",
+            "| done 9h | lose server",
+            "| done 9h | lose catalog",
+        ] {
+            assert_eq!(figures(nobody), None, "{nobody}");
+        }
     }
 
     #[test]
