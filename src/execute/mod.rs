@@ -505,7 +505,10 @@ async fn one(step: &Step, archive: &Archive, workshop: &Workshop<'_>) -> Result<
             spans,
             histories,
         } => copy_wal(step, from, (spans, histories), workshop).await,
-        Action::ArchiveWal { spans } => heal_wal::heal(step, archive, spans, workshop).await,
+        // Much is held across its awaits, and seldom.
+        Action::ArchiveWal { spans } => {
+            Box::pin(heal_wal::heal(step, archive, spans, workshop)).await
+        }
         // They are taken out of the steps before: they run in groups, and beside the loop.
         Action::TakeBackup { .. }
         | Action::CopyBackup { .. }
