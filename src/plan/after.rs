@@ -126,11 +126,7 @@ fn apply(
         Action::DeleteSnapshot { snapshot, .. } => {
             keep_snapshots(stored, |other| other.id != *snapshot);
         }
-        Action::ArchiveWal { spans } => {
-            for span in spans {
-                insert(&mut catalog.wal, span);
-            }
-        }
+        Action::ArchiveWal { spans } => add(&mut catalog.wal, spans),
         Action::DeleteWal { spans } => remove(&mut catalog.wal, spans),
     }
 }
@@ -223,6 +219,12 @@ fn copy(source: &Catalog, catalog: &mut Catalog, action: &Action) {
         catalog.backups.sort_by(|a, b| a.id.cmp(&b.id));
         catalog.versions.insert(backup.clone(), version.clone());
         catalog.orphans.retain(|orphan| orphan.id != *backup);
+    }
+}
+
+fn add(wal: &mut WalArchive, spans: &[WalSpan]) {
+    for span in spans {
+        insert(wal, span);
     }
 }
 
