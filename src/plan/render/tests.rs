@@ -179,9 +179,17 @@ fn what_is_only_hidden_is_told_with_the_instant_at_which_it_is_gone() {
         let crate::model::observed::Knowledge::Known(locks) = &mut world.stored().locks else {
             panic!("they are known");
         };
-        locks.retention.remains = remains;
+        locks.retention.remains = remains.clone();
         assert_eq!(line(&world, "logical"), format!(". logical  {told}"));
+        let locks = world.stored().locks.clone();
+        let mut idle = World::parse("retention=1x | done 1d | wal 1:990-1010");
+        idle.stored().locks = locks;
+        let idle = Text(&idle.plan()).to_string();
+        assert!(!idle.contains("logical"), "nothing is deleted: {idle}");
     }
+    let plain = World::parse("retention=1x | done 1d | done 8d | wal 1:910-1010");
+    let plain = Text(&plain.plan()).to_string();
+    assert!(!plain.contains("logical"), "it is gone: {plain}");
 }
 
 #[test]
