@@ -34,12 +34,13 @@ pub struct StandIn {
 
 /// Opens a place.
 pub async fn open(place: &Place) -> Result<Arc<dyn Provider>> {
-    open_in(place, None).await
+    // The SDK's search for credentials is a large future.
+    Box::pin(open_in(place, None)).await
 }
 
 /// Opens a place in a stand-in of its cloud.
 pub async fn open_at(place: &Place, stand_in: &StandIn) -> Result<Arc<dyn Provider>> {
-    open_in(place, Some(stand_in)).await
+    Box::pin(open_in(place, Some(stand_in))).await
 }
 
 async fn open_in(place: &Place, at: Option<&StandIn>) -> Result<Arc<dyn Provider>> {
@@ -73,9 +74,7 @@ async fn aws(
     place: (Option<&str>, Option<&str>),
     at: Option<&StandIn>,
 ) -> Result<Arc<dyn Provider>> {
-    // The SDK's search for credentials is a large future.
-    let opened = Box::pin(super::ec2::Ec2::open(place, at)).await;
-    Ok(Arc::new(opened?))
+    Ok(Arc::new(super::ec2::Ec2::open(place, at).await?))
 }
 
 #[cfg(not(feature = "aws-ebs"))]
