@@ -250,8 +250,8 @@ fn snapshots_need_disks_and_the_keys_of_their_own_cloud() {
     assert_snapshot!(snapshots(azure), @"");
     let until = azure.replace("days = 7", "until = \"2027-01-01\", cool_off = \"1h\"");
     assert_snapshot!(snapshots(&until), @r#"
-    barkeep.toml:10:151 `until` is for snapshots on AWS
-    barkeep.toml:10:176 `cool_off` is for snapshots on AWS
+    barkeep.toml:10:145 `until` is for snapshots on AWS
+    barkeep.toml:10:170 `cool_off` is for snapshots on AWS
     "#);
     let google = locks
         .replace("aws", "gcp")
