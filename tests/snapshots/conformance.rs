@@ -290,22 +290,15 @@ async fn too_many_requests_change_nothing(kind: Kind) {
 
 async fn a_name_of_two_disks_is_refused_with_both(kind: Kind) {
     let own = Own::new(kind).await;
-    let (first, second) = {
-        let mut state = own.cloud.state();
-        let first = state.disks[1].clone();
-        let mut second = first.clone();
-        second.id = first.id.replace("zones", "regions") + "0";
-        state.disks.push(second.clone());
-        (first.id, second.id)
+    let mut disk = own.cloud.state().disks[1].clone();
+    let first = disk.id.clone();
+    disk.id = match kind {
+        // A disk's name is the end of its identifier, and one of the region may have it too.
+        Kind::Google => first.replace("zones", "regions"),
+        Kind::Aws | Kind::Azure => format!("{first}0"),
     };
-    // Google's names are the ends of the identifiers.
-    let second = if kind == Kind::Google {
-        let regional = first.replace("zones", "regions");
-        own.cloud.state().disks[4].id.clone_from(&regional);
-        regional
-    } else {
-        second
-    };
+    let second = disk.id.clone();
+    own.cloud.state().disks.push(disk);
     let refused = own.subject.found(&["pgdata"]).await;
     let refused = refused.expect_err("two have this name");
     assert_eq!(
