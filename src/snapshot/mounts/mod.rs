@@ -3,6 +3,8 @@
 //! A disk is found by what its cloud calls it ([`device`]), then everything that lies on it: partitions, logical volumes, whatever the
 //! kernel lists as its holders. What of that is mounted, `mountinfo` tells by device number. Where `findmnt` is installed it is asked too:
 //! a disk that the tables do not lead to may be known to it by a link, and where both answer they must agree.
+//!
+//! Another host is asked for a [`Report`] of the same, by a [`command`] that somebody names.
 
 use std::{
     collections::BTreeSet,
@@ -11,6 +13,7 @@ use std::{
     process::Command,
 };
 
+pub(super) mod command;
 mod device;
 mod report;
 mod table;
