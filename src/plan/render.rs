@@ -82,6 +82,7 @@ impl Row {
                 | Action::DeleteSnapshot { .. }
                 | Action::DeleteWal { .. } => "delete",
                 Action::CopyWal { .. } => "copy",
+                Action::ArchiveWal { .. } => "archive",
                 other => other.verb(),
             },
             object: object(&step.action, step.weight, target),
@@ -172,7 +173,9 @@ fn object(action: &Action, weight: Weight, target: Option<&Target>) -> String {
             Some(until) => format!("{backup}  {target} until {until}"),
             None => format!("{backup}  {target}"),
         },
-        Action::DeleteWal { spans } | Action::CopyWal { spans, .. } => {
+        Action::DeleteWal { spans }
+        | Action::CopyWal { spans, .. }
+        | Action::ArchiveWal { spans } => {
             let (segments, spans) = (weight.segments, spans.len());
             let ranges = plural(spans, "range");
             format!(
@@ -385,7 +388,7 @@ impl fmt::Display for Summary<'_> {
 }
 
 impl Summary<'_> {
-    fn counts(&self) -> [(u64, String); 14] {
+    fn counts(&self) -> [(u64, String); 15] {
         let left_over = |action: &Action| {
             matches!(
                 action,
@@ -409,6 +412,10 @@ impl Summary<'_> {
             (
                 self.count(|a| matches!(a, Action::CopyBackup { .. } | Action::CopyWal { .. })),
                 "to copy".to_owned(),
+            ),
+            (
+                self.count(|a| matches!(a, Action::ArchiveWal { .. })),
+                "to archive again".to_owned(),
             ),
             (
                 self.count(|a| matches!(a, Action::VerifyBackup { .. })),
