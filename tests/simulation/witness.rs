@@ -68,6 +68,8 @@ pub(crate) struct Ledger {
     begun: BTreeMap<Id, (Duration, Charge)>,
     /// Backups that were kept standalone until that was released: they never had a claim to more WAL.
     standalone: BTreeSet<Id>,
+    /// Backups whose deletion somebody has approved, whoever ends it.
+    approved: BTreeSet<Id>,
     /// Backups that some process of barkeep has claimed.
     claimed: BTreeSet<Id>,
     /// When somebody has destroyed something that others rely on.
@@ -128,6 +130,11 @@ impl<'a> Witness<'a> {
                     self.tell("claims", key);
                 }
                 self.place.ledger().claimed.insert(id);
+            }
+            [server, "barkeep", "deleted", _] if self.process.is_approved() => {
+                let named = named(content).into_iter();
+                let named = named.map(|id| (server.to_owned(), id));
+                self.place.ledger().approved.extend(named);
             }
             [_, "barkeep", ..] => {}
             [server, "wals", ..] => {
@@ -215,8 +222,10 @@ impl<'a> Witness<'a> {
     /// Whether a backup was deleted before any call that goes on began.
     fn was_deleted(&self, server: &str, id: &str) -> bool {
         let id = (server.to_owned(), id.to_owned());
-        let begun = self.place.ledger().begun.get(&id).map(|(at, _)| *at);
-        let ago = begun.map(|at| self.place.log.elapsed().saturating_sub(at));
+        let begun = self.place.ledger().begun.get(&id).copied();
+        let begun = begun.filter(|(_, charge)| *charge == Charge::Counted);
+        let ago = begun.map(|(at, _)| at);
+        let ago = ago.map(|at| self.place.log.elapsed().saturating_sub(at));
         self.process.sees_deletes() && ago.is_some_and(|ago| ago > CALL_MAX + BLINK)
     }
 
@@ -305,10 +314,8 @@ impl<'a> Witness<'a> {
             self.violate(&format!("forgets a delete of {age:?} ago: {key}"));
         }
         let record = self.place.get(key).unwrap_or_default();
-        let record: serde_json::Value = serde_json::from_slice(&record).unwrap_or_default();
-        let named = record["backups"].as_object().into_iter().flatten();
         let others = self.place.ledger().others.clone();
-        for (id, _) in named {
+        for id in named(&record) {
             for place in others.iter().chain([self.place]) {
                 let info = format!("{server}/base/{id}/backup.info");
                 let since = place.ledger().written.get(&info).map(|(at, ..)| *at);
@@ -406,7 +413,7 @@ impl<'a> Witness<'a> {
             "DONE" => {
                 self.may_be_obsolete(entry, catalog, server, id)?;
                 self.may_be_ripe(entry, server, id)?;
-                self.may_be_charged(entry, catalog, server)
+                self.may_be_charged(entry, catalog, (server, id))
             }
             status => Err(format!("it is `{status}`")),
         }
@@ -524,8 +531,14 @@ impl<'a> Witness<'a> {
         ))
     }
 
-    fn may_be_charged(&self, entry: &Entry, catalog: &Catalog, server: &str) -> Result<(), String> {
-        if self.process.is_approved() {
+    fn may_be_charged(
+        &self,
+        entry: &Entry,
+        catalog: &Catalog,
+        (server, id): (&str, &str),
+    ) -> Result<(), String> {
+        let of = (server.to_owned(), id.to_owned());
+        if self.process.is_approved() || self.place.ledger().approved.contains(&of) {
             return Ok(());
         }
         let now = self.place.log.elapsed();
@@ -588,6 +601,13 @@ impl<'a> Witness<'a> {
             self.violate(&format!("deletes {file}, and there is no good backup"));
         }
     }
+}
+
+/// The backups that a record of deletes names.
+fn named(record: &Bytes) -> Vec<String> {
+    let record: serde_json::Value = serde_json::from_slice(record).unwrap_or_default();
+    let named = record["backups"].as_object().into_iter().flatten();
+    named.map(|(id, _)| id.clone()).collect()
 }
 
 /// A record without the incremental backups that build on what it is of: whoever takes one adds it, and it is copied again for that.
