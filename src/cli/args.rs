@@ -110,7 +110,7 @@ pub enum Command {
     /// Show what reconcile would do, and why; changes nothing
     ///
     /// Each line begins with a sign: `+` adds, `~` keeps or releases, `-` marks or deletes, `!` is blocked or stalled, `.` waits. Ends with 0 when
-    /// the plan is made, with 8 where a catalog or a server cannot be reached: the rest is planned all the same.
+    /// the plan is made, with 8 where a catalog, a server or the cloud that has its disks cannot be reached: the rest is planned all the same.
     Plan(Plan),
     /// Show a plan that was saved with `plan --out`
     ///
