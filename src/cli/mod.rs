@@ -214,6 +214,7 @@ async fn dispatch(command: Command, session: &Session) -> ExitCode {
         Command::Check(arguments) => commands::check::run(arguments, session).await,
         Command::Init(arguments) => commands::init::run(arguments, session).await,
         Command::Import(arguments) => commands::import::run(&arguments, session),
+        Command::Mounts(arguments) => commands::mounts::run(&arguments, session),
         Command::Permissions(arguments) => commands::permissions::run(&arguments, session),
     };
     match result {

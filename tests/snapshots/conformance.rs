@@ -73,7 +73,8 @@ impl Subject {
             instance: INSTANCE.to_owned(),
             disks: disks.iter().map(|disk| (*disk).to_owned()).collect(),
         };
-        survey(&*self.provider, &order, &mounting).await
+        let surveyed = survey(&*self.provider, &order, &mounting, &[]).await?;
+        surveyed.complete()
     }
 
     async fn disk(&self, name: &str) -> Disk {

@@ -18,6 +18,7 @@ mod haste;
 mod killed;
 mod leftover;
 mod loopback;
+mod mounts;
 mod peculiar;
 mod place;
 mod reconcile;
