@@ -119,6 +119,22 @@ fn a_barman_server_and_its_crontab_are_taken_over() {
 }
 
 #[test]
+fn a_second_catalog_of_one_server_is_a_copy_of_the_first() {
+    let scene = Scene::new();
+    scene.write(
+        "barman.conf",
+        "[barman]\nbarman_home = /b\n[orders]\nconninfo = host=orders.example user=x dbname=postgres\n\
+         retention_policy = REDUNDANCY 2\n\
+         basebackups_directory = s3://near/pg\nwals_directory = s3://near/pg\n\
+         post_backup_script = barman-cloud-backup --gzip --aws-region eu-west-1 s3://far/pg orders && \
+         barman-cloud-backup-delete -r 'RECOVERY WINDOW OF 90 DAYS' --aws-region eu-west-1 s3://far/pg orders\n\
+         post_archive_script = barman-cloud-wal-archive s3://third/pg orders\n",
+    );
+    scene.write("crontab", "30 1 * * * barman barman backup all\n");
+    assert_snapshot!(scene.barkeep("import --barman barman.conf --crontab crontab --time-zone UTC"), @"");
+}
+
+#[test]
 fn objects_of_cloudnativepg_are_taken_over() {
     let scene = Scene::new();
     scene.write("pg.yaml", OBJECTS);
