@@ -6,6 +6,7 @@
 //! the whole run is written before anything goes: the budget counts what was begun, not what succeeded.
 
 mod alone;
+mod prune;
 mod snapshots;
 
 use std::{
@@ -18,6 +19,7 @@ use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use self::snapshots::Going;
 pub(super) use self::{
     alone::{Alone, alone as snapshot},
+    prune::forget,
     snapshots::Snapshots,
 };
 use super::Error;

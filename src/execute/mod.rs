@@ -48,6 +48,7 @@ pub mod receive_wal;
 pub mod verify;
 
 mod delete;
+mod heal_wal;
 mod keep;
 mod mark;
 
@@ -152,6 +153,12 @@ pub enum Error {
         /// Why.
         source: copy::Error,
     },
+    /// WAL that the server still has could not be archived again.
+    #[error("what is missing of the WAL was not archived again")]
+    ArchiveWal {
+        /// Why.
+        source: Box<archive_wal::Error>,
+    },
     /// It was changed since it was judged.
     #[error("backup {0} has changed since the plan was made; it stays until it is judged again")]
     Changed(BackupId),
@@ -235,6 +242,7 @@ impl Error {
                 source.kind()
             }
             Self::Copy { source } => source.kind(),
+            Self::ArchiveWal { source } => source.kind(),
             Self::Tombstone { source } => source.kind(),
             Self::Look { source, .. } => source.kind(),
             Self::Delete { source, .. } => source.kind(),
@@ -271,6 +279,9 @@ pub async fn execute(guarded: &Guarded, workshop: &Workshop<'_>) -> Vec<Outcome>
             result,
         };
         outcomes.extend(group.iter().zip(results).map(ended));
+    }
+    if workshop.semantics.records == Records::Written {
+        delete::forget(&outcomes, workshop).await;
     }
     outcomes
 }
@@ -494,6 +505,10 @@ async fn one(step: &Step, archive: &Archive, workshop: &Workshop<'_>) -> Result<
             spans,
             histories,
         } => copy_wal(step, from, (spans, histories), workshop).await,
+        // Much is held across its awaits, and seldom.
+        Action::ArchiveWal { spans } => {
+            Box::pin(heal_wal::heal(step, archive, spans, workshop)).await
+        }
         // They are taken out of the steps before: they run in groups, and beside the loop.
         Action::TakeBackup { .. }
         | Action::CopyBackup { .. }

@@ -24,6 +24,8 @@ pub const BASE: &str = "base/";
 pub const WALS: &str = "wals/";
 /// Below it lies what only barkeep knows.
 pub const OWN: &str = "barkeep/";
+/// The records of deletes.
+pub const DELETED: &str = "barkeep/deleted/";
 /// What collided, below [`OWN`].
 const CONFLICTS: &str = "conflicts/";
 /// How many hexadecimal digits of a content's SHA-256 name it among what collided.

@@ -52,6 +52,11 @@ pub enum Action {
         /// The histories of these timelines.
         histories: Vec<TimelineId>,
     },
+    /// Archive WAL again that the server still has in `pg_wal`.
+    ArchiveWal {
+        /// Exactly these segments.
+        spans: Vec<WalSpan>,
+    },
     /// Read all of a backup back, and write down what was found.
     VerifyBackup {
         /// The backup.
@@ -156,6 +161,7 @@ impl Action {
             Self::TakeBackup { .. }
             | Self::CopyBackup { .. }
             | Self::CopyWal { .. }
+            | Self::ArchiveWal { .. }
             | Self::VerifyBackup { .. }
             | Self::FinishBackup { .. }
             | Self::AbandonAttempt { .. }
@@ -192,7 +198,10 @@ impl Action {
     /// The backup that the action is about; none for a new one and for WAL.
     pub fn backup(&self) -> Option<&BackupId> {
         match self {
-            Self::TakeBackup { .. } | Self::CopyWal { .. } | Self::DeleteWal { .. } => None,
+            Self::TakeBackup { .. }
+            | Self::CopyWal { .. }
+            | Self::ArchiveWal { .. }
+            | Self::DeleteWal { .. } => None,
             Self::CopyBackup { backup, .. }
             | Self::VerifyBackup { backup }
             | Self::FinishBackup { backup }
@@ -213,6 +222,7 @@ impl Action {
             Self::TakeBackup { .. } => "backup",
             Self::CopyBackup { .. } => "copy",
             Self::CopyWal { .. } => "copy WAL",
+            Self::ArchiveWal { .. } => "archive WAL",
             Self::VerifyBackup { .. } => "verify",
             Self::FinishBackup { .. } => "finish",
             Self::AbandonAttempt { .. } => "abandon",

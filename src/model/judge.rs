@@ -291,11 +291,11 @@ impl<'a> Walk<'a> {
 
     /// A retired lineage keeps what lies within a window, and what reaches it: nothing else.
     fn retire(&mut self, rule: &Rule) {
-        let windowed = matches!(rule.policy, Some(RetentionPolicy::RecoveryWindow(_)));
+        let counted = matches!(rule.policy, Some(RetentionPolicy::Redundancy(_)));
         let some = self.places.iter().any(|(_, place)| *place == Place::Inside);
         for (_, place) in &mut self.places {
             let stays = match place {
-                Place::Inside => windowed || rule.policy.is_none(),
+                Place::Inside => !counted,
                 Place::Anchor => some,
                 Place::Minimum | Place::Outside => false,
             };

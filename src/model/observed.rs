@@ -8,6 +8,7 @@ use std::{collections::BTreeMap, path::PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::{
+    action::WalSpan,
     backup::BackupId,
     catalog::Catalog,
     lock::Locks,
@@ -89,6 +90,9 @@ pub struct ServerFacts {
     /// The slot through which its WAL is received, if that is wanted and there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slot: Option<SlotFacts>,
+    /// The complete segments that its `pg_wal` on this host holds and that do not wait to be archived.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub at_hand: Vec<WalSpan>,
     /// What its archiver says.
     pub archiver: Archiver,
     /// Its clock.

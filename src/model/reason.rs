@@ -234,6 +234,8 @@ pub enum Reason {
         /// Where it is.
         from: DestinationName,
     },
+    /// WAL that was archived is missing, and the server still has it.
+    StillInPgWal,
     /// It has not been read back for as long as the configuration says, or never.
     NotReadBack {
         /// When it was.
@@ -322,6 +324,7 @@ impl fmt::Display for Reason {
             }
             Self::KeepEnded { until } => write!(formatter, "kept until {until}"),
             Self::NotReadBack { since } => not_read_back(formatter, *since),
+            Self::StillInPgWal => formatter.write_str("missing, and still in pg_wal"),
             Self::NotDeclared => formatter.write_str("no longer declared"),
             Self::DeadAttempt { since } => write!(formatter, "its attempt died after {since}"),
             Self::WalArrived { last } => write!(formatter, "WAL up to {last} has arrived"),

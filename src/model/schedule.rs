@@ -147,8 +147,7 @@ impl Schedule {
                 Timestamp::from_unix_seconds(seconds - seconds.rem_euclid(*every))
             }
             Rule::Local { days, times } => {
-                // The day before and after too: the zone decides which of them `now` lies beyond.
-                let instants = self.local_instants(now, *days, times, -1);
+                let instants = self.local_instants(now, *days, times);
                 instants.into_iter().filter(|due| *due <= now).max()
             }
         }
@@ -167,7 +166,7 @@ impl Schedule {
                 Timestamp::from_unix_seconds(seconds - seconds.rem_euclid(*every) + every)
             }
             Rule::Local { days, times } => {
-                let instants = self.local_instants(now, *days, times, 1);
+                let instants = self.local_instants(now, *days, times);
                 instants.into_iter().filter(|due| *due > now).min()
             }
         }
@@ -178,22 +177,16 @@ impl Schedule {
         self.period
     }
 
-    /// The instants of the scheduled days around `now`: the nearest before or after it, and its
-    /// neighbours.
-    fn local_instants(
-        &self,
-        now: Timestamp,
-        days: i64,
-        times: &[civil::Time],
-        step: i64,
-    ) -> Vec<Timestamp> {
+    /// The instants of the scheduled days around `now`: the nearest before it and its neighbours, of which the zone decides which `now` lies
+    /// beyond.
+    fn local_instants(&self, now: Timestamp, days: i64, times: &[civil::Time]) -> Vec<Timestamp> {
         const EPOCH: civil::Date = civil::date(1970, 1, 1);
         let today = self.zone.zoned(now).date();
         let number = EPOCH
             .until(today)
             .map_or(0, |span| i64::from(span.get_days()));
         let first = number - number.rem_euclid(days);
-        let scheduled = [first - step * days, first, first + step * days];
+        let scheduled = [first - days, first, first + days];
         let dates = scheduled.iter().filter_map(|day| {
             EPOCH
                 .checked_add(jiff::Span::new().try_days(*day).ok()?)
@@ -521,9 +514,26 @@ mod tests {
         assert!(why("0 25 * * *").starts_with("`0 25 * * *` is no schedule: "));
         let every = |span, at| Schedule::every(span, at, &Zone::utc()).expect_err("no schedule");
         assert_eq!(every(hours(5), Some("02:00")), Error::Uneven);
-        assert_eq!(every(Duration::from_secs(59), None), Error::Interval);
-        let time = Error::TimeOfDay("2:00".to_owned());
-        assert_eq!(every(hours(24), Some("2:00")), time);
+        for at in ["2:00", "24:00"] {
+            let time = Error::TimeOfDay(at.to_owned());
+            assert_eq!(every(hours(24), Some(at)), time);
+        }
+    }
+
+    #[test]
+    fn an_interval_is_of_whole_seconds_between_a_minute_and_a_year() {
+        let year = hours(366 * 24);
+        for (span, expected) in [
+            (Duration::from_secs(59), false),
+            (Duration::from_mins(1), true),
+            (Duration::from_millis(60_500), false),
+            (year, true),
+            (year + Duration::from_secs(1), false),
+        ] {
+            let schedule = Schedule::every(span, None, &Zone::utc());
+            assert_eq!(schedule.is_ok(), expected, "{span:?}");
+            assert!(expected || schedule == Err(Error::Interval), "{span:?}");
+        }
     }
 
     #[test]
@@ -532,6 +542,8 @@ mod tests {
         let night = StartWindow::parse("22:00-04:00").expect("a window");
         let cases = [
             ("2026-01-10T00:30:00Z", true, true),
+            ("2026-01-10T02:59:59Z", true, true),
+            ("2026-01-10T03:00:00Z", true, false),
             ("2026-01-10T04:59:59Z", true, false),
             ("2026-01-10T05:00:00Z", false, false),
             ("2026-01-10T21:00:00Z", false, true),
@@ -559,7 +571,7 @@ mod tests {
             "1:00-2:00",
             "01:00-25:00",
             "24:00-01:00",
-            "01:60-02:00",
+            "01:60-03:00",
             "03:00-03:00",
         ] {
             assert!(StartWindow::parse(text).is_err(), "{text}");

@@ -66,6 +66,11 @@ impl Position {
             ..self
         }
     }
+
+    /// Whether it comes before another one on the same way along the timelines, where what lies before a switch comes on both.
+    pub fn is_before(self, other: Self) -> bool {
+        (self.timeline, self.lsn) < (other.timeline, other.lsn)
+    }
 }
 
 impl fmt::Display for Position {
@@ -171,5 +176,22 @@ mod tests {
             lsn: Lsn(0x0500_0100),
         };
         assert_eq!(position.to_string(), "0/5000100 on timeline 26");
+    }
+
+    #[test]
+    fn a_timeline_comes_before_the_next_even_where_that_begins_again() {
+        let at = |timeline, lsn| Position {
+            timeline: TimelineId::new(timeline).expect("not zero"),
+            lsn: Lsn(lsn),
+        };
+        for (one, other, expected) in [
+            (at(1, 0x0600_0000), at(1, 0x0600_0001), true),
+            (at(1, 0x0600_0000), at(1, 0x0600_0000), false),
+            (at(1, 0x0600_0000), at(2, 0x0600_0000), true),
+            (at(1, 0x0600_00F8), at(2, 0x0600_0000), true),
+            (at(2, 0x0600_0000), at(1, 0x0600_00F8), false),
+        ] {
+            assert_eq!(one.is_before(other), expected, "{one} {other}");
+        }
     }
 }

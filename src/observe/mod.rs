@@ -31,6 +31,8 @@ pub mod server;
 pub mod snapshots;
 pub mod wal;
 
+mod pg_wal;
+
 /// What there is to look at for one server.
 pub struct Surroundings<'a> {
     /// The server.

@@ -1,11 +1,19 @@
 //! A running server, asked; and the proof that its files are here.
 
-use std::{fs, path::Path, time::SystemTime};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::SystemTime,
+};
 
+use tokio::task;
+
+use super::pg_wal;
 use crate::{
     clock::Clock,
     failure::Failure,
     model::{
+        action::WalSpan,
         desired::Server,
         observed::{ArchiveMode, Archiver, Knowledge, Locality, Role, ServerFacts},
         time::Timestamp,
@@ -60,15 +68,31 @@ async fn ask_session(
         Locality::Local => oldest_ready(&pgdata),
         Locality::NotLocal { .. } => None,
     });
+    let at_hand = match locality {
+        Locality::Local => at_hand(pgdata, &facts).await,
+        Locality::NotLocal { .. } => Vec::new(),
+    };
     let slot = match &server.receive {
         Some(receive) => session.slot(&receive.slot).await?,
         None => None,
     };
     let facts = ServerFacts {
         slot,
+        at_hand,
         ..summary(&facts, ready, clock)
     };
     Ok((facts, locality))
+}
+
+/// What a gap could be closed from.
+async fn at_hand(pgdata: PathBuf, facts: &postgres::ServerFacts) -> Vec<WalSpan> {
+    let writer = pg_wal::Writer {
+        system_id: facts.system_id,
+        segment_size: facts.segment_size,
+        position: facts.position,
+    };
+    let looked = task::spawn_blocking(move || pg_wal::at_hand(&pgdata, writer));
+    looked.await.unwrap_or_default()
 }
 
 fn summary(
@@ -92,6 +116,7 @@ fn summary(
         position: facts.position,
         summarized_from: facts.summarized_from,
         slot: None,
+        at_hand: Vec::new(),
         archiver: Archiver {
             mode: match archiving.mode.as_str() {
                 "on" => ArchiveMode::On,

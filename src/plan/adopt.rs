@@ -302,6 +302,11 @@ mod tests {
             stands(lost),
             "stalled: backup 9d waits for WAL 00000001000000030000008F for 7 days; `barkeep abandon` it if that is lost"
         );
+        let not_yet = lost.replace("silent:8d", "silent:7d");
+        assert_eq!(
+            stands(&not_yet),
+            "progressing: backup 9d waits for WAL 00000001000000030000008F"
+        );
         let text = "| waiting_for_wals 2h empty: | attempt 2h dead stopped";
         assert_eq!(
             steps(text),

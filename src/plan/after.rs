@@ -126,6 +126,7 @@ fn apply(
         Action::DeleteSnapshot { snapshot, .. } => {
             keep_snapshots(stored, |other| other.id != *snapshot);
         }
+        Action::ArchiveWal { spans } => add(&mut catalog.wal, spans),
         Action::DeleteWal { spans } => remove(&mut catalog.wal, spans),
     }
 }
@@ -179,28 +180,21 @@ fn verify(catalog: &mut Catalog, backup: &BackupId, now: Timestamp) {
 
 /// What is copied is there afterwards as it is where it comes from.
 fn copy(source: &Catalog, catalog: &mut Catalog, action: &Action) {
-    let mut insert = |span: &WalSpan| {
-        let there: Runs = source
-            .wal
-            .runs
-            .get(&span.timeline)
-            .into_iter()
-            .flatten()
-            .copied()
-            .collect();
+    let bring = |wal: &mut WalArchive, span: &WalSpan| {
+        let there = source.wal.runs.get(&span.timeline);
+        let there: Runs = there.into_iter().flatten().copied().collect();
         let wanted: Runs = [span.run].into_iter().collect();
-        let runs = catalog.wal.runs.entry(span.timeline).or_default();
-        let all: Runs = runs
-            .drain(..)
-            .chain(there.intersection(&wanted).iter())
-            .collect();
-        runs.extend(all.iter());
+        for run in there.intersection(&wanted).iter() {
+            insert(wal, &WalSpan { run, ..*span });
+        }
     };
     if let Action::CopyWal {
         spans, histories, ..
     } = action
     {
-        spans.iter().for_each(&mut insert);
+        for span in spans {
+            bring(&mut catalog.wal, span);
+        }
         let known = |timeline: &TimelineId| source.wal.histories.get_key_value(timeline);
         let known = histories.iter().filter_map(known);
         let known = known.map(|(timeline, history)| (*timeline, history.clone()));
@@ -216,7 +210,7 @@ fn copy(source: &Catalog, catalog: &mut Catalog, action: &Action) {
             let (first, last) = (begin.number(size), end.number(size));
             for timeline in [begin.timeline, end.timeline] {
                 let run = Run { first, last };
-                insert(&WalSpan { timeline, run });
+                bring(&mut catalog.wal, &WalSpan { timeline, run });
             }
         }
         let histories = source.wal.histories.clone();
@@ -226,6 +220,18 @@ fn copy(source: &Catalog, catalog: &mut Catalog, action: &Action) {
         catalog.versions.insert(backup.clone(), version.clone());
         catalog.orphans.retain(|orphan| orphan.id != *backup);
     }
+}
+
+fn add(wal: &mut WalArchive, spans: &[WalSpan]) {
+    for span in spans {
+        insert(wal, span);
+    }
+}
+
+fn insert(wal: &mut WalArchive, span: &WalSpan) {
+    let runs = wal.runs.entry(span.timeline).or_default();
+    let all: Runs = runs.drain(..).chain([span.run]).collect();
+    runs.extend(all.iter());
 }
 
 type Records<T> = Knowledge<BTreeMap<BackupId, T>>;

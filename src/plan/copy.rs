@@ -219,7 +219,7 @@ pub(super) fn missing_wal(scene: &Scene<'_>, own: &Catalog, source: &Catalog) ->
 }
 
 /// The first so many segments of some spans.
-fn first_of(spans: &[WalSpan], mut left: u64) -> Vec<WalSpan> {
+pub(super) fn first_of(spans: &[WalSpan], mut left: u64) -> Vec<WalSpan> {
     let mut first = Vec::new();
     for span in spans {
         if left == 0 {

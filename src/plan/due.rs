@@ -6,7 +6,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use super::{Decision, Scene, Weight, adopt, chain, health, trust};
+use super::{Decision, Scene, Weight, adopt, chain, gap, trust};
 use crate::model::{
     action::Action,
     backup::{Backup, BackupId, BackupStatus},
@@ -162,10 +162,12 @@ fn irreparable(scene: &Scene<'_>, catalog: &Catalog) -> Option<Reason> {
     if newest.major().is_some_and(|backed_up| backed_up != major) {
         return Some(Reason::NewMajor { major });
     }
-    let gap = health::gap(scene, catalog, newest, facts)?;
+    let gap = gap::gap(scene, catalog, newest, facts)?;
+    // What the server still has is archived again.
+    let lost = gap.lost(&facts.at_hand)?;
     Some(Reason::Gap {
-        first: gap.first,
-        segments: gap.segments,
+        first: lost.first(),
+        segments: lost.segments(),
     })
 }
 

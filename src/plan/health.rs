@@ -1,27 +1,19 @@
 //! What can be restored, and what is missing: good backups, gaps in the WAL, forks of its timelines, lag.
-//!
-//! A gap needs no second look: the server is asked before the archive is listed, and whatever lies before the last segment that it calls
-//! archived has been acknowledged; if the listing does not show it, it is gone. PostgreSQL archives in order but for what a crash left
-//! unmarked; such a segment still waits, and waiting is no gap.
 
-use super::{Decision, Scene, slot, trust, verify};
+use std::ops::Bound;
+
+use super::{Decision, Scene, WalState, baseline, gap, slot, trust, verify};
 use crate::model::{
-    backup::{Backup, BackupStatus},
+    action::Effect,
+    backup::BackupStatus,
     catalog::Catalog,
     condition::{Condition, Standing},
     desired::{Delivery, WalCheck},
     observed::{ArchiveMode, Knowledge, ServerFacts},
     recovery::RecoveryWindow,
     time::{Span, Timestamp},
-    timeline::{TimelineHistory, TimelineId},
-    wal::{SegmentName, SegmentNumber, SegmentSize},
+    timeline::TimelineId,
 };
-
-/// Segments that were archived and are not there.
-pub(super) struct Gap {
-    pub(super) first: SegmentName,
-    pub(super) segments: u64,
-}
 
 /// How things stand, apart from what there is to do.
 pub(super) fn assess(scene: &Scene<'_>) -> Decision {
@@ -71,14 +63,35 @@ fn of_catalog(scene: &Scene<'_>, catalog: &Catalog) -> Vec<Condition> {
             Span(by)
         )));
     }
-    if scene.entry.wal.check == WalCheck::On
-        && scene.entry.delivery == Delivery::Required
-        && let Some(facts) = scene.postgres.known()
-    {
+    if let Some(facts) = watched(scene) {
         conditions.extend(of_wal(scene, catalog, facts));
     }
     conditions.extend(slot::conditions(scene));
     conditions
+}
+
+/// The server, where it is looked at whether its WAL arrives as it should.
+fn watched<'a>(scene: &Scene<'a>) -> Option<&'a ServerFacts> {
+    let wanted =
+        scene.entry.wal.check == WalCheck::On && scene.entry.delivery == Delivery::Required;
+    scene.postgres.known().filter(|_| wanted)
+}
+
+/// What is wrong with the WAL, in figures.
+pub(super) fn wal(scene: &Scene<'_>) -> Option<WalState> {
+    let (facts, catalog) = (watched(scene)?, scene.stored.catalog.known()?);
+    let newest = catalog.newest_good();
+    let gap = newest.and_then(|newest| gap::gap(scene, catalog, newest, facts));
+    Some(WalState {
+        gaps: gap.as_ref().map_or(0, gap::Gap::ranges),
+        missing: gap.as_ref().map_or(0, gap::Gap::segments),
+        forks: catalog.wal.runs.range(above(facts)).count(),
+    })
+}
+
+/// The timelines that the server has not come to.
+fn above(facts: &ServerFacts) -> (Bound<TimelineId>, Bound<TimelineId>) {
+    (Bound::Excluded(facts.timeline), Bound::Unbounded)
 }
 
 fn of_wal(scene: &Scene<'_>, catalog: &Catalog, facts: &ServerFacts) -> Vec<Condition> {
@@ -94,12 +107,7 @@ fn of_wal(scene: &Scene<'_>, catalog: &Catalog, facts: &ServerFacts) -> Vec<Cond
             "archive_mode is off: no WAL is archived".to_owned(),
         ));
     }
-    if let Some(newest) = catalog.newest_good()
-        && let Some(gap) = gap(scene, catalog, newest, facts)
-    {
-        let Gap { first, segments } = gap;
-        conditions.push(stalled(format!("WAL gap of {segments} from {first}")));
-    }
+    conditions.extend(broken(scene, catalog, facts));
     conditions.extend(fork(catalog, facts).map(stalled));
     if archives && let Some(lag) = lag(scene, facts) {
         conditions.push(stalled(lag));
@@ -107,14 +115,25 @@ fn of_wal(scene: &Scene<'_>, catalog: &Catalog, facts: &ServerFacts) -> Vec<Cond
     conditions
 }
 
+/// The gap behind the newest good backup. Where the server still has all of it, it closes by itself.
+fn broken(scene: &Scene<'_>, catalog: &Catalog, facts: &ServerFacts) -> Option<Condition> {
+    let gap = gap::gap(scene, catalog, catalog.newest_good()?, facts)?;
+    let told = format!("WAL gap of {} from {}", gap.segments(), gap.first());
+    let may = baseline::mode(scene).allows(Effect::Additive) && scene.entry.copy_of.is_none();
+    if may && gap.lost(&facts.at_hand).is_none() {
+        let told = format!("{told}, still in pg_wal");
+        return Some(Condition::new(Standing::Progressing, told));
+    }
+    Some(Condition::new(Standing::Stalled, told))
+}
+
 /// Another server archives here: whoever is promoted begins a timeline above all that are in the archive, so what is above the server's own
 /// is not its past. A primary that was replaced and still runs looks like this.
 fn fork(catalog: &Catalog, facts: &ServerFacts) -> Option<String> {
-    let (timeline, runs) = catalog.wal.runs.last_key_value()?;
-    let own = facts.timeline;
-    let first = runs.first().filter(|_| *timeline > own)?.first;
+    let (timeline, runs) = catalog.wal.runs.range(above(facts)).next_back()?;
+    let first = runs.first()?.first;
     let first = first.name(*timeline, facts.segment_size);
-    let own = own.number();
+    let own = facts.timeline.number();
     Some(format!(
         "timelines fork: {first} was archived by another server, this one is on timeline {own}"
     ))
@@ -147,77 +166,6 @@ pub(super) fn archived_at(scene: &Scene<'_>, window: Option<&RecoveryWindow>) ->
     archiver.last_archived_at.filter(|_| is_last)
 }
 
-/// The first gap between a backup's beginning and the last segment that the server calls archived.
-pub(super) fn gap(
-    scene: &Scene<'_>,
-    catalog: &Catalog,
-    newest: &Backup,
-    facts: &ServerFacts,
-) -> Option<Gap> {
-    if scene.entry.wal.check == WalCheck::Off || newest.system_id != Some(facts.system_id) {
-        return None;
-    }
-    let last = last_stored(scene, catalog, facts);
-    let last = last.filter(|last| last.timeline == facts.timeline)?;
-    let history = history(catalog, facts);
-    let size = facts.segment_size;
-    let begin = newest.begin_wal?;
-    history.left_at(begin.timeline)?;
-    let mut next = begin.number(size);
-    let last = last.number(size);
-    let mut first = None;
-    let mut segments = 0;
-    while next <= last {
-        let timeline = history.timeline_of(next, size);
-        let end = last_on(&history, timeline, last, size).min(last);
-        if let Some(until) = catalog.wal.contiguous_until(timeline, next) {
-            next = until.min(end).next();
-            continue;
-        }
-        let present = catalog.wal.next_run(timeline, next);
-        let until = present
-            .map_or(end, |run| SegmentNumber(run.first.0 - 1))
-            .min(end);
-        first = first.or(Some(next.name(timeline, size)));
-        segments += until.0 - next.0 + 1;
-        next = until.next();
-    }
-    let ready = facts.archiver.oldest_ready;
-    let first = first.filter(|first| ready.is_none_or(|ready| ready > *first))?;
-    Some(Gap { first, segments })
-}
-
-/// The last segment that must be there: the last one that the server calls archived. Nobody tells where WAL is received; it comes in order.
-fn last_stored(scene: &Scene<'_>, catalog: &Catalog, facts: &ServerFacts) -> Option<SegmentName> {
-    let archived = facts.archiver.last_archived;
-    if scene.server.receive.is_none() {
-        return archived;
-    }
-    let runs = catalog.wal.runs.get(&facts.timeline);
-    let last = runs.and_then(|runs| Some(runs.last()?.last));
-    let received = last.map(|last| last.name(facts.timeline, facts.segment_size));
-    archived.max(received)
-}
-
-/// The last segment that is read from a timeline along a history.
-fn last_on(
-    history: &TimelineHistory,
-    timeline: TimelineId,
-    until: SegmentNumber,
-    size: SegmentSize,
-) -> SegmentNumber {
-    // The segment of the switch is read from the next timeline.
-    let last =
-        |left: crate::model::wal::Lsn| SegmentNumber((left.0 / size.bytes()).saturating_sub(1));
-    let left = history.left_at(timeline);
-    left.map_or(until, |left| last(left).min(until))
-}
-
-fn history(catalog: &Catalog, facts: &ServerFacts) -> TimelineHistory {
-    let own = facts.history.clone();
-    own.unwrap_or_else(|| catalog.wal.history(facts.timeline))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -246,66 +194,6 @@ mod tests {
     }
 
     #[test]
-    fn segments_that_were_archived_and_are_gone_are_a_gap() {
-        let gap = |text: &str| stands(text).lines().next().unwrap_or_default().to_owned();
-        let lost = "| wal 1:900-1002 1:1005-1007 1:1009-1010 | done 9h";
-        assert_eq!(
-            gap(lost),
-            "stalled: WAL gap of 3 from 0000000100000003000000EB"
-        );
-        let healed = format!("{lost} | done 1h begin:1009");
-        assert_eq!(gap(&healed), "converged: nothing to do");
-        let running = "| wal 1:900-1005 | done 9h | postgres archived:1005";
-        assert_eq!(
-            gap(running),
-            "converged: nothing to do",
-            "the rest is not archived yet"
-        );
-        let unchecked = format!("check=off {lost}");
-        assert_eq!(gap(&unchecked), "converged: nothing to do");
-        let waits = "| wal 1:900-1002 1:1004-1010 | done 9h | postgres waits:1003";
-        assert_eq!(
-            gap(waits),
-            "converged: nothing to do",
-            "it is archived late"
-        );
-        let far = "| wal 1:900-1002 1:900000-900001 | done 9h | postgres archived:900001";
-        assert_eq!(
-            gap(far),
-            "stalled: WAL gap of 898997 from 0000000100000003000000EB"
-        );
-    }
-
-    #[test]
-    fn a_gap_is_looked_for_along_the_ancestry() {
-        let gap = |text: &str| stands(text).lines().next().unwrap_or_default().to_owned();
-        let promoted = "| wal 1:900-1004 2:1004-1010 | history 2:1@1004 | done 9h | postgres tl:2 archived:1010";
-        assert_eq!(gap(promoted), "converged: nothing to do");
-        let lost = promoted.replace("1:900-1004", "1:900-1001");
-        assert_eq!(
-            gap(&lost),
-            "stalled: WAL gap of 2 from 0000000100000003000000EA"
-        );
-        let lost = promoted.replace("2:1004-1010", "2:1005-1010");
-        assert_eq!(
-            gap(&lost),
-            "stalled: WAL gap of 1 from 0000000200000003000000EC"
-        );
-        // The old primary went on for a while: nobody needs that.
-        let beyond = promoted.replace("1:900-1004", "1:900-1004 1:1007-1008");
-        assert_eq!(gap(&beyond), "converged: nothing to do");
-        // Where the new timeline comes from is not archived yet.
-        let unknown = "| wal 1:900-1004 2:1004-1010 | done 9h | postgres tl:2 archived:1010";
-        assert_eq!(gap(unknown), "converged: nothing to do");
-        let of_old = "| wal 1:900-1002 1:1005-1010 | done 9h | postgres archived:1010 tl:2";
-        assert_eq!(
-            gap(of_old),
-            "converged: nothing to do",
-            "archived before the promotion"
-        );
-    }
-
-    #[test]
     fn a_timeline_above_the_servers_own_is_somebody_elses() {
         let fork = |text: &str| stands(text).lines().next().unwrap_or_default().to_owned();
         let replaced =
@@ -318,6 +206,36 @@ mod tests {
         assert_eq!(fork(&promoted), "converged: nothing to do");
         let unchecked = format!("check=off {replaced}");
         assert_eq!(fork(&unchecked), "converged: nothing to do");
+    }
+
+    #[test]
+    fn gaps_and_forks_are_counted() {
+        let figures = |text: &str| {
+            let plan = World::parse(text).plan();
+            let target = plan.targets.values().next().expect("one");
+            target.wal.map(|wal| (wal.gaps, wal.missing, wal.forks))
+        };
+        let lost = "| wal 1:900-1002 1:1005-1007 1:1009-1010 | done 9h";
+        assert_eq!(figures("| done 9h"), Some((0, 0, 0)));
+        assert_eq!(figures(lost), Some((2, 3, 0)));
+        assert_eq!(
+            figures(&format!("{lost} | postgres hand:1:1000-1010")),
+            Some((2, 3, 0)),
+            "it is missing until it is there"
+        );
+        let forked = "| wal 1:900-1010 2:1004-1010 3:1008-1010 | done 9h";
+        assert_eq!(figures(forked), Some((0, 0, 2)));
+        assert_eq!(
+            figures(&format!("{forked} | postgres tl:3")),
+            Some((0, 0, 0))
+        );
+        for nobody in [
+            "check=off | done 9h",
+            "| done 9h | lose server",
+            "| done 9h | lose catalog",
+        ] {
+            assert_eq!(figures(nobody), None, "{nobody}");
+        }
     }
 
     #[test]

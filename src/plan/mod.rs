@@ -33,6 +33,7 @@ mod choose;
 mod copy;
 mod digest;
 mod expire;
+mod gap;
 mod health;
 mod keep;
 mod mark;
@@ -122,6 +123,9 @@ pub struct Target {
     /// When the last segment of that window was archived, if the server tells: nothing later can be reached.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reached: Option<Timestamp>,
+    /// What is wrong with the archived WAL; none where nobody can tell, or wants to know.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wal: Option<WalState>,
     /// Which instants can be restored after the plan.
     pub window_after: Option<RecoveryWindow>,
     /// How many backups may be deleted now, of how many in 24 hours.
@@ -129,6 +133,17 @@ pub struct Target {
     /// What the plan's deletes leave behind, where they only hide what they delete.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub remains: Option<Remaining>,
+}
+
+/// What is wrong with the archived WAL of a server.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WalState {
+    /// How many ranges of segments are missing since the newest good backup began, those that are still in `pg_wal` included.
+    pub gaps: usize,
+    /// How many segments that are.
+    pub missing: u64,
+    /// How many timelines above the server's own there are, which only another server can have archived.
+    pub forks: usize,
 }
 
 /// What logical deletes leave behind.
@@ -351,6 +366,7 @@ fn decide<'a>(scene: Scene<'a>, all: &[Scene<'a>]) -> Decided<'a> {
             decision.extend(keep::decide(&scene, &wanted));
             // Not held up by what a dead attempt left: if that cannot be settled, backups go on all the same.
             decision.extend(due::decide(&scene));
+            decision.extend(gap::decide(&scene, &verdicts));
             if let Some(source) = source(&scene, all) {
                 decision.extend(copy::decide(&scene, source));
             }
@@ -384,6 +400,7 @@ impl Decided<'_> {
             conditions: self.decision.conditions,
             verdicts: self.verdicts,
             window: windows.0,
+            wal: health::wal(&self.scene),
             window_after: windows.1,
             budget: self.budget,
             remains,

@@ -81,6 +81,7 @@ impl Row {
                 | Action::DeleteSnapshot { .. }
                 | Action::DeleteWal { .. } => "delete",
                 Action::CopyWal { .. } => "copy",
+                Action::ArchiveWal { .. } => "archive",
                 other => other.verb(),
             },
             object: object(&step.action, step.weight, target),
@@ -171,7 +172,9 @@ fn object(action: &Action, weight: Weight, target: Option<&Target>) -> String {
             Some(until) => format!("{backup}  {target} until {until}"),
             None => format!("{backup}  {target}"),
         },
-        Action::DeleteWal { spans } | Action::CopyWal { spans, .. } => {
+        Action::DeleteWal { spans }
+        | Action::CopyWal { spans, .. }
+        | Action::ArchiveWal { spans } => {
             let (segments, spans) = (weight.segments, spans.len());
             let ranges = plural(spans, "range");
             format!(
@@ -374,7 +377,7 @@ impl fmt::Display for Summary<'_> {
 }
 
 impl Summary<'_> {
-    fn counts(&self) -> [(u64, String); 14] {
+    fn counts(&self) -> [(u64, String); 15] {
         let left_over = |action: &Action| {
             matches!(
                 action,
@@ -398,6 +401,10 @@ impl Summary<'_> {
             (
                 self.count(|a| matches!(a, Action::CopyBackup { .. } | Action::CopyWal { .. })),
                 "to copy".to_owned(),
+            ),
+            (
+                self.count(|a| matches!(a, Action::ArchiveWal { .. })),
+                "to archive again".to_owned(),
             ),
             (
                 self.count(|a| matches!(a, Action::VerifyBackup { .. })),

@@ -448,14 +448,7 @@ impl World {
             .extend(wal.into_iter().map(|span| (span, Lock::Free)));
         match words[0].strip_prefix("wal:") {
             Some(text) => {
-                let (on, range) = text.split_once(':').expect("1:900-910");
-                let (first, last) = range.split_once('-').expect("900-910");
-                let run = Run {
-                    first: SegmentNumber(number(first)),
-                    last: SegmentNumber(number(last)),
-                };
-                let timeline = timeline(on);
-                locks.wal.insert(WalSpan { timeline, run }, lock);
+                locks.wal.insert(wal_span(text), lock);
             }
             None => {
                 locks.directories.insert(id, lock);
@@ -499,6 +492,8 @@ impl World {
                 archiver.last_failed_at = Some(now());
             }
             ("off", _) => archiver.mode = ArchiveMode::Off,
+            // `hand:1:1003-1004`
+            ("hand", span) => facts.at_hand.push(wal_span(span)),
             ("clock", age) => facts.clock = instant(age),
             ("summarized", _) => facts.summarized_from = Some(Lsn(1)),
             _ => panic!("unknown word `{word}`"),
@@ -623,6 +618,18 @@ fn retention(text: &str) -> barkeep::model::retention::RetentionPolicy {
         _ => format!("RECOVERY WINDOW OF {count} DAYS"),
     };
     policy.parse().expect("a policy")
+}
+
+/// `1:900-910`
+fn wal_span(text: &str) -> WalSpan {
+    let (on, range) = text.split_once(':').expect("1:900-910");
+    let (first, last) = range.split_once('-').expect("900-910");
+    let run = Run {
+        first: SegmentNumber(number(first)),
+        last: SegmentNumber(number(last)),
+    };
+    let timeline = timeline(on);
+    WalSpan { timeline, run }
 }
 
 /// `month:12`, `week:4:full`

@@ -27,6 +27,7 @@ use crate::{
 };
 
 mod approval;
+mod forgets;
 mod losses;
 
 /// A server whose world is stored in memory, and the ports to look after it.

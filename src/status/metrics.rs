@@ -58,7 +58,7 @@ const LINE: &str = "`server`, `destination`";
 const SERVER: &str = "`server`";
 
 /// Everything that is measured.
-pub const METRICS: [Metric; 38] = [
+pub const METRICS: [Metric; 41] = [
     Metric {
         name: "barkeep_build_info",
         labels: "`version`",
@@ -236,6 +236,24 @@ pub const METRICS: [Metric; 38] = [
         labels: LINE,
         help: "How many times what can be restored breaks off between its beginning and its end",
         samples: Samples::Line(|line| Some(count(line.strip.as_ref()?.gaps.len()))),
+    },
+    Metric {
+        name: "barkeep_wal_gaps",
+        labels: LINE,
+        help: "How many ranges of WAL that was archived since the newest good backup began are missing; no sample if nobody can tell, or `wal.check` is off",
+        samples: Samples::Line(|line| Some(count(line.wal?.gaps))),
+    },
+    Metric {
+        name: "barkeep_wal_missing_segments",
+        labels: LINE,
+        help: "How many segments these ranges have",
+        samples: Samples::Line(|line| Some(wide(line.wal?.missing))),
+    },
+    Metric {
+        name: "barkeep_wal_forks",
+        labels: LINE,
+        help: "How many timelines above the server's own are in the archive, which only another server can have archived",
+        samples: Samples::Line(|line| Some(count(line.wal?.forks))),
     },
     Metric {
         name: "barkeep_wal_waiting_since_timestamp_seconds",

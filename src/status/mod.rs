@@ -21,7 +21,7 @@ use crate::{
         time::Timestamp,
     },
     plan::{
-        Budget, Plan, Target, render,
+        Budget, Plan, Target, WalState, render,
         wake::{Failed, Wake},
     },
     reconcile::{
@@ -89,6 +89,9 @@ pub struct Line {
     pub window: Option<RecoveryWindow>,
     /// When its last segment was archived, if the server tells.
     pub reached: Option<Timestamp>,
+    /// What is wrong with the archived WAL; none where nobody can tell, or wants to know.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub wal: Option<WalState>,
     /// How many backups may be deleted.
     pub budget: Budget,
     /// The backups and what can be restored from them, in time.
@@ -281,6 +284,7 @@ fn line(
         next_due: next_due(target),
         window: target.window.clone(),
         reached: target.reached,
+        wal: target.wal,
         budget: target.budget,
         strip: stored.and_then(|stored| strip::draw(stored, target, observed, plan.now)),
         stored: stored.map(amount),

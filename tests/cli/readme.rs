@@ -162,6 +162,7 @@ pub(crate) fn observed(now: Timestamp) -> Observed {
             position: Lsn((last + 1) * SegmentSize::DEFAULT.bytes()),
             summarized_from: None,
             slot: None,
+            at_hand: Vec::new(),
             archiver: Archiver {
                 mode: ArchiveMode::On,
                 last_archived: Some(archived),

@@ -36,7 +36,7 @@ async fn a_promotion_is_followed_in_the_middle_of_receiving_and_of_a_backup() {
     let both = either(&primary, &standby);
 
     configure(&place, &both, RECEIVE);
-    let service = watch(&place);
+    let mut service = watch(&place);
     streaming(&primary).await;
     primary.sql("CREATE TABLE t AS SELECT generate_series(1, 1000) AS id");
     place.run(&["backup", "main"]).exits(0);
@@ -44,7 +44,7 @@ async fn a_promotion_is_followed_in_the_middle_of_receiving_and_of_a_backup() {
     // The next backup is too slow to end before its server does.
     primary
         .sql("CREATE TABLE large AS SELECT md5(random()::text) FROM generate_series(1, 500000) i");
-    place.limit("max_bandwidth = \"512KiB/s\"");
+    place.limit("max_bandwidth = \"2MiB/s\"");
     configure(&place, &both, RECEIVE);
     let mut slow = place.start(&["backup", "main"]);
     until("the backup", async || {
@@ -56,12 +56,16 @@ async fn a_promotion_is_followed_in_the_middle_of_receiving_and_of_a_backup() {
     caught_up(&primary, &standby).await;
     let segment = primary.sql("SELECT pg_walfile_name(pg_current_wal_lsn())");
     primary.stop(Stop::Immediate);
+    // The next one knows nothing of what this one had received.
+    service.signal(Signal::KILL);
+    service.end();
     standby.promote();
     until("the backup to give up", async || slow.has_ended()).await;
     let gave_up = slow.end();
     assert_ne!(gave_up.code, Some(0), "{gave_up}");
     place.limit("");
     configure(&place, &both, RECEIVE);
+    service = watch(&place);
     standby.sql("INSERT INTO t SELECT generate_series(2001, 3000)");
     streaming(&standby).await;
     confirmed(&standby).await;

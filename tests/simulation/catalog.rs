@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use barkeep::{model::time::Timestamp, store::memory::Memory};
 use chrono::DateTime;
 
-/// A segment: its timeline and its number, in segments of 16 MiB.
+/// A segment: its timeline and its number, in segments of 1 MiB.
 pub(crate) type Segment = (u32, u64);
 
 /// What lies below `base/<id>/`.
@@ -193,5 +193,5 @@ pub(crate) fn segment_of(name: &str) -> Option<Segment> {
     let whole = rest.is_empty() || rest == ".gz";
     let part = |at: usize| u64::from_str_radix(digits.get(at..at + 8)?, 16).ok();
     let on = u32::try_from(part(0)?).ok()?;
-    whole.then_some((on, part(8)? * 256 + part(16)?))
+    whole.then_some((on, part(8)? * 4096 + part(16)?))
 }

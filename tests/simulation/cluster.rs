@@ -1,6 +1,12 @@
 //! A PostgreSQL cluster as it really is: what it has written, on which timeline, and what its archiver did with it.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    fs::{self, File},
+    io::Write as _,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use barkeep::{
     format::{
@@ -8,16 +14,28 @@ use barkeep::{
         keys::{ObjectKey, WalObject},
     },
     model::{
+        action::WalSpan,
+        catalog::Run,
         compression::Compression,
         time::Timestamp,
         timeline::{Branch, TimelineHistory, TimelineId},
-        wal::{Lsn, SegmentNumber, SegmentSize, WalFile},
+        wal::{Lsn, SegmentName, SegmentNumber, SegmentSize, WalFile},
     },
 };
 
+use tempfile::TempDir;
+
 use crate::{catalog::Segment, dice::Dice, place::Place};
 
-pub(crate) const SIZE: SegmentSize = SegmentSize::DEFAULT;
+/// So many segments stay in `pg_wal`.
+const RETAINED: usize = 6;
+
+/// As short as PostgreSQL's segments can be: those in `pg_wal` are real files.
+pub(crate) fn size() -> SegmentSize {
+    SegmentSize::new(BYTES.into()).expect("a size that PostgreSQL allows")
+}
+
+const BYTES: u32 = 1 << 20;
 
 /// A cluster.
 pub(crate) struct Cluster {
@@ -30,6 +48,11 @@ pub(crate) struct Cluster {
     pub(crate) branches: Vec<(u32, u32, u64)>,
     /// What waits for the archiver, oldest first.
     ready: VecDeque<(WalFile, Timestamp)>,
+    /// The complete segments that are still in `pg_wal`, oldest first.
+    retained: VecDeque<SegmentName>,
+    /// The segments that were ever complete.
+    complete: BTreeSet<SegmentName>,
+    pgdata: TempDir,
     pub(crate) archived: Option<(Segment, Timestamp)>,
     pub(crate) up: bool,
     /// Where its archiver delivers to.
@@ -45,6 +68,9 @@ impl Cluster {
             segment: 3,
             branches: Vec::new(),
             ready: VecDeque::new(),
+            retained: VecDeque::new(),
+            complete: BTreeSet::new(),
+            pgdata: empty_pgdata(),
             archived: None,
             up: true,
             delivers,
@@ -57,14 +83,77 @@ impl Cluster {
 
     /// A position in the segment that is being written.
     pub(crate) fn position(&self, offset: u64) -> Lsn {
-        Lsn(SegmentNumber(self.segment).start(SIZE).0 + offset)
+        Lsn(SegmentNumber(self.segment).start(size()).0 + offset)
     }
 
     /// Completes the segment that is being written.
     pub(crate) fn write(&mut self, now: Timestamp) {
-        let name = SegmentNumber(self.segment).name(self.on(), SIZE);
+        let name = SegmentNumber(self.segment).name(self.on(), size());
         self.ready.push_back((WalFile::Segment(name), now));
+        self.complete.insert(name);
+        self.retain(name);
         self.segment += 1;
+    }
+
+    /// Leaves a complete segment in `pg_wal`, and takes away what is too much there.
+    fn retain(&mut self, name: SegmentName) {
+        let file = File::create(self.path(name)).expect("a directory of our own");
+        file.set_len(size().bytes()).expect("room for holes");
+        let header = self.header(name);
+        (&file).write_all(&header).expect("room for a header");
+        self.retained.push_back(name);
+        if self.retained.len() > RETAINED {
+            self.remove_oldest();
+        }
+    }
+
+    fn remove_oldest(&mut self) {
+        if let Some(oldest) = self.retained.pop_front() {
+            fs::remove_file(self.path(oldest)).expect("it was left there");
+        }
+    }
+
+    fn path(&self, name: SegmentName) -> PathBuf {
+        self.pgdata().join("pg_wal").join(name.to_string())
+    }
+
+    /// The beginning of a segment, as PostgreSQL 18 writes it.
+    fn header(&self, name: SegmentName) -> Vec<u8> {
+        let fields: [&[u8]; 8] = [
+            &0xD118_u16.to_le_bytes(),
+            &2_u16.to_le_bytes(),
+            &name.timeline.number().to_le_bytes(),
+            &name.number(size()).start(size()).0.to_le_bytes(),
+            &[0; 8],
+            &self.system.to_le_bytes(),
+            &BYTES.to_le_bytes(),
+            &8192_u32.to_le_bytes(),
+        ];
+        fields.concat()
+    }
+
+    /// Where its files are.
+    pub(crate) fn pgdata(&self) -> &Path {
+        self.pgdata.path()
+    }
+
+    /// The complete segments in `pg_wal` that do not wait for the archiver.
+    pub(crate) fn at_hand(&self) -> Vec<WalSpan> {
+        let there = self.retained.iter().filter(|name| self.is_over(**name));
+        let span = |name: &SegmentName| {
+            let (first, last) = (name.number(size()), name.number(size()));
+            let run = Run { first, last };
+            let timeline = name.timeline;
+            WalSpan { timeline, run }
+        };
+        there.map(span).collect()
+    }
+
+    /// Whether a segment is complete and does not wait for the archiver.
+    pub(crate) fn is_over(&self, name: SegmentName) -> bool {
+        let file = WalFile::Segment(name);
+        let waits = self.ready.iter().any(|(waiting, _)| *waiting == file);
+        self.complete.contains(&name) && !waits
     }
 
     /// Somebody else is the primary now; or the cluster was restored to `back` segments ago.
@@ -75,6 +164,12 @@ impl Cluster {
         self.timeline = newest.unwrap_or(1).max(left) + 1;
         self.branches.push((self.timeline, left, self.segment));
         self.ready.clear();
+        if back > 0 {
+            // Restored, it begins without.
+            while !self.retained.is_empty() {
+                self.remove_oldest();
+            }
+        }
         let history = WalFile::History(self.on());
         self.ready.push_back((history, now));
     }
@@ -95,7 +190,7 @@ impl Cluster {
         ancestors.reverse();
         let branch = |(from, left): (u32, u64)| Branch {
             timeline: timeline(from),
-            switch: SegmentNumber(left).start(SIZE),
+            switch: SegmentNumber(left).start(size()),
             reason: "promoted".to_owned(),
         };
         TimelineHistory {
@@ -116,7 +211,7 @@ impl Cluster {
                 place.archive(&self.name, &key(file), &content);
             }
             if let WalFile::Segment(name) = file {
-                let segment = (name.timeline.number(), name.number(SIZE).0);
+                let segment = (name.timeline.number(), name.number(size()).0);
                 self.archived = Some((segment, now));
             }
         }
@@ -126,6 +221,12 @@ impl Cluster {
     pub(crate) fn oldest_ready(&self) -> Option<(WalFile, Timestamp)> {
         self.ready.front().copied()
     }
+}
+
+fn empty_pgdata() -> TempDir {
+    let pgdata = tempfile::tempdir().expect("a place for files");
+    fs::create_dir(pgdata.path().join("pg_wal")).expect("it is empty");
+    pgdata
 }
 
 pub(crate) fn timeline(number: u32) -> TimelineId {

@@ -47,7 +47,7 @@ use crate::{
 };
 
 /// The longest that one call may take before its process is killed.
-const CALL_MAX: Duration = Duration::from_hours(3);
+pub(crate) const CALL_MAX: Duration = Duration::from_hours(3);
 
 /// The host whose processes are known to live.
 const SERVICE: u32 = 2;
@@ -76,6 +76,8 @@ impl History {
         let clusters = clusters(&layout, &places);
         for place in places.values() {
             place.ledger().clusters.clone_from(&clusters);
+            let others = places.values().filter(|other| other.name != place.name);
+            place.ledger().others = others.cloned().collect();
         }
         let desired = layout.configuration(&mut dice);
         let weeks = dice.percent(8);
@@ -125,6 +127,7 @@ impl History {
         // They know each other.
         for place in self.world.places.values() {
             place.ledger().clusters.clear();
+            place.ledger().others.clear();
         }
     }
 
@@ -382,6 +385,9 @@ impl History {
                     place.name
                 ));
             }
+            if entry.copy_of.is_none() {
+                self.check_wal(name, place, &catalog);
+            }
             let uploads = place.uploads(&format!("{name}/base/"));
             for id in uploads
                 .iter()
@@ -390,6 +396,27 @@ impl History {
                 log.violate(&format!(
                     "{name} in {}: an upload of {id} is left",
                     place.name
+                ));
+            }
+        }
+    }
+
+    /// What the server still has of the WAL since its newest good backup is archived.
+    fn check_wal(&self, name: &str, place: &Place, catalog: &Catalog) {
+        let cluster = self.world.clusters[name].lock().expect("no panic");
+        let good = catalog.done().into_iter();
+        let good = good.filter(|(_, backup)| catalog.is_good(backup));
+        let newest = good.max_by_key(|(_, backup)| backup.time("end_time"));
+        let Some((on, begin)) = newest.and_then(|(_, backup)| backup.segment("begin_wal")) else {
+            return;
+        };
+        for span in cluster.at_hand() {
+            let segment = (span.timeline.number(), span.run.first.0);
+            let wanted = cluster.timeline == on && segment.0 == on && segment.1 >= begin;
+            if wanted && !catalog.wal.contains(&segment) {
+                let place = &place.name;
+                self.world.log.violate(&format!(
+                    "{name} in {place}: {segment:?} is in pg_wal and not archived"
                 ));
             }
         }

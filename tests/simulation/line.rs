@@ -105,6 +105,11 @@ impl Process {
         Arc::new(Self { blind, ..self })
     }
 
+    /// Whether it is shown what was deleted before.
+    pub(crate) fn sees_deletes(&self) -> bool {
+        self.blind != Some(Blind::Tombstones)
+    }
+
     /// Dice for the next time that it does the same.
     pub(crate) fn dice(&self, what: &str) -> Dice {
         let count = self.count(what);

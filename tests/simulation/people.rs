@@ -16,7 +16,7 @@ use futures_util::FutureExt as _;
 
 use crate::{
     catalog::Catalog,
-    cluster::{Cluster, SIZE},
+    cluster::{Cluster, size},
     dice::Dice,
     place::Place,
     world::{Trouble, World, hours},
@@ -108,7 +108,7 @@ impl People {
             server_name: None,
             version: 180_001,
             system_id: Some(SystemId(cluster.system)),
-            segment_size: SIZE,
+            segment_size: size(),
             pgdata: "/data".into(),
             tablespaces: Vec::new(),
             time: now,
@@ -162,7 +162,7 @@ impl People {
                 backup_label: String::new(),
                 copy_stats: None,
             };
-            info.set_stopped(&stop, SIZE);
+            info.set_stopped(&stop, size());
             info.set_status(BackupStatus::Done);
             cluster.write(now);
             cluster.archive(dice, 0, now);

@@ -84,7 +84,7 @@ impl Layout {
                 "\"30 1,9,17 * * *\"",
             ]);
             writeln!(text, "method = \"stream\"\nschedule = {schedule}").expect("text");
-            text += "compression = \"none\"\nwal = { max_lag = \"3h\" }\n";
+            text += "compression = \"none\"\nwal = { max_lag = \"3h\", compression = \"none\" }\n";
             if self.incremental && dice.percent(80) {
                 let (days, chain) = (1 + dice.roll(4), 2 + dice.roll(4));
                 writeln!(

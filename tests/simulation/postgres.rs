@@ -46,7 +46,7 @@ use bytes::Bytes;
 use futures_util::TryStreamExt as _;
 
 use crate::{
-    cluster::{Cluster, SIZE, timeline},
+    cluster::{Cluster, size, timeline},
     line::Process,
     world::{Trouble, World, dice_for},
 };
@@ -106,21 +106,22 @@ impl Servers for Simulated {
 /// What a server says of itself; nothing if it is down.
 fn facts(cluster: &Cluster, world: &World) -> Option<observed::ServerFacts> {
     let archived = cluster.archived.map(|((on, number), at)| {
-        let name = SegmentNumber(number).name(timeline(on), SIZE);
+        let name = SegmentNumber(number).name(timeline(on), size());
         (name, at)
     });
     let ready = cluster.oldest_ready();
     cluster.up.then(|| observed::ServerFacts {
         system_id: SystemId(cluster.system),
         version: VERSION,
-        segment_size: SIZE,
+        segment_size: size(),
         role: observed::Role::Primary,
         timeline: cluster.on(),
         history: Some(cluster.history(cluster.timeline)),
-        data_directory: PathBuf::from("/data"),
+        data_directory: cluster.pgdata().to_owned(),
         position: cluster.position(64),
         summarized_from: Some(Lsn(0)),
         slot: None,
+        at_hand: cluster.at_hand(),
         archiver: observed::Archiver {
             mode: ArchiveMode::On,
             last_archived: archived.map(|(name, _)| name),
@@ -169,7 +170,7 @@ impl Postgres for Session {
         Ok(ServerFacts {
             system_id: SystemId(cluster.system),
             version: VERSION,
-            segment_size: SIZE,
+            segment_size: size(),
             role: Role::Primary,
             timeline: cluster.on(),
             position: cluster.position(64),
@@ -302,7 +303,7 @@ impl Session {
 
 /// What a server sends: one archive, and the manifest of it.
 fn sent(start: &BackupStart) -> VecDeque<Piece> {
-    let segment = start.lsn.segment(start.timeline, SIZE);
+    let segment = start.lsn.segment(start.timeline, size());
     let label = format!("START WAL LOCATION: {} (file {segment})\n", start.lsn);
     let files: [(&str, Vec<u8>); 4] = [
         ("backup_label", label.into_bytes()),

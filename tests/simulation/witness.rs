@@ -9,6 +9,8 @@
 //! | delete `backup.info` before the data, or WAL before what needs it | it may be killed in between |
 //! | delete WAL that anything needs that is there | it could not be restored |
 //! | delete what a complete incremental builds on | nor could that |
+//! | copy again what was deleted from among copies, or forget that it was while its source is there | it would never end |
+//! | archive WAL that waits for the archiver, or over something else | it is not its turn |
 //! | write DONE where something is missing, or over what others wrote | others believe it |
 //!
 //! Between a last look and the effect somebody else may act, and nothing can be done about it: what people did less than [`BLINK`]
@@ -35,6 +37,7 @@ use futures_util::FutureExt as _;
 use crate::{
     catalog::{Catalog, Directory, Rule, segment_of},
     cluster::Cluster,
+    history::CALL_MAX,
     line::Process,
     place::Place,
 };
@@ -65,11 +68,15 @@ pub(crate) struct Ledger {
     begun: BTreeMap<Id, (Duration, Charge)>,
     /// Backups that were kept standalone until that was released: they never had a claim to more WAL.
     standalone: BTreeSet<Id>,
+    /// Backups whose deletion somebody has approved, whoever ends it.
+    approved: BTreeSet<Id>,
     /// Backups that some process of barkeep has claimed.
     claimed: BTreeSet<Id>,
     /// When somebody has destroyed something that others rely on.
     pub(crate) harmed: Option<Duration>,
     pub(crate) clusters: BTreeMap<String, Arc<std::sync::Mutex<Cluster>>>,
+    /// The other destinations.
+    pub(crate) others: Vec<Arc<Place>>,
 }
 
 impl Ledger {
@@ -124,14 +131,21 @@ impl<'a> Witness<'a> {
                 }
                 self.place.ledger().claimed.insert(id);
             }
+            [server, "barkeep", "deleted", _] if self.process.is_approved() => {
+                let named = named(content).into_iter();
+                let named = named.map(|id| (server.to_owned(), id));
+                self.place.ledger().approved.extend(named);
+            }
             [_, "barkeep", ..] => {}
             [server, "wals", ..] => {
-                if self
-                    .entry(server)
-                    .is_none_or(|entry| entry.copy_of.is_none())
-                    || differs
-                {
+                self.tell("writes", key);
+                if differs {
                     self.violate(&format!("writes WAL over something else: {key}"));
+                }
+                let entry = self.entry(server);
+                let copies = entry.is_some_and(|entry| entry.copy_of.is_some());
+                if !copies && !self.was_archived(server, key) {
+                    self.violate(&format!("writes WAL that waits for its archiver: {key}"));
                 }
             }
             [server, "base", id, "backup.info"] => {
@@ -161,6 +175,15 @@ impl<'a> Witness<'a> {
         self.place.ledger().note(key, now, store);
     }
 
+    /// Whether a segment is complete, and its server's archiver done with it.
+    fn was_archived(&self, server: &str, key: &str) -> bool {
+        let cluster = self.place.ledger().clusters[server].clone();
+        let file = key.rsplit('/').next().unwrap_or_default();
+        let name = file.split('.').next().and_then(|name| name.parse().ok());
+        let cluster = cluster.lock().expect("no panic");
+        name.is_some_and(|name| cluster.is_over(name))
+    }
+
     /// A backup of its own, or one that it copies.
     fn may_write(&self, server: &str, id: &str) -> bool {
         let copies = self
@@ -182,6 +205,9 @@ impl<'a> Witness<'a> {
                 "writes the record of a foreign backup: {server} {id}"
             ));
         }
+        if !differs && !claimed && self.was_deleted(server, id) {
+            self.violate(&format!("copies again what was deleted: {server} {id}"));
+        }
         let written = &catalog.directories[id];
         if written.status() == "DONE"
             && let Some(lacks) = catalog.lacks(written)
@@ -191,6 +217,16 @@ impl<'a> Witness<'a> {
                 "calls {server} {id} complete, but it lacks {lacks}"
             ));
         }
+    }
+
+    /// Whether a backup was deleted before any call that goes on began.
+    fn was_deleted(&self, server: &str, id: &str) -> bool {
+        let id = (server.to_owned(), id.to_owned());
+        let begun = self.place.ledger().begun.get(&id).copied();
+        let begun = begun.filter(|(_, charge)| *charge == Charge::Counted);
+        let ago = begun.map(|(at, _)| at);
+        let ago = ago.map(|at| self.place.log.elapsed().saturating_sub(at));
+        self.process.sees_deletes() && ago.is_some_and(|ago| ago > CALL_MAX + BLINK)
     }
 
     fn is_harmed(&self) -> bool {
@@ -244,6 +280,7 @@ impl<'a> Witness<'a> {
             [_, "barkeep", "identity" | "baseline"] => {
                 self.violate(&format!("forgets whose the prefix is: {key}"));
             }
+            [server, "barkeep", "deleted", _] => self.forget(server, key),
             [_, "barkeep", ..] => {}
             _ => self.violate(&format!("deletes what is not its own: {key}")),
         }
@@ -265,6 +302,30 @@ impl<'a> Witness<'a> {
         let ended = until.is_some_and(|until| until <= self.latest());
         if !ended {
             self.violate(&format!("releases the keep of {server} {id}"));
+        }
+    }
+
+    /// The record of deletes goes, which somebody may need as long as anything of theirs is anywhere.
+    fn forget(&self, server: &str, key: &str) {
+        let now = self.place.log.elapsed();
+        let written = self.place.ledger().written.get(key).map(|(_, at, _)| *at);
+        let age = written.map_or(Duration::ZERO, |at| now.saturating_sub(at) + BLINK);
+        if age < 7 * DAY {
+            self.violate(&format!("forgets a delete of {age:?} ago: {key}"));
+        }
+        let record = self.place.get(key).unwrap_or_default();
+        let others = self.place.ledger().others.clone();
+        for id in named(&record) {
+            for place in others.iter().chain([self.place]) {
+                let info = format!("{server}/base/{id}/backup.info");
+                let since = place.ledger().written.get(&info).map(|(at, ..)| *at);
+                if place.get(&info).is_some() && self.was_before(since.as_ref()) {
+                    let place = &place.name;
+                    self.violate(&format!(
+                        "forgets that {id} goes, which is in {place}: {key}"
+                    ));
+                }
+            }
         }
     }
 
@@ -352,7 +413,7 @@ impl<'a> Witness<'a> {
             "DONE" => {
                 self.may_be_obsolete(entry, catalog, server, id)?;
                 self.may_be_ripe(entry, server, id)?;
-                self.may_be_charged(entry, catalog, server)
+                self.may_be_charged(entry, catalog, (server, id))
             }
             status => Err(format!("it is `{status}`")),
         }
@@ -470,8 +531,14 @@ impl<'a> Witness<'a> {
         ))
     }
 
-    fn may_be_charged(&self, entry: &Entry, catalog: &Catalog, server: &str) -> Result<(), String> {
-        if self.process.is_approved() {
+    fn may_be_charged(
+        &self,
+        entry: &Entry,
+        catalog: &Catalog,
+        (server, id): (&str, &str),
+    ) -> Result<(), String> {
+        let of = (server.to_owned(), id.to_owned());
+        if self.process.is_approved() || self.place.ledger().approved.contains(&of) {
             return Ok(());
         }
         let now = self.place.log.elapsed();
@@ -534,6 +601,13 @@ impl<'a> Witness<'a> {
             self.violate(&format!("deletes {file}, and there is no good backup"));
         }
     }
+}
+
+/// The backups that a record of deletes names.
+fn named(record: &Bytes) -> Vec<String> {
+    let record: serde_json::Value = serde_json::from_slice(record).unwrap_or_default();
+    let named = record["backups"].as_object().into_iter().flatten();
+    named.map(|(id, _)| id.clone()).collect()
 }
 
 /// A record without the incremental backups that build on what it is of: whoever takes one adds it, and it is copied again for that.

@@ -284,8 +284,7 @@ impl<'a> Desk<'a> {
             let Some(arrival) = state.arrivals.get_mut(destination) else {
                 return;
             };
-            let order = |position: Position| (position.timeline, position.lsn);
-            if arrival.until.is_none_or(|old| order(old) < order(until)) {
+            if arrival.until.is_none_or(|old| old.is_before(until)) {
                 arrival.until = Some(until);
             }
         });

@@ -82,7 +82,7 @@ impl Desk<'_> {
                 Err(_) if self.is_durable() => None,
                 after => after?,
             };
-            at = after.filter(|after| after.lsn < at.lsn).unwrap_or(at);
+            at = after.filter(|after| after.is_before(at)).unwrap_or(at);
         }
         Ok(at)
     }

@@ -201,6 +201,35 @@ fn a_lineage_without_new_backups_loses_its_claim_in_the_end() {
     assert_eq!(both("REDUNDANCY 1 | done 91d | done 95d"), "95d");
     let window = "RECOVERY WINDOW OF 93 DAYS | done 1d sys:2 | done 91d | done 95d | done 96d";
     assert_eq!(goes(window)[1], ["96d"]);
+    // What only reaches the beginning of a window, with nothing in it, goes as well.
+    let reaching = "RECOVERY WINDOW OF 80 DAYS | done 1d sys:2 | done 81d sys:2 | done 91d";
+    assert_eq!(goes(reaching)[1], ["91d"]);
+    // Neither as old as the newest of the others nor at the very end is it over.
+    let equal = "REDUNDANCY 1 | done 91d sys:2 | done 91d id:a | done 95d";
+    assert_eq!(goes(equal)[1], ["95d"]);
+    let exactly = "REDUNDANCY 1 | done 1d sys:2 | done 90d | done 95d";
+    assert_eq!(goes(exactly)[1], ["95d"]);
+}
+
+#[test]
+fn a_lineage_that_goes_leaves_as_many_good_ones_as_there_must_be() {
+    // Barman counts the damaged one.
+    let text = "REDUNDANCY 1 min 2 | done 1d sys:2 | done 2d sys:2 empty: | done 91d | done 95d";
+    assert_eq!(goes(text), [vec!["95d", "91d"], vec!["95d"]]);
+    assert_eq!(safe(text)[2], "91d retain: minimum redundancy 2");
+}
+
+#[test]
+fn the_newest_good_one_may_be_incremental_and_a_failed_one_is_none() {
+    let text = "REDUNDANCY 0 | failed 1h id:zz | done 1d id:z parent:a | done 9d id:a";
+    assert_eq!(goes(text)[1], Vec::<&str>::new());
+    assert_eq!(
+        safe(text)[1..],
+        [
+            "1d protect: the newest good backup",
+            "9d protect: the newest good backup",
+        ]
+    );
 }
 
 #[test]
@@ -272,6 +301,9 @@ fn where_barman_fails_nothing_goes() {
     assert_eq!(unreadable[2], "3d protect: unreadable: nonsense");
     assert_eq!(unreadable[0], "1d retain: within REDUNDANCY 1");
     assert!(unreadable[1].starts_with("2d protect: nothing goes while"));
+    let unknown = barman("REDUNDANCY 1 | done 1d later:field | done 2d keep:full | done 3d");
+    assert_eq!(unknown[0], "1d protect: unreadable: unknown fields: field");
+    assert_eq!(unknown[1], "2d protect: kept (full)");
     let unended = barman("RECOVERY WINDOW OF 1 DAY | done 1h noend: | done 3d");
     assert_eq!(unended[0], "1h protect: its end is not recorded");
     // An end that nobody looks at may be missing.
@@ -284,6 +316,8 @@ fn a_backup_from_the_future_stops_all_deletes() {
     let text = "REDUNDANCY 1 | done -1h | done 1d | done 2d";
     assert_eq!(goes(text), [vec!["2d", "1d"], vec![]]);
     assert_eq!(safe(text)[0], "-1h protect: ends in the future");
+    // So little that clocks may differ.
+    assert_eq!(both("REDUNDANCY 1 | done -5m | done 1m | done 2d"), "2d 1m");
     assert!(safe(text)[2].starts_with("2d protect: nothing goes while"));
 }
 
@@ -310,6 +344,9 @@ fn a_standalone_keep_holds_all_wal_while_the_policy_wants_it_too() {
         wal(anchor),
         [WalNeed::Nothing, WalNeed::FromBegin, WalNeed::FromBegin]
     );
+    // Its lineage is over, but Barman, which judges all together, may still need it.
+    let over = "REDUNDANCY 2 | done 1d sys:2 | done 91d keep:standalone";
+    assert_eq!(wal(over), [WalNeed::FromBegin, WalNeed::FromBegin]);
     let outside = "REDUNDANCY 1 | done 1h | done 2d keep:standalone | done 3d keep:full";
     assert_eq!(
         wal(outside),
@@ -417,4 +454,10 @@ fn a_window_begins_its_length_ago_to_the_microsecond() {
     let half = now() + Duration::from_millis(500);
     let week = Duration::from_hours(7 * 24);
     assert_eq!(Facts::at(half).begin_by_clock(week), Some(half - week));
+}
+
+#[test]
+fn a_window_longer_than_any_calendar_holds_everything() {
+    let text = "RECOVERY WINDOW OF 5000000 DAYS | done 1d | done 99d";
+    assert_eq!(both(text), "");
 }

@@ -81,6 +81,8 @@ fn kept_backups_hold_all_wal_or_their_own() {
     assert_eq!(both(full), "1:1-919");
     let standalone = "REDUNDANCY 1 | done 1d | done 5d | done 8d keep:standalone | done 9d";
     assert_eq!(both(standalone), "1:1-919 1:922-989");
+    let lowest = "REDUNDANCY 1 | done 1d | done 5d | done 8d keep:standalone";
+    assert_eq!(both(lowest), "1:1-919 1:922-989");
     let anchor = "RECOVERY WINDOW OF 1 DAY | done 1h | done 8d keep:standalone | done 9d";
     assert_eq!(both(anchor), "1:1-919");
 }
@@ -104,6 +106,13 @@ fn wal_of_other_timelines_stays_while_a_backup_may_need_it() {
     assert_eq!(both(&promoted), "1:1-919 2:950-989");
     let later = format!("REDUNDANCY 1 | done 1d tl:2 | {wal}");
     assert_eq!(with(&later, SAFE), "1:1-960 2:950-989");
+    // What a standalone backup needs is spared on its own timeline alone.
+    for (on, expected) in [("1", "2:950-989"), ("3", "1:1-960 2:950-989")] {
+        let kept = format!(
+            "REDUNDANCY 1 | done 1d tl:2 | done 8d tl:2 | done 9d keep:standalone tl:{on} | {wal}"
+        );
+        assert_eq!(with(&kept, BARMAN), expected, "{on}");
+    }
     // A newer timeline never goes, though no backup is on it yet.
     let ahead = "REDUNDANCY 1 | done 1d | done 8d | wal 1:1-1010 2:900-1010 | history 2:1@900";
     assert_eq!(both(ahead), "1:1-989");
@@ -178,6 +187,22 @@ fn what_is_not_known_keeps_all_wal() {
     scene.catalog.backups[0].segment_size = larger;
     let verdicts = judge(&scene.catalog, &scene.rule, &scene.facts, BARMAN);
     assert_eq!(spans(&scene, &all_expired(&verdicts), BARMAN), []);
+}
+
+#[test]
+fn a_standalone_backup_whose_wal_ends_before_it_begins_holds_all_wal() {
+    let mut scene = Scene::parse("REDUNDANCY 1 | done 1d | done 8d keep:standalone");
+    let kept = scene.id("8d");
+    let kept = scene.catalog.backups.iter_mut().find(|b| b.id == kept);
+    let kept = kept.expect("it is there");
+    kept.end_wal = Some(
+        "000000010000000300000001"
+            .parse()
+            .expect("the name of a segment"),
+    );
+    let verdicts = judge(&scene.catalog, &scene.rule, &scene.facts, SAFE);
+    let spans = spans(&scene, &all_expired(&verdicts), SAFE);
+    assert_eq!(show(&spans), "1:1-919");
 }
 
 /// Every history that a recovery might follow.
@@ -327,12 +352,21 @@ fn what_a_standalone_keep_needs_is_spared_whatever_kind_of_file_it_is() {
         ("00000001000000030000008E", false),
         ("00000001000000030000008E.00000028.backup", false),
         ("00000001000000030000008F", false),
+        ("00000001000000030000008F.00000028.backup", false),
         ("000000010000000300000090", true),
         ("0000000100000003000000DD", true),
         ("0000000100000003000000DE", false),
     ] {
         assert_eq!(goes(name), expected, "{name}");
     }
+    // Its directory stays, and not only because it is the last one: the others begin with 406.
+    let scene = Scene::parse("none | done -3d | done 8d | done 9d keep:standalone");
+    let going = Going {
+        backups: [scene.id("8d")].into(),
+        wanted_by: WantedBy::Policy,
+    };
+    let cycles = barman_cycles(&scene.catalog, &going);
+    let cycle = cycles[0].1.as_ref().expect("a cycle");
     let directory = |log| cycle.removes_directory(TimelineId::FIRST, log);
-    assert_eq!([2, 3].map(directory), [true, false]);
+    assert_eq!([2, 3, 4].map(directory), [true, false, false]);
 }

@@ -119,6 +119,9 @@ fn what_somebody_asks_for_is_told_without_how_things_stand() {
             spans: vec![WalSpan { timeline, run }],
             histories: Vec::new(),
         },
+        Action::ArchiveWal {
+            spans: vec![WalSpan { timeline, run }],
+        },
         Action::ReleaseKeep {
             backup: backup.clone(),
             grace: Some(Duration::from_hours(168)),
@@ -136,6 +139,7 @@ fn what_somebody_asks_for_is_told_without_how_things_stand() {
         "  + copy      20261112T110000  0 B        requested\n\
          \x20 + verify    20261112T110000  0 B        requested\n\
          \x20 + copy      WAL, 0 segments in 1 range  requested\n\
+         \x20 + archive   WAL, 0 segments in 1 range  requested\n\
          \x20 ~ release   20261112T110000  in 7d      requested\n\
          \x20 ~ release   20261112T110000             requested\n\
          \x20 ~ undelete  20261112T110000             requested\n"
@@ -175,9 +179,17 @@ fn what_is_only_hidden_is_told_with_the_instant_at_which_it_is_gone() {
         let crate::model::observed::Knowledge::Known(locks) = &mut world.stored().locks else {
             panic!("they are known");
         };
-        locks.retention.remains = remains;
+        locks.retention.remains = remains.clone();
         assert_eq!(line(&world, "logical"), format!(". logical  {told}"));
+        let locks = world.stored().locks.clone();
+        let mut idle = World::parse("retention=1x | done 1d | wal 1:990-1010");
+        idle.stored().locks = locks;
+        let idle = Text(&idle.plan()).to_string();
+        assert!(!idle.contains("logical"), "nothing is deleted: {idle}");
     }
+    let plain = World::parse("retention=1x | done 1d | done 8d | wal 1:910-1010");
+    let plain = Text(&plain.plan()).to_string();
+    assert!(!plain.contains("logical"), "it is gone: {plain}");
 }
 
 #[test]

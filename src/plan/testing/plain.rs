@@ -99,6 +99,7 @@ pub(super) fn observed(mut catalog: Catalog) -> Observed {
         position: Lsn(0),
         summarized_from: None,
         slot: None,
+        at_hand: Vec::new(),
         archiver: Archiver {
             mode: ArchiveMode::On,
             last_archived: Some(SegmentNumber(1010).name(TimelineId::FIRST, SegmentSize::DEFAULT)),
