@@ -48,6 +48,10 @@ const POLICIES: [(&str, &[&str]); 3] = [
     ),
 ];
 
+/// What Barman itself makes of the section of `web`.
+const OWN_POLICY: &str = "from barman.config import Config; c = Config('barman.conf'); c.load_configuration_files_directory(); \
+    w = c.get_server('web'); print(w.retention_policy, '--minimum-redundancy', w.minimum_redundancy)";
+
 const SNAPSHOTS: &str = "{'provider': 'aws', 'provider_info': {'account_id': '123456789012', 'region': 'eu-south-1'}, \
     'snapshots': [{'mount': {'mount_options': 'rw,noatime', 'mount_point': '/mnt/pgdata'}, 'provider': {'device_name': \
     '/dev/sdf', 'snapshot_id': 'SNAPSHOT', 'snapshot_name': 'pgdata-1', 'snapshot_lock_mode': None}}]}";
@@ -225,6 +229,10 @@ fn an_imported_configuration_plans_what_barmans_own_retention_would_do() {
     let mut list = scene.command(&scene.programs.join("barman"));
     let listed = run(list.args(["-c", "barman.conf", "list-servers", "--minimal"]));
     assert_eq!(listed.lines().collect::<Vec<_>>(), ["crm", "orders", "web"]);
+    // What holds for `web` its own section and `[barman]` say.
+    let mut own = scene.command(&scene.programs.join("python"));
+    let own = run(own.args(["-c", OWN_POLICY]));
+    assert_eq!(own, POLICIES[2].1.join(" "));
     for (server, _) in POLICIES {
         for days in [0, 1, 3, 6, 8, 13, 15, 20, 40] {
             scene.backup(server, days);
