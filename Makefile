@@ -18,7 +18,7 @@ demo: ## Back up, reconcile and restore a throw-away cluster, step by step
 	examples/demo $(CARGO_TARGET_DIR)/debug/barkeep
 
 .PHONY: test
-test: bed check cargo-test ## Install what the tests need and run all of them
+test: bed check cargo-test test-packaging ## Install what the tests need and run all of them
 
 .PHONY: bed
 bed: ## Install what the tests run against
@@ -29,15 +29,17 @@ cargo-test: ## Run the tests against what `make bed` installed
 	cargo test --locked --all-features
 
 .PHONY: packages
-packages: ## Build what this machine can build for others: deb, rpm
+packages: ## Build what this machine can build for others: deb, rpm, the files of an image
+	packaging/static $(CARGO_TARGET_DIR)/static/dist/barkeep --profile dist
 	cargo build --locked --profile dist
-	packaging/build $(CARGO_TARGET_DIR)/dist/barkeep $(CARGO_TARGET_DIR)/packages
+	packaging/build $(CARGO_TARGET_DIR)/dist/barkeep $(CARGO_TARGET_DIR)/static/dist/barkeep $(CARGO_TARGET_DIR)/packages
 
 .PHONY: test-packaging
 test-packaging: bed ## Install the packages into a clean root, and run what is shipped with them
 	tests/bed/install PACKAGING
+	packaging/static $(CARGO_TARGET_DIR)/static/debug/barkeep --all-features
 	cargo build --locked --all-features
-	tests/packaging/run $(CARGO_TARGET_DIR)/debug/barkeep
+	tests/packaging/run $(CARGO_TARGET_DIR)/debug/barkeep $(CARGO_TARGET_DIR)/static/debug/barkeep
 
 .PHONY: soak
 soak: bed ## Let two services and a cron job live on one destination for ten minutes, with kills

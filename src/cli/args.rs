@@ -90,10 +90,10 @@ pub enum Command {
     /// Asks the server what it is and how it archives, looks whether its files can be read here, which decides how backups are made, and
     /// tries out the destination as `check --probe` does. What was found stands in the configuration as comments; what is to be done next, with
     /// every command, is said on stderr. It is printed, or written into a new file: none is overwritten. With `--output` beside a configuration
-    /// that is there already (`--config`), the file becomes a part of it; otherwise it stands alone. Ends with 3 if the configuration would not
-    /// be valid, with 4 if the destination belongs to another cluster, and with 8 if the server or the destination cannot be reached; nothing is
-    /// written then.
-    Init(Init),
+    /// that is there already (`--config`), the file becomes a part of it; with `--as` it will, once somebody who may puts it there; otherwise
+    /// it stands alone. Ends with 3 if the configuration would not be valid, with 4 if the destination belongs to another cluster, and with 8
+    /// if the server or the destination cannot be reached; nothing is written then.
+    Init(Box<Init>),
     /// Write a configuration from what Barman, cron and CloudNativePG are told
     ///
     /// Reads Barman's files with the hook scripts in them, the lines of crontabs that call Barman, and the objects of CloudNativePG. Every

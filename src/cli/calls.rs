@@ -113,7 +113,8 @@ fn own_program() -> Result<PathBuf, Error> {
     })
 }
 
-fn absolute(path: &Path) -> Result<PathBuf, Error> {
+/// A path that means the same in whatever directory it is used.
+pub(super) fn absolute(path: &Path) -> Result<PathBuf, Error> {
     std::path::absolute(path).map_err(|source| Error::File {
         doing: "find",
         path: path.to_owned(),

@@ -212,7 +212,7 @@ async fn dispatch(command: Command, session: &Session) -> ExitCode {
         Command::Slot(arguments) => commands::slot::run(arguments, session).await,
         Command::Unlock(arguments) => commands::unlock::run(arguments, session).await,
         Command::Check(arguments) => commands::check::run(arguments, session).await,
-        Command::Init(arguments) => commands::init::run(arguments, session).await,
+        Command::Init(arguments) => commands::init::run(*arguments, session).await,
         Command::Import(arguments) => commands::import::run(&arguments, session),
         Command::Mounts(arguments) => commands::mounts::run(&arguments, session),
         Command::Permissions(arguments) => commands::permissions::run(&arguments, session),

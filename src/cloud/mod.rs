@@ -5,6 +5,8 @@
 
 use std::fmt;
 
+#[cfg(any(feature = "aws", feature = "aws-ebs"))]
+pub mod aws;
 #[cfg(feature = "azure")]
 pub mod azure;
 #[cfg(feature = "gcp")]

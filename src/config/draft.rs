@@ -55,10 +55,18 @@ impl Draft {
 
     /// Begins the table with this path.
     pub fn table(&mut self, path: &[&str]) -> &mut Table {
+        self.begin(format!("[{}]", joined(path)))
+    }
+
+    /// Begins the next of the tables with this path.
+    pub fn entry(&mut self, path: &[&str]) -> &mut Table {
+        self.begin(format!("[[{}]]", joined(path)))
+    }
+
+    fn begin(&mut self, header: String) -> &mut Table {
         self.top();
-        let path: Vec<_> = path.iter().map(|part| spelled(part)).collect();
         self.tables.push(Table {
-            header: Some(path.join(".")),
+            header: Some(header),
             lines: Vec::new(),
         });
         self.tables.last_mut().expect("it was just pushed")
@@ -128,7 +136,7 @@ impl fmt::Display for Draft {
 impl fmt::Display for Table {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(header) = &self.header {
-            writeln!(formatter, "[{header}]")?;
+            writeln!(formatter, "{header}")?;
         }
         let width = self.key_width();
         for line in &self.lines {
@@ -145,6 +153,12 @@ impl fmt::Display for Table {
         }
         Ok(())
     }
+}
+
+/// A path as a header has it.
+fn joined(path: &[&str]) -> String {
+    let path: Vec<_> = path.iter().map(|part| spelled(part)).collect();
+    path.join(".")
 }
 
 /// A text in lines that are not wider than they may be, if its words allow it.
@@ -178,13 +192,14 @@ mod tests {
             .set("s3.tags", tags)
             .maybe("s3.region", None::<&str>)
             .suggest("max_parallel", 2);
+        draft.entry(&["servers", "s", "backups"]).set("jobs", 1);
         draft.verbatim("[policies.p]\njobs = 2\n\n");
         let text = draft.to_string();
         assert_eq!(
             text,
             "# Of one server.\nversion = 1\n\n[destinations.\"the first\"]\n# On\n# S3.\n\
              url     = \"s3://b/p\"\ns3.tags = { \"a b\" = '\"c\"' }\n# max_parallel = 2\n\n\
-             [policies.p]\njobs = 2\n"
+             [[servers.s.backups]]\njobs = 1\n\n[policies.p]\njobs = 2\n"
         );
         let read: toml::Table = toml::from_str(&text).expect("it is TOML");
         let tags = &read["destinations"]["the first"]["s3"]["tags"];

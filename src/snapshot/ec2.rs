@@ -24,6 +24,7 @@ use super::{
 };
 use crate::{
     clock,
+    cloud::aws::shared_files,
     model::{
         lock::{Lock, LockMode},
         snapshot::{Account, LockEnd, Recorded, SnapshotLock},
@@ -81,10 +82,13 @@ impl Ec2 {
             .read_timeout(READ_TIMEOUT)
             .build();
         let mut loader = aws_config::defaults(BehaviorVersion::latest())
+            .profile_files(shared_files())
             .timeout_config(timeouts)
             .retry_config(RetryConfig::standard().with_max_attempts(ATTEMPTS));
         if let Some(profile) = profile {
-            let credentials = ProfileFileCredentialsProvider::builder().profile_name(profile);
+            let credentials = ProfileFileCredentialsProvider::builder()
+                .profile_files(shared_files())
+                .profile_name(profile);
             loader = loader
                 .profile_name(profile)
                 .credentials_provider(credentials.build());

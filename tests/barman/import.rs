@@ -48,6 +48,10 @@ const POLICIES: [(&str, &[&str]); 3] = [
     ),
 ];
 
+/// What Barman itself makes of the section of `web`.
+const OWN_POLICY: &str = "from barman.config import Config; c = Config('barman.conf'); c.load_configuration_files_directory(); \
+    w = c.get_server('web'); print(w.retention_policy, '--minimum-redundancy', w.minimum_redundancy)";
+
 const SNAPSHOTS: &str = "{'provider': 'aws', 'provider_info': {'account_id': '123456789012', 'region': 'eu-south-1'}, \
     'snapshots': [{'mount': {'mount_options': 'rw,noatime', 'mount_point': '/mnt/pgdata'}, 'provider': {'device_name': \
     '/dev/sdf', 'snapshot_id': 'SNAPSHOT', 'snapshot_name': 'pgdata-1', 'snapshot_lock_mode': None}}]}";
@@ -225,6 +229,10 @@ fn an_imported_configuration_plans_what_barmans_own_retention_would_do() {
     let mut list = scene.command(&scene.programs.join("barman"));
     let listed = run(list.args(["-c", "barman.conf", "list-servers", "--minimal"]));
     assert_eq!(listed.lines().collect::<Vec<_>>(), ["crm", "orders", "web"]);
+    // What holds for `web` its own section and `[barman]` say.
+    let mut own = scene.command(&scene.programs.join("python"));
+    let own = run(own.args(["-c", OWN_POLICY]));
+    assert_eq!(own, POLICIES[2].1.join(" "));
     for (server, _) in POLICIES {
         for days in [0, 1, 3, 6, 8, 13, 15, 20, 40] {
             scene.backup(server, days);
@@ -243,6 +251,159 @@ fn an_imported_configuration_plans_what_barmans_own_retention_would_do() {
         assert!(doomed.len() >= 2, "{server}: {doomed:?}");
         assert_eq!(obsolete(plan), doomed, "{server}: {plan}");
         assert_eq!(plan["steps"].as_array().map(Vec::len), Some(0), "{plan}");
+    }
+}
+
+/// Sections that inherit, values that name others, and models: `north` is active and of the cluster, `south` of another one.
+const SECTIONS: &str = "
+[DEFAULT]
+site = north
+bucket = backups
+
+[barman]
+barman_user = USER
+barman_home = \"DIRECTORY/home\"
+configuration_files_directory = DIRECTORY/barman.d
+log_file = DIRECTORY/barman.log
+minimum_redundancy = 2
+parallel_jobs = 3
+weeks = 2
+retention_policy = RECOVERY WINDOW OF %(weeks)s WEEKS
+last_wal_maximum_age = %%(parallel_jobs)s HOURS
+immediate_checkpoint = true
+
+[one]
+; What [barman] says is not said of this.
+weeks = 9
+cluster = shared
+host = one.%(site)s.example
+conninfo = host=%(host)s user=%(cluster)s dbname=postgres
+basebackups_directory = s3://%(bucket)s/one
+wals_directory = %(basebackups_directory)s
+backup_method = local-to-cloud
+cloud_staging_directory = DIRECTORY/staging
+; Nothing is no number, but as a text it counts.
+parallel_jobs =
+
+[two]
+cluster = cluster-%(site)s
+conninfo = 'host=/run/%%(cluster)s user=x dbname=postgres'
+basebackups_directory = s3://backups/two
+wals_directory = s3://backups/two
+backup_method = local-to-cloud
+cloud_staging_directory = DIRECTORY/staging
+retention_policy =
+immediate_checkpoint = off
+
+[failover]
+model = true
+cluster = shared
+conninfo = host=failover.%%(site)s.example user=y dbname=postgres
+minimum_redundancy = 4
+retention_policy =
+
+[elsewhere]
+model = on
+cluster = other
+conninfo = host=elsewhere.example user=z dbname=postgres
+";
+
+/// What Barman makes of them.
+const UNDERSTOOD: &str = "import json; from barman.config import Config; c = Config('sections.conf'); print(json.dumps({s.name: \
+    {k: str(getattr(s, k)) for k in ('conninfo', 'retention_policy', 'minimum_redundancy', 'parallel_jobs', 'immediate_checkpoint', \
+    'basebackups_directory', 'last_wal_maximum_age')} for s in c.servers()}))";
+
+#[test]
+fn inherited_values_names_in_them_and_models_mean_what_they_mean_to_barman() {
+    let Some(scene) = Scene::new() else {
+        return;
+    };
+    let user = run(Command::new("id").arg("-un"));
+    let directory = scene.directory.path().display().to_string();
+    let text = SECTIONS
+        .replace("DIRECTORY", &directory)
+        .replace("USER", &user);
+    fs::write(scene.path("sections.conf"), text).expect("write");
+    for (server, model) in [("one", "failover"), ("two", "elsewhere")] {
+        let directory = scene.path("home").join(server);
+        fs::create_dir(&directory).expect("mkdir");
+        fs::write(directory.join(".active-model.auto"), model).expect("write");
+    }
+    let mut python = scene.command(&scene.programs.join("python"));
+    let told = run(python.args(["-c", UNDERSTOOD]));
+    let understood: Value =
+        serde_json::from_str(told.lines().last().expect("a line")).expect("JSON");
+    assert_eq!(
+        understood["one"]["conninfo"],
+        "host=failover.north.example user=y dbname=postgres"
+    );
+    let imported = scene.barkeep(&["import", "--barman", "sections.conf"], PARTIAL);
+    let text = imported["configuration"].as_str().expect("a text");
+    let imported: toml::Table = text.parse().expect("TOML");
+    for server in ["one", "two"] {
+        let said = |key: &str| {
+            let said = understood[server][key].as_str().expect("a text");
+            if said == "None" { "" } else { said }
+        };
+        let own = &imported["servers"][server];
+        let text = |key: &str| {
+            own.get(key)
+                .map(ToString::to_string)
+                .unwrap_or_default()
+                .replace('"', "")
+        };
+        assert_eq!(text("connection"), said("conninfo"), "{server}");
+        assert_eq!(text("retention"), said("retention_policy"), "{server}");
+        assert_eq!(
+            text("minimum_redundancy"),
+            said("minimum_redundancy"),
+            "{server}"
+        );
+        assert_eq!(text("jobs"), said("parallel_jobs"), "{server}");
+        assert_eq!(
+            text("immediate_checkpoint"),
+            said("immediate_checkpoint").to_lowercase(),
+            "{server}"
+        );
+        let destination = &imported["destinations"][text("destination").as_str()]["url"];
+        assert_eq!(
+            destination.as_str(),
+            Some(said("basebackups_directory")),
+            "{server}"
+        );
+    }
+    assert_eq!(
+        imported["servers"]["two"]["wal"]["max_lag"].as_str(),
+        Some("3h")
+    );
+}
+
+#[test]
+fn a_value_with_which_barman_would_not_start_is_told() {
+    let Some(scene) = Scene::new() else {
+        return;
+    };
+    for (value, nothing) in [
+        ("%(nothing)s", "%(nothing)s"),
+        // Said by another section.
+        ("%(weeks)s", "%(weeks)s"),
+        ("%%(weeks)s", "%(weeks)s"),
+        ("%(name)s", "%(name)s"),
+        ("%p", "%p"),
+    ] {
+        let text =
+            format!("[barman]\nbarman_home = /b\nweeks = 2\n[one]\nconninfo = host={value}\n");
+        fs::write(scene.path("sections.conf"), text).expect("write");
+        let mut python = scene.command(&scene.programs.join("python"));
+        let starts = python.args(["-c", UNDERSTOOD]).output().expect("it starts");
+        assert!(!starts.status.success(), "{value}");
+        let imported = scene.barkeep(&["import", "--barman", "sections.conf"], PARTIAL);
+        let notes = imported["notes"].as_array().expect("notes");
+        let told = notes.iter().any(|note| {
+            note["what"] == "conninfo"
+                && note["why"] == format!("`{nothing}` stands for nothing there")
+        });
+        assert!(told, "{value}: {imported}");
     }
 }
 

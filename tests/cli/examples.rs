@@ -146,8 +146,9 @@ fn every_command_line_in_a_document_is_one() {
         .filter(|page| *page != "docs/commands.md")
     {
         let page = read(document);
-        let text = blocks(&page);
-        for line in text.iter().flat_map(|(_, text)| text.lines()) {
+        let text = blocks(&page).into_iter();
+        let text: Vec<_> = text.map(|(_, text)| text.replace("\\\n", " ")).collect();
+        for line in text.iter().flat_map(|text| text.lines()) {
             let line = line.trim_start();
             let line = line
                 .strip_prefix("$ ")

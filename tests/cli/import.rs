@@ -119,6 +119,70 @@ fn a_barman_server_and_its_crontab_are_taken_over() {
 }
 
 #[test]
+fn a_second_catalog_of_one_server_is_a_copy_of_the_first() {
+    let scene = Scene::new();
+    scene.write(
+        "barman.conf",
+        "[barman]\nbarman_home = /b\n[orders]\nconninfo = host=orders.example user=x dbname=postgres\n\
+         retention_policy = REDUNDANCY 2\n\
+         basebackups_directory = s3://near/pg\nwals_directory = s3://near/pg\n\
+         post_backup_script = barman-cloud-backup --gzip --aws-region eu-west-1 s3://far/pg orders && \
+         barman-cloud-backup-delete -r 'RECOVERY WINDOW OF 90 DAYS' s3://far/pg orders\n\
+         post_archive_script = barman-cloud-wal-archive s3://third/pg orders\n",
+    );
+    scene.write("crontab", "30 1 * * * barman barman backup all\n");
+    assert_snapshot!(scene.barkeep("import --barman barman.conf --crontab crontab --time-zone UTC"), @r##"
+    exit 0
+    --- stdout
+    # Taken over by `barkeep import`. Everything is only observed: `barkeep plan` shows what would be
+    # done, and `mode` lets it be done, server by server (docs/migration.md).
+    version = 1
+
+    [defaults]
+    time_zone = "UTC"
+
+    [destinations.near]
+    url = "s3://near/pg"
+
+    [destinations.third]
+    url = "s3://third/pg"
+
+    [destinations.far]
+    url = "s3://far/pg"
+
+    [servers.orders]
+    # From barman.conf:3.
+    mode       = "observe"
+    connection = "host=orders.example user=x dbname=postgres"
+    method     = "stream"
+    schedule   = "30 1 * * *"
+    retention  = "REDUNDANCY 2"
+
+    [[servers.orders.backups]]
+    destination = "near"
+
+    [[servers.orders.backups]]
+    # From barman.conf:9.
+    destination = "third"
+    copy_of     = "near"
+    wal         = "healed"
+    retention   = "none"
+
+    [[servers.orders.backups]]
+    # From barman.conf:8.
+    destination        = "far"
+    copy_of            = "near"
+    wal                = "healed"
+    retention          = "RECOVERY WINDOW OF 90 DAYS"
+    minimum_redundancy = 1
+    --- stderr
+    barman.conf:2: barman_home: not needed: backups lie in the destination, and nowhere else
+    barman.conf:8: snapshot.region: not needed: a copy is as what it is a copy of
+    barman.conf:8: compression: not needed: a copy is as what it is a copy of
+    "##);
+}
+
+#[test]
 fn objects_of_cloudnativepg_are_taken_over() {
     let scene = Scene::new();
     scene.write("pg.yaml", OBJECTS);

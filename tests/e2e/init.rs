@@ -135,6 +135,11 @@ fn beside_a_configuration_it_becomes_a_part_of_it() {
     assert!(!written.contains("[destinations."), "it has one: {written}");
     assert!(written.contains("destination = \"d\""), "{written}");
     place.run(&["validate"]).exits(0);
+    // What stands in its place now does not count, and stays.
+    let line = beginning.init(&["--as", "conf.d/main.toml"]);
+    assert_eq!(place.run(&words(&line)).exits(0).stdout, written);
+    let line = beginning.init(&["--as", "elsewhere.toml"]);
+    place.run(&words(&line)).exits(3);
 }
 
 #[test]

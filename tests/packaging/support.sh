@@ -32,6 +32,24 @@ refused() {
   [[ -z $words ]] || grep -qF "$words" "$scratch/said" || { cat "$scratch/said" >&2; fail "$* does not say: $words"; }
 }
 
+# await WHAT COMMAND...: until it succeeds.
+await() {
+  local what=$1 end=$((SECONDS + 60))
+  shift
+  until "$@"; do
+    [[ $SECONDS -lt $end ]] || fail "waited for $what"
+    sleep 0.1
+  done
+}
+
+# moto PORT: a store that speaks S3, with the bucket `backups`. Its process is $moto.
+moto() {
+  S3_IGNORE_SUBDOMAIN_BUCKETNAME=true "$MOTO_SERVER" -H 127.0.0.1 -p "$1" > "$scratch/moto.log" 2>&1 &
+  moto=$!
+  await moto curl -s -o "$scratch/answer" "http://127.0.0.1:$1/"
+  curl -s -o "$scratch/answer" -X PUT "http://127.0.0.1:$1/backups"
+}
+
 # The user that servers run as; root's own are refused by PostgreSQL.
 as_server=(env -C /)
 [[ -z $PG_USER ]] || as_server=(setpriv --reuid="$PG_USER" --regid="$PG_USER" --init-groups -- env -C /)

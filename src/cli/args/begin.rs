@@ -42,6 +42,9 @@ pub struct Init {
     /// The time zone of schedules and of the names of backups, such as Europe/Rome
     #[arg(long, value_name = "ZONE")]
     pub time_zone: Option<String>,
+    /// Be this file of the configuration, as in `conf.d/orders.toml`, once it is put there; what is there now does not count
+    #[arg(long = "as", value_name = "PLACE")]
+    pub place: Option<PathBuf>,
     /// Write into this file, which must not exist
     #[arg(long, value_name = "FILE")]
     pub output: Option<PathBuf>,

@@ -12,7 +12,7 @@ use std::{
 };
 
 use crate::{
-    cli::{Session, args, complain, error::Error, output, selection},
+    cli::{Session, args, calls, complain, error::Error, output, selection},
     clock::Clock,
     execute::archive_wal::{self, ArchiveOptions, Places},
     failure::{Failure, Kind, chain},
@@ -45,7 +45,8 @@ pub(in crate::cli) async fn archive(arguments: args::WalArchive, session: &Sessi
 async fn try_archive(arguments: &args::WalArchive, session: &Session) -> Result<(), Error> {
     let desired = session.desired_of(&arguments.server)?;
     let server = selection::server(&desired, &arguments.server)?;
-    let path = absolute(&arguments.path)?;
+    // PostgreSQL gives paths relative to its data directory, which is where it runs its commands.
+    let path = calls::absolute(&arguments.path)?;
     let spool = Spool::new(&wal_options(server)?.spool);
     // Most calls of an archiver that catches up end here: no destination is opened for them.
     match archive_wal::acknowledges(&path, &required_places(&desired, server), &spool).await {
@@ -153,7 +154,7 @@ async fn try_restore(arguments: &args::WalRestore, session: &Session) -> Result<
             archive,
         })
         .collect();
-    let to = absolute(&arguments.path)?;
+    let to = calls::absolute(&arguments.path)?;
     let data_directory = data_directory(&to);
     let standby = data_directory
         .as_deref()
@@ -174,15 +175,6 @@ async fn try_restore(arguments: &args::WalRestore, session: &Session) -> Result<
         Err(error) => output::talk(&format!("error: {}", chain(error))),
     }
     Ok(restore_wal::exit_code(&outcome, standby))
-}
-
-/// PostgreSQL gives paths relative to its data directory, which is where it runs its commands.
-fn absolute(path: &Path) -> Result<PathBuf, Error> {
-    std::path::absolute(path).map_err(|source| Error::File {
-        doing: "find",
-        path: path.to_owned(),
-        source,
-    })
 }
 
 /// The data directory that a file is to go to: that of `pg_wal`, else the one that this runs in.

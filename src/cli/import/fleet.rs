@@ -1,7 +1,8 @@
 //! What is found in other programs' configurations, gathered: destinations, servers, and what has no equivalent.
 //!
 //! A catalog is what tells one server from another: a hook script, a line of a crontab and a section of a file that name the same one speak of
-//! one server. Where two of them say different things, the first counts and the other is noted.
+//! one server. Where two of them say different things, the first counts and the other is noted. A second catalog of one server is a copy of
+//! the first.
 
 use std::fmt;
 
@@ -40,6 +41,8 @@ pub(super) struct Server {
     pub(super) label: String,
     /// The destination, and its name there.
     pub(super) catalog: Option<(usize, ServerName)>,
+    /// The server that this is another catalog of.
+    pub(super) copy_of: Option<ServerIndex>,
     pub(super) description: Option<String>,
     pub(super) place: Place,
     pub(super) keys: Keys,
@@ -122,6 +125,7 @@ impl Fleet {
         self.servers.push(Server {
             label: label.to_owned(),
             catalog: None,
+            copy_of: None,
             description: None,
             place: place.clone(),
             keys: Keys::default(),
@@ -146,10 +150,16 @@ impl Fleet {
         }
         let index = match of {
             Some(index) if self[index].catalog.is_none() => index,
-            // One line cannot say which of two is the copy of the other.
+            // What was found first is read from the server, as Barman's own backups before what its hooks make of them.
+            Some(index) if self[index].is_called(&catalog.name) => {
+                let label = self[index].label.clone();
+                let copy = self.server(&label, place);
+                self[copy].copy_of = Some(index);
+                copy
+            }
             Some(index) => {
                 let what = format!("{} {}", catalog.location, catalog.name);
-                let why = "a second catalog: say which one is a copy, with `copy_of` in `backups`";
+                let why = "a second catalog, and a copy has the name of what it is a copy of";
                 self.lost(place, what, why);
                 return index;
             }
@@ -190,9 +200,17 @@ impl Fleet {
             .map(ServerIndex)
     }
 
-    /// All servers.
-    pub(super) fn indexes(&self) -> impl Iterator<Item = ServerIndex> + use<> {
-        (0..self.servers.len()).map(ServerIndex)
+    /// All servers, without their further catalogs.
+    pub(super) fn indexes(&self) -> Vec<ServerIndex> {
+        let all = (0..self.servers.len()).map(ServerIndex);
+        all.filter(|index| self[*index].copy_of.is_none()).collect()
+    }
+
+    /// The further catalogs of a server.
+    pub(super) fn copies(&self, server: ServerIndex) -> Vec<ServerIndex> {
+        let all = (0..self.servers.len()).map(ServerIndex);
+        all.filter(|index| self[*index].copy_of == Some(server))
+            .collect()
     }
 
     /// Sets a key of a server.
@@ -275,6 +293,13 @@ impl Fleet {
             what: what.to_string(),
             why: why.to_string(),
         });
+    }
+}
+
+impl Server {
+    fn is_called(&self, name: &ServerName) -> bool {
+        let own = self.catalog.as_ref();
+        own.is_some_and(|(_, own)| own == name)
     }
 }
 

@@ -80,7 +80,8 @@ fn option(line: &str) -> Option<(String, String)> {
     Some((key.trim_end().to_lowercase(), value.trim().to_owned()))
 }
 
-/// Puts other options' values where `%(name)s` stands, and a per cent sign where `%%` does. The error is the name that nobody knows.
+/// Puts other options' values where `%(name)s` stands, and a per cent sign where `%%` does. The error is what else a per cent sign begins, or
+/// the name that nobody knows.
 pub(super) fn interpolated(
     value: &str,
     lookup: &dyn Fn(&str) -> Option<String>,
@@ -88,7 +89,7 @@ pub(super) fn interpolated(
     const DEPTH: usize = 10;
     let mut value = value.to_owned();
     for _ in 0..DEPTH {
-        if !value.contains("%(") {
+        if !value.contains('%') {
             break;
         }
         let mut result = String::new();
@@ -97,12 +98,13 @@ pub(super) fn interpolated(
             let (before, from) = rest.split_at(at);
             result.push_str(before);
             if let Some((name, after)) = from.strip_prefix("%(").and_then(|f| f.split_once(")s")) {
-                result.push_str(&lookup(name).ok_or_else(|| name.to_owned())?);
+                result.push_str(&lookup(name).ok_or_else(|| format!("%({name})s"))?);
+                rest = after;
+            } else if let Some(after) = from.strip_prefix("%%") {
+                result.push_str("%%");
                 rest = after;
             } else {
-                let taken = if from.starts_with("%%") { 2 } else { 1 };
-                result.push_str(&from[..taken]);
-                rest = &from[taken..];
+                return Err(from.chars().take(2).collect());
             }
         }
         result.push_str(rest);
@@ -153,6 +155,8 @@ mod tests {
         };
         let read = |text: &str| interpolated(text, &lookup);
         assert_eq!(read("%(home)s/%(name)s 5%%"), Ok("/x/x 5%".to_owned()));
-        assert_eq!(read("%(nobody)s"), Err("nobody".to_owned()));
+        assert_eq!(read("%%(home)s"), Ok("%(home)s".to_owned()));
+        assert_eq!(read("%(nobody)s"), Err("%(nobody)s".to_owned()));
+        assert_eq!(read("100 %p"), Err("%p".to_owned()));
     }
 }

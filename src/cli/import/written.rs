@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 
 use super::{
-    fleet::{Fleet, Keys, ServerIndex},
+    fleet::{Fleet, Keys, Server, ServerIndex},
     note::{Loss, Place},
 };
 use crate::{
@@ -27,16 +27,17 @@ const ORDER: [&str; 9] = [
     "wal.compression",
 ];
 
+/// What is said of a copy.
+const OF_COPIES: [&str; 2] = ["retention", "minimum_redundancy"];
+
 /// What a snapshot has no use for.
 const OF_FILES: [&str; 4] = ["compression", "jobs", "max_archive_size", "part_size"];
 
 impl Fleet {
     /// The configuration of every server that has a catalog in a cloud.
     pub(in crate::cli) fn draft(&mut self, time_zone: Option<&str>) -> Draft {
-        let servers: Vec<_> = self
-            .indexes()
-            .filter(|server| self.complete(*server))
-            .collect();
+        let mut servers = self.indexes();
+        servers.retain(|server| self.complete(*server));
         let mut draft = Draft::new(
             "Taken over by `barkeep import`. Everything is only observed: `barkeep plan` shows what would be \
              done, and `mode` lets it be done, server by server (docs/migration.md).",
@@ -58,6 +59,8 @@ impl Fleet {
             self.table(&mut draft, server, &label, &names);
         }
         self.notes.sort_by(|one, other| one.place.cmp(&other.place));
+        // What every section says is judged in each.
+        self.notes.dedup();
         self.losses(&mut draft);
         draft
     }
@@ -77,7 +80,23 @@ impl Fleet {
             self.lost(&place, format!("the schedule of {label}"), why);
         }
         self.method(server, &place);
+        for copy in self.copies(server) {
+            self.judge_copy(copy);
+        }
         true
+    }
+
+    /// Of a copy it can be said how long its backups stay; all else is as what it is a copy of.
+    fn judge_copy(&mut self, copy: ServerIndex) {
+        let keys = self[copy].keys.iter().map(|(key, _)| key.to_owned());
+        let others: Vec<_> = keys
+            .filter(|key| !OF_COPIES.contains(&key.as_str()))
+            .collect();
+        for key in others {
+            if let Some((_, place)) = self[copy].keys.take(&key) {
+                self.needless(&place, key, "a copy is as what it is a copy of");
+            }
+        }
     }
 
     fn method(&mut self, server: ServerIndex, place: &Place) {
@@ -140,8 +159,8 @@ impl Fleet {
         free(&label, taken)
     }
 
-    fn table(&self, draft: &mut Draft, server: ServerIndex, label: &str, names: &[String]) {
-        let server = &self[server];
+    fn table(&self, draft: &mut Draft, index: ServerIndex, label: &str, names: &[String]) {
+        let server = &self[index];
         let (destination, name) = server.catalog.as_ref().expect("it is complete");
         let table = draft.table(&["servers", label]);
         if let Some(description) = &server.description {
@@ -152,13 +171,41 @@ impl Fleet {
             table.set("name", name.as_str());
         }
         table.set("mode", "observe");
-        table.set("destination", names[*destination].as_str());
+        let copies = self.copies(index);
+        if copies.is_empty() {
+            table.set("destination", names[*destination].as_str());
+        }
         let ordered = ORDER
             .iter()
             .filter_map(|key| Some((*key, server.keys.get(key)?)));
         let others = server.keys.iter().filter(|(key, _)| !ORDER.contains(key));
         for (key, value) in ordered.chain(others) {
             table.set(key, value.clone());
+        }
+        let original = names[*destination].as_str();
+        if !copies.is_empty() {
+            let table = draft.entry(&["servers", label, "backups"]);
+            table.set("destination", original);
+        }
+        for copy in copies {
+            let Server {
+                catalog,
+                keys,
+                place,
+                ..
+            } = &self[copy];
+            let (destination, _) = catalog.as_ref().expect("it was made for one");
+            let table = draft.entry(&["servers", label, "backups"]);
+            table.comment(&format!("From {place}."));
+            table.set("destination", names[*destination].as_str());
+            table.set("copy_of", original).set("wal", "healed");
+            // Where nobody deletes, all stays.
+            let retention = keys.get("retention").cloned();
+            table.set("retention", retention.unwrap_or_else(|| "none".into()));
+            table.maybe(
+                "minimum_redundancy",
+                keys.get("minimum_redundancy").cloned(),
+            );
         }
     }
 

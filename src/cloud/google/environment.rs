@@ -26,7 +26,7 @@ pub struct Environment {
 impl Environment {
     /// That of this process.
     pub fn of_process() -> Self {
-        let gcloud = || Some(PathBuf::from(variable("HOME")?).join(".config/gcloud"));
+        let gcloud = || Some(std::env::home_dir()?.join(".config/gcloud"));
         Self {
             emulator: variable("STORAGE_EMULATOR_HOST"),
             compute: variable("CLOUDSDK_API_ENDPOINT_OVERRIDES_COMPUTE"),

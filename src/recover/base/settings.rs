@@ -136,7 +136,8 @@ pub struct Override {
 impl fmt::Display for Override {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { name, was, now } = self;
-        match now {
+        match now.as_deref() {
+            Some("") => write!(formatter, "emptied {name}, was {was}"),
             Some(now) => write!(formatter, "changed {name} from {was} to {now}"),
             None => write!(formatter, "commented out {name}, was {was}"),
         }

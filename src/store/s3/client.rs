@@ -23,7 +23,10 @@ use super::{
     http,
     wire::Elsewhere,
 };
-use crate::model::desired::{AddressingStyle, Checksums, S3Options};
+use crate::{
+    cloud::aws::shared_files,
+    model::desired::{AddressingStyle, Checksums, S3Options},
+};
 
 /// Who does not answer a connection in this time is not there.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -97,6 +100,7 @@ pub(super) async fn connect(options: &S3Options, keys: Option<&AccessKeys>) -> C
     let region = region(options).region().await;
     let region = region.unwrap_or(Region::from_static(REGION));
     let mut loader = aws_config::defaults(BehaviorVersion::latest())
+        .profile_files(shared_files())
         .region(region.clone())
         .timeout_config(timeouts.usual());
     if let Some(profile) = &options.profile {
@@ -108,7 +112,8 @@ pub(super) async fn connect(options: &S3Options, keys: Option<&AccessKeys>) -> C
     if let Some(chosen) = credentials::chosen(options, keys, &region, http.as_ref()) {
         loader = loader.credentials_provider(chosen);
     }
-    let config = loader.load().await;
+    // Much is held across its awaits; on the heap it costs nothing.
+    let config = Box::pin(loader.load()).await;
     let endpoint = options.endpoint_url.clone().or_else(|| endpoint(&config));
     let signer = Signer::default();
     let provider = credentials::signing(&config, options, &signer).await;
@@ -178,7 +183,7 @@ fn region(options: &S3Options) -> RegionProviderChain {
     let configured = options.region.clone().map(Region::new);
     let from_environment = || variable("AWS_REGION").or_else(|| variable("AWS_DEFAULT_REGION"));
     let region = configured.or_else(|| from_environment().map(Region::new));
-    let mut profile = aws_config::profile::region::Builder::default();
+    let mut profile = aws_config::profile::region::Builder::default().profile_files(shared_files());
     if let Some(name) = &options.profile {
         profile = profile.profile_name(name);
     }

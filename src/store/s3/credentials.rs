@@ -25,7 +25,7 @@ use super::{
     AccessKeys,
     client::variable,
 };
-use crate::model::desired::S3Options;
+use crate::{cloud::aws::shared_files, model::desired::S3Options};
 
 /// Credentials that are chosen before the SDK's own chain is; it is built only where that decides.
 pub(super) fn chosen(
@@ -65,7 +65,9 @@ fn of_profile(
     if let Some(http) = http {
         config = config.with_http_client(http.clone());
     }
-    let profile = ProfileFileCredentialsProvider::builder().profile_name(profile);
+    let profile = ProfileFileCredentialsProvider::builder()
+        .profile_files(shared_files())
+        .profile_name(profile);
     let container = EcsCredentialsProvider::builder().configure(&config).build();
     let instance = ImdsCredentialsProvider::builder()
         .configure(&config)

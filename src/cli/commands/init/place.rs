@@ -5,13 +5,20 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use tempfile::NamedTempFile;
+
 use crate::{
     cli::{
-        args,
+        args, calls,
         commands::{configuration, new_file},
         error::Error,
     },
-    config::{self, Compiled, Staged, compile::compile, load, shipped},
+    config::{
+        self, Compiled, Staged,
+        compile::compile,
+        load, shipped,
+        tree::{Node, Table},
+    },
     model::location::Location,
 };
 
@@ -19,30 +26,34 @@ use crate::{
 pub(super) struct Place {
     /// What it is a part of.
     main: Option<Main>,
-    /// Its own file.
-    file: Option<PathBuf>,
     /// What commands are given that are to read it.
     configuration: PathBuf,
     /// The policy's table, if the new file has to bring it.
     policy: Option<&'static str>,
 }
 
-/// A configuration that is there already.
+/// The configuration that is there already, without what the new file takes the place of.
 struct Main {
     path: PathBuf,
+    /// The new file's place in it.
+    place: PathBuf,
     destinations: Vec<(String, Location)>,
+    policies: Vec<String>,
 }
 
 impl Place {
     /// Looks what is there already.
     pub(super) fn of(arguments: &args::Init, config: &Path) -> Result<Self, Error> {
-        let file = arguments.output.clone();
-        if let Some(file) = &file {
-            new_file::refuse(file)?;
-        }
-        let is_beside = file.is_some() && config.exists();
-        let main = is_beside.then(|| Main::read(config)).transpose()?;
-        let is_known = main.is_some() && knows_policy(config, &arguments.policy);
+        let output = arguments.output.as_deref();
+        output.map_or(Ok(()), new_file::refuse)?;
+        let beside = output
+            .filter(|_| config.exists())
+            .map(calls::absolute)
+            .transpose()?;
+        let place = arguments.place.clone().or(beside);
+        let main = place.map(|place| Main::read(config, place)).transpose()?;
+        let mut known = main.iter().flat_map(|main| &main.policies);
+        let is_known = known.any(|known| *known == arguments.policy);
         let policy = shipped::table(&arguments.policy).filter(|_| !is_known);
         if policy.is_none() && !is_known {
             let (policy, shipped) = (&arguments.policy, shipped::names().collect::<Vec<_>>());
@@ -51,11 +62,10 @@ impl Place {
                 shipped.join(", ")
             )));
         }
-        let alone = file.clone().filter(|_| main.is_none());
+        let alone = output.filter(|_| main.is_none());
         Ok(Self {
-            configuration: alone.unwrap_or_else(|| config.to_owned()),
+            configuration: alone.unwrap_or(config).to_owned(),
             main,
-            file,
             policy,
         })
     }
@@ -84,9 +94,9 @@ impl Place {
 
     /// What a text means in its place. What is wrong with it has been said when this returns.
     pub(super) fn compiled(&self, text: &str) -> Result<Compiled, Error> {
-        let compiled = match (&self.main, &self.file) {
-            (Some(main), Some(place)) => beside(&main.path, place, text)?,
-            _ => compile(load::from_texts(&[("the new configuration", text)])),
+        let compiled = match &self.main {
+            Some(main) => main.staged(text, |staged| config::read(&main.path, Some(staged)))?,
+            None => compile(load::from_texts(&[("the new configuration", text)])),
         };
         compiled.map_err(|report| {
             configuration::say(&report);
@@ -95,38 +105,49 @@ impl Place {
     }
 }
 
-fn beside(
-    main: &Path,
-    place: &Path,
-    text: &str,
-) -> Result<Result<Compiled, config::Report>, Error> {
-    let failed = |source| Error::File {
-        doing: "write",
-        path: std::env::temp_dir(),
-        source,
-    };
-    let mut staged = tempfile::NamedTempFile::new().map_err(failed)?;
-    staged.write_all(text.as_bytes()).map_err(failed)?;
-    let place = std::path::absolute(place).map_err(failed)?;
-    let file = staged.path().to_owned();
-    Ok(config::read(main, Some(&Staged { place, file })))
-}
-
 impl Main {
-    fn read(path: &Path) -> Result<Self, Error> {
-        let desired = configuration::load(path, configuration::Warnings::Untold)?;
-        let destinations = desired.destinations.into_iter();
-        Ok(Self {
+    /// Reads names only: whether all of it holds is seen when the new file is in its place.
+    fn read(path: &Path, place: PathBuf) -> Result<Self, Error> {
+        let mut main = Self {
             path: path.to_owned(),
-            destinations: destinations
-                .map(|(name, destination)| (name.to_string(), destination.location))
-                .collect(),
-        })
+            place,
+            destinations: Vec::new(),
+            policies: Vec::new(),
+        };
+        let loaded = main.staged("", |staged| load::load(path, Some(staged)))?;
+        let tables = |name| {
+            loaded
+                .files
+                .iter()
+                .filter_map(move |file| table(file, name))
+        };
+        for (name, item) in tables("destinations").flatten() {
+            let url = item.node.get("url").and_then(|url| url.node.text());
+            if let Some(location) = url.and_then(|url| url.parse().ok()) {
+                main.destinations.push((name.clone(), location));
+            }
+        }
+        let policies = tables("policies").flat_map(|policies| policies.keys().cloned());
+        main.policies = policies.collect();
+        Ok(main)
+    }
+
+    /// Has a text stand in the new file's place.
+    fn staged<T>(&self, text: &str, read: impl FnOnce(&Staged) -> T) -> Result<T, Error> {
+        let failed = |source| Error::File {
+            doing: "write",
+            path: std::env::temp_dir(),
+            source,
+        };
+        let mut file = NamedTempFile::new().map_err(failed)?;
+        file.write_all(text.as_bytes()).map_err(failed)?;
+        Ok(read(&Staged {
+            place: self.place.clone(),
+            file: file.path().to_owned(),
+        }))
     }
 }
 
-fn knows_policy(config: &Path, name: &str) -> bool {
-    let loaded = load::load(config, None);
-    let mut policies = loaded.files.iter().filter_map(|file| file.get("policies"));
-    policies.any(|policies| policies.node.get(name).is_some())
+fn table<'a>(file: &'a Node, name: &str) -> Option<&'a Table> {
+    file.get(name)?.node.table()
 }

@@ -238,6 +238,17 @@ pub(super) fn fate(key: &str) -> Option<Fate> {
     keys.find(|(known, _)| *known == key).map(|(_, fate)| *fate)
 }
 
+/// Whether a model may say it: hooks and directories are the server's own.
+pub(super) fn is_of_models(key: &str) -> bool {
+    let is_directory = ["basebackups_directory", "wals_directory"].contains(&key);
+    !is_directory && fate(key) != Some(Hook)
+}
+
+/// Whether a server that says nothing after the `=` has what `[barman]` says. Where a value may be any text, it has none then.
+pub(super) fn is_checked(key: &str) -> bool {
+    CHECKED.contains(&key)
+}
+
 /// Whether a key of `[barman]` holds for servers that do not say otherwise.
 pub(super) fn is_inherited(key: &str) -> bool {
     !OWN_KEYS.contains(&key)
@@ -260,4 +271,22 @@ pub(in crate::cli) const OWN_KEYS: [&str; 15] = [
     "snapshot_zone",
     "streaming_conninfo",
     "wals_directory",
+];
+
+/// The keys of which Barman checks the value, of those that are read and inherited.
+const CHECKED: [&str; 14] = [
+    "aws_await_snapshots_timeout",
+    "aws_encryption",
+    "aws_read_timeout",
+    "aws_snapshot_lock_cool_off_period",
+    "aws_snapshot_lock_duration",
+    "backup_compression",
+    "backup_compression_level",
+    "backup_compression_location",
+    "backup_method",
+    "cloud_wal_restore_parallel",
+    "immediate_checkpoint",
+    "last_wal_maximum_age",
+    "parallel_jobs",
+    "streaming_archiver",
 ];

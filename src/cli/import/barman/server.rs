@@ -9,7 +9,7 @@ use toml::Value;
 
 use super::{
     Settings, is_true,
-    keys::{Fate, KEYS, fate},
+    keys::{self, Fate, KEYS, fate},
 };
 use crate::{
     cli::import::{
@@ -55,9 +55,11 @@ impl<'a> Section<'a> {
 
     fn get(&self, key: &str) -> Option<Found> {
         self.asked.borrow_mut().insert(key.to_owned());
-        let model = self.model.as_deref();
+        let model = self.model.as_deref().filter(|_| keys::is_of_models(key));
+        // A model is not a server of `[barman]`: what it does not say itself is the server's.
         let over = model.filter(|model| self.settings.option(model, key).is_some());
-        self.settings.resolved(over.unwrap_or(self.name), key)
+        let over = over.and_then(|model| self.settings.resolved(model, key));
+        over.or_else(|| self.settings.resolved(self.name, key))
     }
 
     pub(super) fn import(&self, fleet: &mut Fleet) {
