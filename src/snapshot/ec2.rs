@@ -92,7 +92,7 @@ impl Ec2 {
         if let Some(region) = region {
             loader = loader.region(Region::new(region.to_owned()));
         }
-        let config = Box::pin(loader.load()).await;
+        let config = loader.load().await;
         if config.region().is_none() {
             let (cloud, what) = ("AWS", "a region");
             return Err(Error::Missing { cloud, what });
