@@ -28,7 +28,7 @@ use crate::{
     observe::{self, Depth, Surroundings, observe},
     pipeline::throttle::Throttle,
     plan::{
-        Plan,
+        Plan, disks,
         guard::{Asked, Guarded, guard},
         lock, plan,
     },
@@ -332,6 +332,9 @@ impl Ports {
             }
             self.look(server, &questions, &mut observed).await;
         }
+        let unsurveyed = disks::unsurveyed(server, &observed, now);
+        let looking = observe::disks::look(server, &unsurveyed, &mut observed, self.clock);
+        Box::pin(looking).await;
         let plan = plan(
             server,
             &observed,

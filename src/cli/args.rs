@@ -110,7 +110,7 @@ pub enum Command {
     /// Show what reconcile would do, and why; changes nothing
     ///
     /// Each line begins with a sign: `+` adds, `~` keeps or releases, `-` marks or deletes, `!` is blocked or stalled, `.` waits. Ends with 0 when
-    /// the plan is made, with 8 where a catalog or a server cannot be reached: the rest is planned all the same.
+    /// the plan is made, with 8 where a catalog, a server or the cloud that has its disks cannot be reached: the rest is planned all the same.
     Plan(Plan),
     /// Show a plan that was saved with `plan --out`
     ///
@@ -214,6 +214,12 @@ pub enum Command {
     /// One document for each destination and role, as the cloud's own tools read it: an IAM policy for S3, a custom role for Azure and
     /// Google Cloud. It holds only what is really called. Contacts nothing.
     Permissions(Permissions),
+    /// Show the disks of this host, and where they are mounted
+    ///
+    /// Each disk with what a cloud knows it by, whatever the kernel has on it, and every file system of it; each path with the file system
+    /// and the disks that hold it, behind all links. `--format json` is what `mounts_command` needs where barkeep runs elsewhere and takes
+    /// snapshots of this host's disks. It needs no configuration, contacts nothing, and must be run by a user who can reach the paths.
+    Mounts(Mounts),
     /// Take leases away from whoever holds them
     ///
     /// One process at a time takes a backup of a server in a destination, and one deletes there: it holds a lease, which expires ten minutes
@@ -312,6 +318,14 @@ pub struct Status {
     /// Print the status page, a file of HTML that needs nothing else
     #[arg(long)]
     pub html: bool,
+}
+
+/// `mounts`
+#[derive(Debug, Args)]
+pub struct Mounts {
+    /// Also tell what holds these paths
+    #[arg(value_name = "PATH")]
+    pub paths: Vec<PathBuf>,
 }
 
 /// `explain`

@@ -198,7 +198,7 @@ async fn dispatch(command: Command, session: &Session) -> ExitCode {
         Command::Show(arguments) => commands::catalog::show(arguments, session).await,
         Command::Backup(arguments) => commands::backup::run(arguments, session).await,
         Command::Keep(arguments) => commands::keep::run(arguments, session).await,
-        Command::Delete(arguments) => commands::delete::run(arguments, session).await,
+        Command::Delete(arguments) => Box::pin(commands::delete::run(arguments, session)).await,
         Command::Adopt(arguments) => commands::adopt::run(arguments, session).await,
         Command::Wal(arguments) => match arguments.what {
             args::WalCommand::Resolve(arguments) => {
@@ -214,6 +214,7 @@ async fn dispatch(command: Command, session: &Session) -> ExitCode {
         Command::Check(arguments) => commands::check::run(arguments, session).await,
         Command::Init(arguments) => commands::init::run(*arguments, session).await,
         Command::Import(arguments) => commands::import::run(&arguments, session),
+        Command::Mounts(arguments) => commands::mounts::run(&arguments, session),
         Command::Permissions(arguments) => commands::permissions::run(&arguments, session),
     };
     match result {

@@ -8,11 +8,11 @@ use crate::{
     reconcile::Activation,
 };
 
-/// What could not be read or asked: the catalogs, the server.
+/// What could not be read or asked: the catalogs, what is on which disk, the server.
 fn unknown(observed: &Observed) -> impl Iterator<Item = &Failure> {
     let catalogs = observed.destinations.values();
-    let unread = catalogs.filter_map(|stored| stored.catalog.unknown());
-    unread.chain(observed.postgres.unknown())
+    let unread = catalogs.flat_map(|stored| [stored.catalog.unknown(), stored.disks.unknown()]);
+    unread.flatten().chain(observed.postgres.unknown())
 }
 
 /// Says what to do next, where something could not be read or asked.

@@ -21,7 +21,7 @@ use super::{
     names::{DestinationName, PolicyName, ServerName},
     retention::RetentionPolicy,
     schedule::{Schedule, StartWindow, Zone},
-    snapshot::{Access, Mount, Place, SnapshotLock},
+    snapshot::{Access, MountsFrom, Place, SnapshotLock},
     time::Timestamp,
 };
 
@@ -445,7 +445,7 @@ impl Entry {
     pub fn is_read_here(&self) -> bool {
         match (self.method, &self.snapshot) {
             (Method::Stream, _) => false,
-            (Method::Snapshot, Some(options)) => options.mounts.is_empty(),
+            (Method::Snapshot, Some(options)) => options.mounts == MountsFrom::Here,
             (Method::Files | Method::Snapshot, _) => true,
         }
     }
@@ -466,8 +466,8 @@ pub struct SnapshotOptions {
     pub tags: BTreeMap<String, String>,
     /// How every snapshot is locked.
     pub lock: Option<SnapshotLock>,
-    /// Where the disks are mounted, by their names in `disks`; looked up on this host if there are none.
-    pub mounts: BTreeMap<String, Mount>,
+    /// Who says where the disks are mounted.
+    pub mounts: MountsFrom,
 }
 
 impl SnapshotOptions {

@@ -15,7 +15,7 @@ use super::{
     names::{DestinationName, ServerName},
     record::{Attempt, Baseline, Identity, KeepRecord, Life, Mark, Tombstone},
     slot::SlotFacts,
-    snapshot::TaggedSnapshot,
+    snapshot::{DiskSurvey, TaggedSnapshot},
     time::Timestamp,
     timeline::{TimelineHistory, TimelineId},
     wal::{Lsn, SegmentName, SegmentSize, SystemId},
@@ -82,6 +82,9 @@ pub struct ServerFacts {
     pub history: Option<TimelineHistory>,
     /// Where its files are.
     pub data_directory: PathBuf,
+    /// What of them matters to whoever copies disks.
+    #[serde(default)]
+    pub files: ServerFiles,
     /// The end of its WAL, or of what it has replayed.
     pub position: Lsn,
     /// From where on it knows without a gap what its WAL changes, on its present timeline; `None` if it does not summarize it.
@@ -97,6 +100,15 @@ pub struct ServerFacts {
     pub archiver: Archiver,
     /// Its clock.
     pub clock: Timestamp,
+}
+
+/// Where files of a server are that may be on several disks, or on none that is backed up.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServerFiles {
+    /// What a copy must hold: the data directory, its WAL, tablespaces. Links are not followed.
+    pub places: Vec<PathBuf>,
+    /// The configuration files that lie outside of the data directory.
+    pub outside: Vec<PathBuf>,
 }
 
 /// Whether a server is a primary or a standby.
@@ -183,6 +195,8 @@ pub struct Stored {
     pub locks: Knowledge<Locks>,
     /// The snapshots of disks that carry the tags of this catalog; `Absent` where no snapshots are taken, and none were.
     pub snapshots: Knowledge<Vec<TaggedSnapshot>>,
+    /// Whether snapshots of the configured disks would be a backup; `Absent` where none are taken, and as long as nobody has looked.
+    pub disks: Knowledge<DiskSurvey>,
 }
 
 impl Stored {
@@ -201,6 +215,7 @@ impl Stored {
             uploads: Knowledge::Unknown(failure.clone()),
             locks: Knowledge::Absent,
             snapshots: Knowledge::Absent,
+            disks: Knowledge::Absent,
         }
     }
 }

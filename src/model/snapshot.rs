@@ -2,7 +2,7 @@
 //!
 //! Whatever a reader may miss is optional here: older records lack some of it, and only what names a snapshot is needed to find it again.
 
-use std::{fmt, num::NonZeroU32};
+use std::{collections::BTreeMap, fmt, num::NonZeroU32};
 
 use serde::{Deserialize, Serialize};
 
@@ -12,6 +12,7 @@ use super::{
     lock::{Lock, LockMode},
     time::Timestamp,
 };
+use crate::failure::Failure;
 
 /// The snapshots that hold a backup's files.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,6 +79,19 @@ impl fmt::Display for Mount {
     }
 }
 
+/// Who says where disks are mounted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum MountsFrom {
+    /// The kernel of the host where barkeep runs, which must be the server's.
+    Here,
+    /// The configuration, by the names of the disks in `disks`.
+    Declared(BTreeMap<String, Mount>),
+    /// A command, which is given the paths that matter and prints what `barkeep mounts --format json` prints on the server's host: the
+    /// program and its arguments.
+    Command(Vec<String>),
+}
+
 /// A snapshot as its cloud describes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Recorded {
@@ -133,6 +147,15 @@ pub struct TaggedSnapshot {
     pub begun_at: Option<Timestamp>,
     /// Whether it may be deleted, where no backup of the catalog is the one that its tag names; free elsewhere, for nobody has asked.
     pub lock: Lock,
+}
+
+/// What looking at the disks of a server has found: whether their snapshots would be a backup.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DiskSurvey {
+    /// When, by our clock.
+    pub at: Timestamp,
+    /// What is wrong with the disks, and which of the server's files are on others; each with what mends it.
+    pub faults: Vec<Failure>,
 }
 
 /// How a snapshot is locked.

@@ -110,6 +110,7 @@ pub async fn observe(archive: &Archive, context: &Context<'_>) -> Stored {
         uploads,
         locks,
         snapshots,
+        disks: Knowledge::Absent,
     }
 }
 

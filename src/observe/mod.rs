@@ -15,6 +15,7 @@ use crate::{
         desired::{ObjectLock, Server, ServerState},
         names::DestinationName,
         observed::{Knowledge, Locality, Observed, ServerFacts, Stored},
+        snapshot::DiskSurvey,
         time::Span,
         zone::Zone,
     },
@@ -26,6 +27,7 @@ use crate::{
 const READ_MAX: Duration = Duration::from_mins(5);
 
 pub mod catalog;
+pub mod disks;
 pub mod lock;
 pub mod server;
 pub mod snapshots;
@@ -91,7 +93,7 @@ pub async fn observe(surroundings: Surroundings<'_>) -> Observed {
         .archives
         .iter()
         .map(|(name, archive)| async move {
-            let stored = match archive {
+            let mut stored = match archive {
                 Ok(archive) => {
                     within(
                         catalog::observe(archive, &context(context_of, name)),
@@ -101,6 +103,7 @@ pub async fn observe(surroundings: Surroundings<'_>) -> Observed {
                 }
                 Err(failure) => Stored::unknown(surroundings.clock.now(), failure),
             };
+            stored.disks = still_good(context_of.earlier, name);
             (name.clone(), stored)
         });
     let destinations = join_all(catalogs).await.into_iter().collect();
@@ -110,6 +113,16 @@ pub async fn observe(surroundings: Surroundings<'_>) -> Observed {
         postgres,
         locality,
         destinations,
+    }
+}
+
+/// What was seen of the disks, if nothing was wrong with them: how long that counts, the planner knows.
+fn still_good(earlier: Option<&Observed>, destination: &DestinationName) -> Knowledge<DiskSurvey> {
+    let stored = earlier.and_then(|earlier| earlier.destinations.get(destination));
+    let survey = stored.and_then(|stored| stored.disks.known());
+    match survey.filter(|survey| survey.faults.is_empty()) {
+        Some(survey) => Knowledge::Known(survey.clone()),
+        None => Knowledge::Absent,
     }
 }
 
@@ -172,5 +185,44 @@ fn context<'a>(surroundings: &Surroundings<'a>, destination: &DestinationName) -
             None => Deletes::Recent,
         },
         object_lock: entry.map_or(ObjectLock::Respect, |entry| entry.object_lock),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_disks_with_which_nothing_was_wrong_are_not_looked_at_again() {
+        let at = "2026-11-20T12:00:00Z".parse().expect("an instant");
+        let name: DestinationName = "primary".parse().expect("a name");
+        let failure = Failure::new(Kind::Refused, "wal is elsewhere");
+        let good = Knowledge::Known(DiskSurvey {
+            at,
+            faults: Vec::new(),
+        });
+        let bad = Knowledge::Known(DiskSurvey {
+            at,
+            faults: vec![failure.clone()],
+        });
+        for (disks, kept) in [
+            (good.clone(), good),
+            (bad, Knowledge::Absent),
+            (Knowledge::Unknown(failure.clone()), Knowledge::Absent),
+            (Knowledge::Absent, Knowledge::Absent),
+        ] {
+            let stored = Stored {
+                disks,
+                ..Stored::unknown(at, &failure)
+            };
+            let earlier = Observed {
+                server: "orders".parse().expect("a name"),
+                postgres: Knowledge::Absent,
+                locality: Locality::Local,
+                destinations: BTreeMap::from([(name.clone(), stored)]),
+            };
+            assert_eq!(still_good(Some(&earlier), &name), kept);
+        }
+        assert_eq!(still_good(None, &name), Knowledge::Absent);
     }
 }

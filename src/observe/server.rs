@@ -15,7 +15,7 @@ use crate::{
     model::{
         action::WalSpan,
         desired::Server,
-        observed::{ArchiveMode, Archiver, Knowledge, Locality, Role, ServerFacts},
+        observed::{ArchiveMode, Archiver, Knowledge, Locality, Role, ServerFacts, ServerFiles},
         time::Timestamp,
         wal::{SegmentName, WalFile},
     },
@@ -113,6 +113,13 @@ fn summary(
         timeline: facts.timeline,
         history: None,
         data_directory: facts.data_directory.clone(),
+        files: ServerFiles {
+            places: facts.places(),
+            outside: {
+                let files = facts.outside_files().chain(facts.outside_settings());
+                files.map(Path::to_owned).collect()
+            },
+        },
         position: facts.position,
         summarized_from: facts.summarized_from,
         slot: None,

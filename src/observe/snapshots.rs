@@ -28,7 +28,7 @@ use crate::{
 };
 
 /// How long the clouds may take to answer.
-const ANSWER_MAX: Duration = Duration::from_mins(1);
+pub(super) const ANSWER_MAX: Duration = Duration::from_mins(1);
 
 /// How many snapshots are asked for at once.
 const ASKED_MAX: usize = 8;

@@ -6,7 +6,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use super::{Decision, Scene, Weight, adopt, chain, gap, trust};
+use super::{Decision, Scene, Weight, adopt, chain, disks, gap, trust};
 use crate::model::{
     action::Action,
     backup::{Backup, BackupId, BackupStatus},
@@ -78,6 +78,10 @@ fn hindrance(scene: &Scene<'_>, catalog: &Catalog) -> Option<(Option<Standing>, 
         // On another host than the server's, that is how it should be.
         let elsewhere = matches!(waiting, Waiting::NotLocal { .. });
         return Some(((!elsewhere).then_some(Standing::Blocked), waiting));
+    }
+    // What is wrong with the disks is told whether or not a backup is due.
+    if let Some(waiting) = disks::hindrance(scene) {
+        return Some((None, waiting));
     }
     if let Some(waiting) = future_id(scene, catalog) {
         return Some((Some(Standing::Blocked), waiting));

@@ -6,7 +6,7 @@
 //!
 //! What holds of every plan, whatever the deciders say, is checked by [`guard`], which knows nothing of them.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -48,6 +48,7 @@ pub mod abandon;
 pub mod after;
 pub mod baseline;
 pub mod chain;
+pub mod disks;
 pub mod due;
 pub mod explain;
 pub mod guard;
@@ -112,6 +113,9 @@ pub struct Target {
     /// How a backup's files come here.
     #[serde(default)]
     pub method: Method,
+    /// The configuration files that are in none of its backups, where these are snapshots of disks.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub outside: Vec<PathBuf>,
     /// What is not done, and what it waits for.
     pub waiting: Vec<Waiting>,
     /// How things stand, worst first; never empty.
@@ -360,6 +364,7 @@ fn decide<'a>(scene: Scene<'a>, all: &[Scene<'a>]) -> Decided<'a> {
     let mut decision = health::assess(&scene);
     decision.conditions.extend(lock::required(&scene));
     baseline::assess(&scene, &mut decision);
+    disks::assess(&scene, &mut decision);
     match trust::additive(&scene) {
         Ok(()) => {
             decision.extend(adopt::decide(&scene));
@@ -395,6 +400,7 @@ impl Decided<'_> {
             read_at: self.scene.stored.read_at,
             compression: self.scene.entry.files.compression,
             method: self.scene.entry.method,
+            outside: disks::outside(&self.scene),
             reached: health::archived_at(&self.scene, windows.0.as_ref()),
             waiting: self.decision.waiting,
             conditions: self.decision.conditions,

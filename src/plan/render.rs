@@ -41,6 +41,7 @@ impl fmt::Display for Text<'_> {
             }
             write_remains(formatter, target, &columns)?;
             write_conditions(formatter, target, &columns)?;
+            write_outside(formatter, target)?;
             write_windows(formatter, target)?;
         }
         // A plan that somebody asked for has steps and no standing.
@@ -304,6 +305,16 @@ impl Told {
         self.0.push(message.to_owned());
         (short, end.is_some())
     }
+}
+
+/// Names the configuration that is not in a backup.
+fn write_outside(formatter: &mut fmt::Formatter<'_>, target: &Target) -> fmt::Result {
+    if target.outside.is_empty() {
+        return Ok(());
+    }
+    let paths = target.outside.iter().map(|path| path.display().to_string());
+    let paths = paths.collect::<Vec<_>>().join(", ");
+    writeln!(formatter, "  in no snapshot    {paths}")
 }
 
 fn write_windows(formatter: &mut fmt::Formatter<'_>, target: &Target) -> fmt::Result {

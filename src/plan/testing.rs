@@ -25,7 +25,6 @@ use barkeep::{
             SetBy, Stopped, Tombstone,
         },
         schedule::{Schedule, StartWindow, Zone},
-        snapshot::TaggedSnapshot,
         time::Timestamp,
         timeline::TimelineId,
         wal::{Lsn, SegmentNumber, SegmentSize, SystemId},
@@ -35,6 +34,7 @@ use barkeep::{
 
 use crate::model::scene::{Scene, instant, now, number, span, timeline};
 
+mod disks;
 mod plain;
 
 use plain::{observed, server};
@@ -191,7 +191,9 @@ impl World {
                     max_chain: number(chain),
                 });
             }
+            "method" if value == "snapshot" => self.snapshots_of_disks(),
             "method" => self.entry().method = Method::Stream,
+            "mounts" => self.declare_mounts(),
             "catchup" => self.entry().catch_up = CatchUp::Skip,
             "retention" => self.entry().retention = Some(retention(value)),
             "min" => self.entry().minimum_redundancy = number(value),
@@ -246,6 +248,7 @@ impl World {
             }
             "locked" => self.locked(&words),
             "snapshot" => self.snapshot(&words),
+            "disks" => self.disks(&words),
             "unlooked" => self.stored().locks = Knowledge::Absent,
             "without" => words.iter().for_each(|word| self.without(word)),
             "lose" => words.iter().for_each(|word| self.lose(word)),
@@ -297,30 +300,6 @@ impl World {
         if let Knowledge::Known(tombstones) = &mut self.stored().tombstones {
             tombstones.push(tombstone);
         }
-    }
-
-    /// `8d 9d`, `8d 9d recorded:`, `20261101T020000 9d held:`: a snapshot with the tags of a backup, begun so long ago.
-    fn snapshot(&mut self, words: &[&str]) {
-        let backup = self.id(words[0]);
-        let id = format!("snap-{}", words[0]);
-        if after(words, "recorded").is_some() {
-            let backups = &mut self.catalog().backups;
-            let found = backups.iter_mut().find(|found| found.id == backup);
-            found.expect("a backup").snapshots.push(id.clone());
-        }
-        let snapshot = TaggedSnapshot {
-            id,
-            backup,
-            begun_at: after(words, "nobody").is_none().then(|| instant(words[1])),
-            lock: match after(words, "held") {
-                Some(_) => Lock::Held,
-                None => Lock::Free,
-            },
-        };
-        let snapshots = &mut self.stored().snapshots;
-        let mut all = snapshots.known().cloned().unwrap_or_default();
-        all.push(snapshot);
-        *snapshots = Knowledge::Known(all);
     }
 
     /// `22d 3h`, `22d 3h version:other`
@@ -527,6 +506,7 @@ impl World {
             "identity" => stored.identity = Knowledge::Unknown(failure),
             "clock" => stored.store_time = Knowledge::Unknown(failure),
             "snapshots" => stored.snapshots = Knowledge::Unknown(failure),
+            "disks" => stored.disks = Knowledge::Unknown(failure),
             "uploads" => stored.uploads = Knowledge::Unknown(failure),
             "locks" => stored.locks = Knowledge::Unknown(failure),
             "server" => self.observed.postgres = Knowledge::Unknown(failure),
@@ -556,8 +536,9 @@ fn stopped_as(backup: &Backup) -> Option<Stopped> {
 }
 
 /// The first words of what is no backup.
-const WORDS: [&str; 19] = [
+const WORDS: [&str; 20] = [
     "snapshot",
+    "disks",
     "verified",
     "locked",
     "unlooked",

@@ -4,7 +4,11 @@
 //! `docs/postgresql-role.md`. What is only nice to know and not granted is `None`; what a backup needs and is not granted is an error with the
 //! missing grant as its hint. A file that archived strangely is no reason to know nothing else, so unparsable names are `None`.
 
-use std::{path::PathBuf, str::FromStr, time::SystemTime};
+use std::{
+    path::{Path, PathBuf},
+    str::FromStr,
+    time::SystemTime,
+};
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -80,6 +84,33 @@ impl ServerFacts {
     /// The major version, such as 17.
     pub fn major(&self) -> u32 {
         self.version / 10_000
+    }
+
+    /// Where its files are: WAL may be elsewhere, behind a link.
+    pub fn places(&self) -> Vec<PathBuf> {
+        let data = &self.data_directory;
+        let tablespaces = self.tablespaces.iter().map(|space| space.location.clone());
+        [data.clone(), data.join("pg_wal")]
+            .into_iter()
+            .chain(tablespaces)
+            .collect()
+    }
+
+    /// The configuration files that lie outside of the data directory, as the server names them.
+    pub fn outside_files(&self) -> impl Iterator<Item = &Path> {
+        let files = [&self.config_file, &self.hba_file, &self.ident_file];
+        let files = files.into_iter().flatten().map(PathBuf::as_path);
+        files.filter(|path| !self.holds(path))
+    }
+
+    /// Whatever else supplied a setting and lies outside of the data directory.
+    pub fn outside_settings(&self) -> impl Iterator<Item = &Path> {
+        let files = self.included_files.iter().map(PathBuf::as_path);
+        files.filter(|path| !self.holds(path))
+    }
+
+    fn holds(&self, path: &Path) -> bool {
+        path.starts_with(&self.data_directory)
     }
 }
 

@@ -64,12 +64,14 @@ pub enum Error {
         why: &'static str,
     },
     /// Files of the server are on a disk of which no snapshot would be taken.
-    #[error("`{path}` is on `{mount}`, of which no snapshot would be taken")]
+    #[error("`{path}` is on `{mount}`{}, of which no snapshot would be taken", on(.disks))]
     Uncovered {
         /// What is there.
         path: String,
         /// The mounted file system.
         mount: String,
+        /// What is known of the disks below it, in words.
+        disks: Vec<String>,
     },
     /// A file system spans several disks.
     #[error(
@@ -87,6 +89,14 @@ pub enum Error {
     /// Where things are mounted cannot be found out.
     #[error("cannot find out what is mounted where")]
     Mounts(#[source] std::io::Error),
+    /// The command that tells what is mounted on another host does not.
+    #[error("cannot learn from `{command}` what is mounted where: {why}")]
+    MountsCommand {
+        /// The command.
+        command: String,
+        /// Why not.
+        why: String,
+    },
     /// The cloud does not answer.
     #[error("cannot {doing}: the cloud does not answer: {why}")]
     Unreachable {
@@ -182,12 +192,38 @@ impl Error {
             Self::Interrupted => Kind::Interrupted,
             Self::Client { .. }
             | Self::Mounts(_)
+            | Self::MountsCommand { .. }
             | Self::Cloud { .. }
             | Self::Answer { .. }
             | Self::Failed { .. }
             | Self::DiskFailed { .. }
             | Self::Late { .. } => Kind::Failed,
         }
+    }
+
+    /// What to do about it, where that is something about the disks or where they are mounted.
+    pub fn hint(&self) -> Option<String> {
+        let hint = match self {
+            Self::NoInstance(_) => "name the server's own in `instance`",
+            Self::Ambiguous { .. } => "name it by its identifier",
+            Self::NotAttached { .. } => "name those in `disks` that are",
+            Self::NotMounted { .. } => {
+                "mount them on the server's host; where that is another one, `mounts_command` or `mounts` says where"
+            }
+            Self::Refused { .. } => "move the files to a disk for data, and name that in `disks`",
+            Self::Uncovered { .. } => "name its disk in `disks`, or move the files",
+            Self::Spans { .. } => "move the files to a file system on one disk",
+            Self::MountsCommand { .. } => {
+                "run it by hand on this host, as the user that barkeep runs as"
+            }
+            _ => return None,
+        };
+        Some(hint.to_owned())
+    }
+
+    /// Whether it says of the disks what is wrong with them, instead of that nothing could be learned.
+    pub fn is_finding(&self) -> bool {
+        matches!(self.kind(), Kind::Refused | Kind::NotFound)
     }
 
     /// Whether the cloud has said so, by this name.
@@ -203,4 +239,12 @@ impl Error {
             why: crate::failure::chain(error),
         }
     }
+}
+
+/// ` of the disk so-and-so`, if anything is known.
+fn on(disks: &[String]) -> String {
+    if disks.is_empty() {
+        return String::new();
+    }
+    format!(" of {}", disks.join(" and "))
 }

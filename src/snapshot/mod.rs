@@ -39,7 +39,7 @@ mod taking;
 pub use self::{
     error::Error,
     open::{Clouds, open},
-    survey::{Found, Mounting, Order, survey, uncovered},
+    survey::{Found, Mounting, Order, Surveyed, survey},
     taking::{Taking, Waiting, sweep},
 };
 

@@ -13,6 +13,7 @@ mod documents;
 mod examples;
 mod help;
 mod import;
+mod mounts;
 mod packaged;
 mod picture;
 mod readme;

@@ -18,7 +18,8 @@ use barkeep::{
         compression::Compression,
         lock::{BucketRetention, Locks},
         observed::{
-            ArchiveMode, Archiver, Knowledge, Locality, Observed, Role, ServerFacts, Stored,
+            ArchiveMode, Archiver, Knowledge, Locality, Observed, Role, ServerFacts, ServerFiles,
+            Stored,
         },
         policy::Policy,
         record::{Baseline, Epitaph, Identity, Mark},
@@ -147,6 +148,7 @@ pub(crate) fn observed(now: Timestamp) -> Observed {
         uploads: Knowledge::Known(Vec::new()),
         locks: Knowledge::Known(Locks::new(BucketRetention::NONE)),
         snapshots: Knowledge::Absent,
+        disks: Knowledge::Absent,
     };
     let archived = SegmentNumber(last).name(TimelineId::FIRST, SegmentSize::DEFAULT);
     Observed {
@@ -159,6 +161,7 @@ pub(crate) fn observed(now: Timestamp) -> Observed {
             timeline: TimelineId::FIRST,
             history: None,
             data_directory: "/var/lib/postgresql/17/main".into(),
+            files: ServerFiles::default(),
             position: Lsn((last + 1) * SegmentSize::DEFAULT.bytes()),
             summarized_from: None,
             slot: None,

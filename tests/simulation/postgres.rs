@@ -118,6 +118,7 @@ fn facts(cluster: &Cluster, world: &World) -> Option<observed::ServerFacts> {
         timeline: cluster.on(),
         history: Some(cluster.history(cluster.timeline)),
         data_directory: cluster.pgdata().to_owned(),
+        files: observed::ServerFiles::default(),
         position: cluster.position(64),
         summarized_from: Some(Lsn(0)),
         slot: None,

@@ -123,7 +123,7 @@ async fn where_the_cloud_does_not_answer_nothing_is_deleted() {
         scene.run(&["backup", "srv"], 0);
     }
     scene.cloud.state().denies = true;
-    let planned = told(&scene, &["plan", "srv"], 0);
+    let planned = told(&scene, &["plan", "srv"], 1);
     let unknown = "what snapshots of disks there are is unknown";
     assert!(planned.contains(unknown), "{planned}");
     assert!(!planned.contains("to delete"), "{planned}");

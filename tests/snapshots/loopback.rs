@@ -23,7 +23,7 @@ use crate::{
 const LINKS: &str = "/dev/disk/by-id";
 
 /// A file as a disk, gone with the value that stands for it.
-struct Disk {
+pub(crate) struct Disk {
     device: PathBuf,
     link: PathBuf,
     mounted: Option<PathBuf>,
@@ -81,7 +81,7 @@ impl Drop for Disk {
     clippy::print_stderr,
     reason = "whoever runs the tests must see what was not run"
 )]
-fn has_loop_devices() -> bool {
+pub(crate) fn has_loop_devices() -> bool {
     let has = rustix::process::geteuid().is_root() && Path::new("/dev/loop-control").exists();
     if !has {
         assert!(std::env::var_os("CI").is_none(), "loop devices need root");
@@ -91,7 +91,7 @@ fn has_loop_devices() -> bool {
 }
 
 /// A cluster whose data directory is the root of a file system on a disk.
-fn cluster_on_disk(image: &Path, name: &str) -> Option<(Cluster, Disk)> {
+pub(crate) fn cluster_on_disk(image: &Path, name: &str) -> Option<(Cluster, Disk)> {
     let cluster = Cluster::create(17)?;
     cluster.configure(&[("archive_command", "true"), ("max_wal_size", "128MB")]);
     run(Command::new("truncate").args(["-s", "1G"]).arg(image));

@@ -51,6 +51,13 @@ mod loopback;
     feature = "azure",
     feature = "gcp"
 ))]
+mod mounts;
+#[cfg(all(
+    feature = "aws-ebs",
+    feature = "aws",
+    feature = "azure",
+    feature = "gcp"
+))]
 mod place;
 #[cfg(all(
     feature = "aws-ebs",

@@ -91,7 +91,7 @@ pub(in crate::cli) async fn run(arguments: args::Check, session: &Session) -> Re
 }
 
 async fn of_server(ports: &Ports, server: &Server, config: &Path) -> Vec<Check> {
-    let observed = ports.observe(server, Depth::Everything).await;
+    let mut observed = ports.observe(server, Depth::Everything).await;
     let mut checks = Vec::new();
     let mut add = |what: String, result| {
         checks.push(Check {
@@ -111,7 +111,7 @@ async fn of_server(ports: &Ports, server: &Server, config: &Path) -> Vec<Check> 
     for (what, result) in replication::check(ports, server).await {
         add(what, result);
     }
-    for (what, result) in disks::check(ports, server).await {
+    for (what, result) in disks::check(ports, server, &mut observed).await {
         add(what, result);
     }
     for (destination, stored) in &observed.destinations {

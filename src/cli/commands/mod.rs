@@ -13,6 +13,7 @@ pub(super) mod generate;
 pub(super) mod import;
 pub(super) mod init;
 pub(super) mod keep;
+pub(super) mod mounts;
 mod new_file;
 pub(super) mod permissions;
 pub(super) mod plan;

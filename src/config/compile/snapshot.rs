@@ -16,7 +16,7 @@ use crate::{
         desired::SnapshotOptions,
         lock::LockMode,
         schedule::Zone,
-        snapshot::{LockEnd, Mount, Place, SnapshotLock},
+        snapshot::{LockEnd, Mount, MountsFrom, Place, SnapshotLock},
     },
 };
 
@@ -59,7 +59,7 @@ pub(super) fn options(
             .map_or(AWAIT_TIMEOUT, |timeout| timeout.get().0),
         tags: tags(&table.tags, TAG_SIGNS, context),
         lock: lock.and_then(|lock| self::lock(lock, zone, context)),
-        mounts: mounts(&table.mounts),
+        mounts: mounts(table, context),
     })
 }
 
@@ -203,8 +203,32 @@ fn lock_end(
     }
 }
 
+/// Who says where the disks are mounted: one of those who can.
+fn mounts(table: &SnapshotTable, context: &mut Context<'_>) -> MountsFrom {
+    let Some(command) = &table.mounts_command else {
+        return if table.mounts.is_empty() {
+            MountsFrom::Here
+        } else {
+            MountsFrom::Declared(declared(&table.mounts))
+        };
+    };
+    let mut refuse = |message: &str, label: &str| {
+        context.report(Diagnostic::error(message).label(&command.span(), label));
+    };
+    if !table.mounts.is_empty() {
+        refuse(
+            "`mounts` and `mounts_command` exclude each other",
+            "`mounts` says where the disks are mounted already",
+        );
+    }
+    if command.get().first().is_none_or(String::is_empty) {
+        refuse("a command needs a program", "which one?");
+    }
+    MountsFrom::Command(command.get().clone())
+}
+
 /// `"/mnt/pgdata"`, or with the options of the mount behind a space.
-fn mounts(table: &BTreeMap<String, String>) -> BTreeMap<String, Mount> {
+fn declared(table: &BTreeMap<String, String>) -> BTreeMap<String, Mount> {
     let mount = |text: &String| {
         let (point, options) = text.split_once(' ').unwrap_or((text, ""));
         Mount {

@@ -196,9 +196,12 @@ pub struct SnapshotTable {
     pub instance: Option<Written<String>>,
     /// The volumes.
     pub disks: Option<Vec<Written<String>>>,
-    /// Where mounted volumes are found.
+    /// Where the volumes are mounted, if the server runs on another machine: each by its name in `disks`, the options behind a space.
     #[serde(default)]
     pub mounts: BTreeMap<String, String>,
+    /// The same from a command, which prints what `barkeep mounts --format json` prints on the server's machine, such as
+    /// `["ssh", "db1", "barkeep", "mounts", "--format", "json"]`: it gets the paths that matter as further arguments.
+    pub mounts_command: Option<Written<Vec<String>>>,
     /// How long to wait for completion.
     pub await_timeout: Option<Written<Text<std::time::Duration>>>,
     /// Tags on every snapshot.

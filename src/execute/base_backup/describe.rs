@@ -1,6 +1,6 @@
 //! What a backup records of the server: the fields of `backup.info`, as Barman would have filled them.
 
-use std::{path::PathBuf, time::Duration};
+use std::{path::Path, time::Duration};
 
 use super::{Backup, Warning};
 use crate::{
@@ -103,9 +103,7 @@ impl Backup<'_> {
     }
 
     pub(super) fn unstored_settings(&self) -> Vec<Warning> {
-        let facts = &self.facts;
-        let outside = |path: &&PathBuf| !path.starts_with(&facts.data_directory);
-        let included = facts.included_files.iter().filter(outside);
-        included.cloned().map(Warning::IncludedFile).collect()
+        let included = self.facts.outside_settings().map(Path::to_owned);
+        included.map(Warning::IncludedFile).collect()
     }
 }

@@ -4,13 +4,18 @@
 //! What was begun and does not become a backup is removed again; what cannot be removed is recorded with the failed backup, so that
 //! nothing is left that nobody knows. A request that begins a snapshot is never abandoned half way.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{Backup, CopiedFiles, Error, Findings, Memory, Warning, last};
+use super::{Backup, CopiedFiles, Error, Findings, Memory, Warning};
 use crate::{
+    failure,
     format::keys::{BaseObject, ObjectKey},
     model::{
         backup::BackupId,
@@ -20,8 +25,8 @@ use crate::{
     },
     postgres::{BackupStop, ServerFacts},
     snapshot::{
-        self, Found, Mounting, Order, Owner, Provider, Stage, Tag, Taking, Waiting, mounts::Host,
-        survey, uncovered,
+        self, Found, Mounting, Order, Owner, Provider, Stage, Surveyed, Tag, Taking, Waiting,
+        survey,
     },
     store::{Archive, PutMode},
 };
@@ -64,15 +69,8 @@ impl Disks {
     ) -> snapshot::Result<Self> {
         Ok(Self {
             provider: snapshot::open(&options.place).await?,
-            order: Order {
-                instance: options.instance.clone(),
-                disks: options.disks.clone(),
-            },
-            mounting: if options.mounts.is_empty() {
-                Mounting::Here(Host::here())
-            } else {
-                Mounting::Declared(options.mounts.clone())
-            },
+            order: Order::from(options),
+            mounting: Mounting::from(&options.mounts),
             tags: options.tags.clone().into_iter().collect(),
             owner: Some(owner(archive)),
             lock: options.lock,
@@ -87,28 +85,32 @@ impl Disks {
     }
 
     /// Finds the disks. Refuses, or tells, what would be missing.
-    pub async fn check(&self, facts: &ServerFacts) -> Result<Vec<Warning>, Error> {
-        let found = self.survey().await?;
-        let outside = last::outside_files(facts);
-        let outside = outside
-            .into_iter()
-            .map(|path| Warning::IncludedFile(path.to_owned()));
-        let mut gaps = uncovered(&self.mounting, &found, &paths(facts)).into_iter();
-        match self.coverage {
-            Coverage::Required => match gaps.next() {
+    pub(super) async fn check(&self, facts: &ServerFacts) -> Result<Vec<Warning>, Error> {
+        let mut surveyed = self.survey(&facts.places()).await?;
+        let gaps = std::mem::take(&mut surveyed.gaps);
+        surveyed.complete().map_err(Error::Disks)?;
+        let outside = facts.outside_files().map(Path::to_owned);
+        let outside = outside.map(Warning::IncludedFile);
+        match (self.coverage, gaps.into_iter()) {
+            (Coverage::Required, mut gaps) => match gaps.next() {
                 Some(gap) => Err(Error::Disks(gap)),
                 None => Ok(outside.collect()),
             },
-            Coverage::Told => Ok(gaps
-                .map(|gap| Warning::Uncovered(crate::failure::chain(&gap)))
-                .chain(outside)
-                .collect()),
+            (Coverage::Told, gaps) => {
+                let gaps = gaps.map(|gap| Warning::Uncovered(failure::chain(&gap)));
+                Ok(gaps.chain(outside).collect())
+            }
         }
     }
 
-    async fn survey(&self) -> Result<Vec<Found>, Error> {
-        let found = survey(&*self.provider, &self.order, &self.mounting).await;
-        found.map_err(Error::Disks)
+    async fn survey(&self, paths: &[PathBuf]) -> Result<Surveyed, Error> {
+        let surveyed = survey(&*self.provider, &self.order, &self.mounting, paths).await;
+        surveyed.map_err(Error::Disks)
+    }
+
+    /// The disks, as they are when the snapshots are taken.
+    async fn found(&self) -> Result<Vec<Found>, Error> {
+        self.survey(&[]).await?.complete().map_err(Error::Disks)
     }
 
     fn waiting<'a>(
@@ -133,21 +135,11 @@ pub(super) fn owner(archive: &Archive) -> Owner {
     }
 }
 
-/// Where the server's files are: WAL may be elsewhere, behind a link.
-fn paths(facts: &ServerFacts) -> Vec<PathBuf> {
-    let data = &facts.data_directory;
-    let tablespaces = facts.tablespaces.iter().map(|space| space.location.clone());
-    [data.clone(), data.join("pg_wal")]
-        .into_iter()
-        .chain(tablespaces)
-        .collect()
-}
-
 impl Backup<'_> {
     pub(super) async fn snapshot_and_stop(&mut self, id: &BackupId) -> Result<CopiedFiles, Error> {
         let disks = self.ports.disks.clone();
         let disks = disks.expect("a backup of snapshots is taken with disks");
-        let found = disks.survey().await?;
+        let found = disks.found().await?;
         let own = disks.owner.as_ref().map(|owner| owner.tags(id));
         let tags = (&disks.tags[..], own.unwrap_or_default());
         let mut taking = Taking::new(&*disks.provider, disks.lock, tags);

@@ -206,6 +206,7 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Server { source, .. } => source.hint(),
+            Self::Disks(source) => source.hint(),
             _ => None,
         }
     }

@@ -20,21 +20,9 @@ const CONTROL_ATTEMPTS: usize = 10;
 
 const LABEL_MODE: u32 = 0o600;
 
-/// The configuration files that lie outside PGDATA, as the server names them.
-pub(super) fn outside_files(facts: &ServerFacts) -> Vec<&Path> {
-    let files = [&facts.config_file, &facts.hba_file, &facts.ident_file];
-    files
-        .into_iter()
-        .flatten()
-        .map(PathBuf::as_path)
-        .filter(|path| !path.starts_with(&facts.data_directory))
-        .collect()
-}
-
 /// The names that configuration from outside gets in the root of the archive.
 pub(super) fn outside(facts: &ServerFacts) -> Vec<OsString> {
-    let files = outside_files(facts);
-    let names = files.into_iter().filter_map(Path::file_name);
+    let names = facts.outside_files().filter_map(Path::file_name);
     names.map(ToOwned::to_owned).collect()
 }
 
@@ -51,7 +39,7 @@ pub(super) fn here(path: &Path, data_directory: &Path, pgdata: &Path) -> PathBuf
 /// An ident file may be missing; PostgreSQL starts without one.
 pub(super) fn before_stop(pgdata: &Path, facts: &ServerFacts) -> Result<Vec<LastFile>, Error> {
     let mut files = vec![control_file(pgdata)?];
-    for path in outside_files(facts) {
+    for path in facts.outside_files() {
         let is_optional = facts.ident_file.as_deref() == Some(path);
         let content = match fs::read(path) {
             Ok(content) => content,

@@ -99,6 +99,6 @@ fn snapshot(place: Place) -> SnapshotOptions {
         await_timeout: Duration::from_hours(1),
         tags: BTreeMap::new(),
         lock: None,
-        mounts: BTreeMap::new(),
+        mounts: MountsFrom::Here,
     }
 }

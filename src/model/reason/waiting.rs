@@ -31,6 +31,14 @@ pub enum Waiting {
         /// What the proof said.
         why: String,
     },
+    /// Disks whose snapshots would be no backup.
+    Disks {
+        /// What is wrong with them.
+        what: String,
+        /// What mends it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        next: Option<String>,
+    },
     /// The next instant of the schedule.
     NextDue {
         /// When.
@@ -219,6 +227,7 @@ impl fmt::Display for Waiting {
         match self {
             Self::Unknown { what, why } => write!(formatter, "{what} is unknown: {why}"),
             Self::NotLocal { why } => write!(formatter, "PGDATA is not on this host: {why}"),
+            Self::Disks { what, next } => write_disks(formatter, what, next.as_deref()),
             Self::NextDue { at } => write!(formatter, "next due {at}"),
             Self::Window { window } => write!(formatter, "due, starts within {window}"),
             Self::Running { backup, since } => write!(formatter, "{backup} runs since {since}"),
@@ -285,6 +294,11 @@ impl fmt::Display for Waiting {
             Self::Source { destination } => write!(formatter, "its source `{destination}`"),
         }
     }
+}
+
+fn write_disks(formatter: &mut fmt::Formatter<'_>, what: &str, next: Option<&str>) -> fmt::Result {
+    formatter.write_str(what)?;
+    next.map_or(Ok(()), |next| write!(formatter, "; {next}"))
 }
 
 fn write_shortened(
@@ -359,6 +373,19 @@ impl<T: fmt::Display> fmt::Display for Several<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn disks_are_told_with_what_mends_them() {
+        let disks = |next: Option<&str>| {
+            let waiting = Waiting::Disks {
+                what: "`pgwal` is missing".to_owned(),
+                next: next.map(str::to_owned),
+            };
+            waiting.to_string()
+        };
+        assert_eq!(disks(Some("attach it")), "`pgwal` is missing; attach it");
+        assert_eq!(disks(None), "`pgwal` is missing");
+    }
 
     #[test]
     fn a_grace_tells_of_the_wal_that_goes_with_it() {

@@ -2,7 +2,9 @@ use std::time::Duration;
 
 use super::*;
 use crate::{
-    model::{action::WalSpan, backup::BackupId, catalog::Run, wal::SegmentNumber},
+    model::{
+        action::WalSpan, backup::BackupId, catalog::Run, observed::Knowledge, wal::SegmentNumber,
+    },
     plan::testing::World,
 };
 
@@ -77,6 +79,29 @@ fn a_snapshot_that_goes_by_itself_is_told_with_its_backup() {
     assert_eq!(
         line(&world, "snap-"),
         "- delete   snapshot snap-20261101T020000  of 20261101T020000  no backup records it, begun 2026-10-31T12:00:00Z"
+    );
+}
+
+#[test]
+fn configuration_that_no_snapshot_holds_is_named() {
+    let mut world = World::parse("method=snapshot | done 1d | disks 1m");
+    let Knowledge::Known(facts) = &mut world.observed.postgres else {
+        panic!("a server");
+    };
+    facts.files.outside = ["/etc/pg/postgresql.conf", "/etc/pg/pg_hba.conf"]
+        .map(Into::into)
+        .to_vec();
+    assert_eq!(
+        line(&world, "in no snapshot"),
+        "in no snapshot    /etc/pg/postgresql.conf, /etc/pg/pg_hba.conf"
+    );
+    world.entry().snapshot = None;
+    assert!(
+        world
+            .plan()
+            .targets
+            .values()
+            .all(|target| target.outside.is_empty())
     );
 }
 

@@ -10,7 +10,10 @@ use barkeep::model::{
         Mode, ObjectLock, Overwriting, Server, ServerState, WalCheck, WalOptions,
     },
     lock::{BucketRetention, Locks},
-    observed::{ArchiveMode, Archiver, Knowledge, Locality, Observed, Role, ServerFacts, Stored},
+    observed::{
+        ArchiveMode, Archiver, Knowledge, Locality, Observed, Role, ServerFacts, ServerFiles,
+        Stored,
+    },
     record::Identity,
     schedule::Zone,
     semantics::RETIRE_AFTER,
@@ -96,6 +99,7 @@ pub(super) fn observed(mut catalog: Catalog) -> Observed {
         timeline: TimelineId::FIRST,
         history: None,
         data_directory: PathBuf::from("pgdata"),
+        files: ServerFiles::default(),
         position: Lsn(0),
         summarized_from: None,
         slot: None,
@@ -123,6 +127,7 @@ pub(super) fn observed(mut catalog: Catalog) -> Observed {
         uploads: Knowledge::Known(Vec::new()),
         locks: Knowledge::Known(Locks::new(BucketRetention::NONE)),
         snapshots: Knowledge::Absent,
+        disks: Knowledge::Absent,
     };
     Observed {
         server: "orders".parse().expect("a name"),

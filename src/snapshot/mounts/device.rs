@@ -4,9 +4,9 @@
 //! EBS volumes and NVMe* (the serial number is the volume's identifier without its dash) and *Device names on Linux instances*; the
 //! rules of azure-vm-utils and of the Azure Linux agent; the rules of Google's guest configurations.
 
-use std::{fs, path::Path};
+use std::{collections::BTreeMap, ffi::OsStr, fs, path::Path};
 
-use super::{super::Device, names};
+use super::{super::Device, names, report::HostDisk};
 
 /// The controllers of Azure's data disks on the virtual machine bus; `f8b3781a` has the disks of the system.
 const AZURE_DATA: [&str; 3] = ["f8b3781b-", "f8b3781c-", "f8b3781d-"];
@@ -16,6 +16,14 @@ const AZURE_NVME: &str = "MSFT NVMe Accelerator v1.0";
 
 /// Namespaces count from 1, and the first is the disk of the system.
 const AZURE_NVME_FIRST: u32 = 2;
+
+/// Where there are links to disks, below the root.
+const LINKS: [&str; 4] = [
+    "dev",
+    "dev/disk/azure/data/by-lun",
+    "dev/disk/azure/scsi1",
+    "dev/disk/by-id",
+];
 
 /// The names under which a disk may be known in `/dev`, the likeliest first.
 pub(super) fn names_of(device: &Device) -> Vec<String> {
@@ -42,55 +50,67 @@ pub(super) fn names_of(device: &Device) -> Vec<String> {
     }
 }
 
-/// What the kernel calls a disk: `nvme1n1`, `sdc`.
-pub(super) fn find(root: &Path, device: &Device) -> Option<String> {
-    let blocks = names(&root.join("sys/class/block"));
-    let by_itself = blocks.iter().find(|block| is(root, block, device));
-    let by_itself = by_itself.cloned();
+/// The disk of a host that a cloud means. What a disk says of itself comes before the names that lead to it.
+pub(super) fn find<'a>(disks: &'a [HostDisk], device: &Device) -> Option<&'a HostDisk> {
+    let by_itself = disks.iter().find(|disk| is(disk, device));
     by_itself.or_else(|| {
         let names = names_of(device);
-        names.iter().find_map(|name| linked(root, name, &blocks))
+        names
+            .iter()
+            .find_map(|name| disks.iter().find(|disk| disk.names.contains(name)))
     })
 }
 
-/// Whether a block device says that it is the disk.
-fn is(root: &Path, block: &str, device: &Device) -> bool {
-    let directory = root.join("sys/class/block").join(block);
-    let told = |file: &str| {
-        let text = fs::read_to_string(directory.join(file));
-        text.ok().map(|text| text.trim().to_owned())
-    };
+/// Whether a disk says that it is the one.
+fn is(disk: &HostDisk, device: &Device) -> bool {
     match device {
         Device::Ebs { volume, .. } => {
-            let serial = told("device/serial");
-            serial.is_some_and(|serial| serial == volume.replace('-', ""))
+            let serial = volume.replace('-', "");
+            disk.serial.as_ref() == Some(&serial)
         }
-        Device::Lun(lun) => {
-            let is_nvme = told("device/model").is_some_and(|model| model == AZURE_NVME);
-            let namespace = told("nsid").and_then(|id| id.parse::<u32>().ok());
-            if is_nvme && namespace == Some(lun + AZURE_NVME_FIRST) {
-                return true;
-            }
-            let place = fs::canonicalize(directory.join("device"));
-            let Some(place) = place
-                .ok()
-                .and_then(|place| place.to_str().map(str::to_owned))
-            else {
-                return false;
-            };
-            let on_bus = AZURE_DATA.iter().any(|bus| place.contains(bus));
-            let number = place.rsplit(':').next();
-            on_bus && number.and_then(|number| number.parse().ok()) == Some(*lun)
-        }
+        Device::Lun(lun) => disk.lun == Some(*lun),
         // It says so only to whoever may send it commands; its link tells.
         Device::Google(_) => false,
     }
 }
 
-/// The block device that a name in `/dev` leads to.
-fn linked(root: &Path, name: &str, blocks: &[String]) -> Option<String> {
-    let path = root.join(name.trim_start_matches('/'));
-    let target = fs::read_link(&path).unwrap_or(path);
-    let target = target.file_name()?.to_str()?;
-    blocks.iter().find(|block| *block == target).cloned()
+/// The serial number of the controller of the disk with this directory in `/sys/class/block`.
+pub(super) fn serial(directory: &Path) -> Option<String> {
+    told(directory, "device/serial").filter(|serial| !serial.is_empty())
+}
+
+/// The number under which Azure has attached the disk with this directory in `/sys/class/block`.
+pub(super) fn lun(directory: &Path) -> Option<u32> {
+    if told(directory, "device/model").as_deref() == Some(AZURE_NVME) {
+        let namespace: u32 = told(directory, "nsid")?.parse().ok()?;
+        return namespace.checked_sub(AZURE_NVME_FIRST);
+    }
+    let place = fs::canonicalize(directory.join("device")).ok()?;
+    let place = place.to_str()?;
+    let on_bus = AZURE_DATA.iter().any(|bus| place.contains(bus));
+    let number = place.rsplit(':').next().filter(|_| on_bus);
+    number?.parse().ok()
+}
+
+/// What a file below a device's directory says.
+fn told(directory: &Path, file: &str) -> Option<String> {
+    let text = fs::read_to_string(directory.join(file)).ok()?;
+    Some(text.trim().to_owned())
+}
+
+/// The names in `/dev` that lead to each block device, in order.
+pub(super) fn links(root: &Path) -> BTreeMap<String, Vec<String>> {
+    let mut links: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for directory in LINKS {
+        let below = root.join(directory);
+        for name in names(&below) {
+            let target = fs::read_link(below.join(&name)).ok();
+            let target = target.as_deref().and_then(Path::file_name);
+            if let Some(block) = target.and_then(OsStr::to_str) {
+                let links = links.entry(block.to_owned()).or_default();
+                links.push(format!("/{directory}/{name}"));
+            }
+        }
+    }
+    links
 }

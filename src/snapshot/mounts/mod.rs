@@ -3,6 +3,8 @@
 //! A disk is found by what its cloud calls it ([`device`]), then everything that lies on it: partitions, logical volumes, whatever the
 //! kernel lists as its holders. What of that is mounted, `mountinfo` tells by device number. Where `findmnt` is installed it is asked too:
 //! a disk that the tables do not lead to may be known to it by a link, and where both answer they must agree.
+//!
+//! Another host is asked for a [`Report`] of the same, by a [`command`] that somebody names.
 
 use std::{
     collections::BTreeSet,
@@ -11,12 +13,16 @@ use std::{
     process::Command,
 };
 
+pub(super) mod command;
 mod device;
+mod report;
 mod table;
+
+pub use self::report::{Held, HostDisk, Report};
 
 use self::table::Mounted;
 use super::Device;
-use crate::model::snapshot::Mount;
+use crate::{failure::Kind, model::snapshot::Mount};
 
 /// The tables of a host.
 #[derive(Clone, Debug)]
@@ -61,49 +67,102 @@ impl Host {
 
     /// Where a disk is mounted. Says why that cannot be told.
     pub fn of(&self, device: &Device) -> Result<Mounts, String> {
-        let table = self.table().map_err(|error| error.to_string())?;
-        let found = device::find(&self.root, device);
-        let blocks = found
-            .as_deref()
-            .map_or_else(Vec::new, |block| self.above(block));
-        let on_disk = |mounted: &&Mounted| blocks.iter().any(|block| self.is(mounted, block));
-        let whole = table.iter().filter(on_disk);
-        let mounts: Vec<Mount> = whole.map(|mounted| mounted.mount.clone()).collect();
-        let asked = match self.findmnt {
-            Findmnt::Asked => findmnt(&device::names_of(device)),
-            Findmnt::Ignored => None,
-        };
-        match (mounts.is_empty(), asked) {
-            (true, Some(mount)) => Ok(Mounts {
+        let disks = self.disks().map_err(|error| error.to_string())?;
+        let disk = device::find(&disks, device);
+        let by_tables = report::mounted(disk);
+        match (by_tables, self.asked(&device::names_of(device))) {
+            (Err(_), Some(mount)) => Ok(Mounts {
                 mounts: vec![mount],
-                blocks,
+                blocks: disk.map_or_else(Vec::new, |disk| disk.blocks.clone()),
             }),
-            (true, None) if blocks.is_empty() => Err("this host has no such disk".to_owned()),
-            (true, None) => Err(format!("nothing of `{}` is mounted", blocks.join("`, `"))),
-            (false, Some(mount)) if !mounts.iter().any(|own| own.point == mount.point) => {
-                Err(format!(
-                    "the kernel says that it is mounted on `{}`, `findmnt` says on `{}`",
-                    mounts[0].point, mount.point
-                ))
+            (Ok(mounts), Some(mount)) => {
+                contradiction(&mounts.mounts, &mount).map_or(Ok(mounts), Err)
             }
-            (false, _) => Ok(Mounts { mounts, blocks }),
+            (by_tables, None) => by_tables,
+        }
+    }
+
+    /// What there is to tell of this host, and of what holds these paths.
+    pub fn report(&self, paths: &[PathBuf]) -> Result<Report, Error> {
+        let mut disks = self.disks().map_err(Error::Mounts)?;
+        for disk in disks.iter_mut().filter(|disk| !disk.mounts.is_empty()) {
+            let asked = self.asked(&disk.names);
+            disk.doubt = asked.and_then(|mount| contradiction(&disk.mounts, &mount));
+        }
+        let held = |path: &PathBuf| {
+            let (mount, blocks) = self.holding(path).map_err(|source| Error::Holding {
+                path: path.clone(),
+                source,
+            })?;
+            Ok(Held {
+                path: path.clone(),
+                mount,
+                blocks,
+            })
+        };
+        let paths: Result<_, Error> = paths.iter().map(held).collect();
+        Ok(Report::new(disks, paths?))
+    }
+
+    /// The disks of this host: all that is part of nothing else, and holds something.
+    fn disks(&self) -> io::Result<Vec<HostDisk>> {
+        let table = self.table()?;
+        let blocks = self.blocks();
+        let links = device::links(&self.root);
+        let disk = |device: String| {
+            let directory = self.block(&device);
+            let held = self.above(&device);
+            let is_held = |block: &&Block| held.contains(&block.name);
+            let on_disk = |mounted: &&Mounted| {
+                let mut held = blocks.iter().filter(is_held);
+                held.any(|block| block.is(mounted))
+            };
+            let mounts = table.iter().filter(on_disk);
+            let own = format!("/dev/{device}");
+            let links = links.get(&device).cloned().unwrap_or_default();
+            HostDisk {
+                mounts: mounts.map(|mounted| mounted.mount.clone()).collect(),
+                names: [own].into_iter().chain(links).collect(),
+                serial: device::serial(&directory),
+                lun: device::lun(&directory),
+                blocks: held,
+                doubt: None,
+                device,
+            }
+        };
+        let whole = self.names().into_iter().filter(|name| self.is_disk(name));
+        Ok(whole.map(disk).collect())
+    }
+
+    fn is_disk(&self, block: &str) -> bool {
+        let directory = self.block(block);
+        let size = fs::read_to_string(directory.join("size"));
+        // A loop device without a file, a drive without a medium.
+        let is_empty = size.is_ok_and(|size| size.trim() == "0");
+        let is_part = directory.join("partition").exists();
+        !is_empty && !is_part && names(&directory.join("slaves")).is_empty()
+    }
+
+    /// What `findmnt` says, if it is asked.
+    fn asked(&self, names: &[String]) -> Option<Mount> {
+        match self.findmnt {
+            Findmnt::Asked => findmnt(names),
+            Findmnt::Ignored => None,
         }
     }
 
     /// What of an attached disk can be mounted: the disk itself, or the one thing that lies on it. Says why that cannot be told.
     pub fn mountable(&self, device: &Device) -> Result<String, String> {
-        let block = device::find(&self.root, device);
-        let block = block.ok_or_else(|| "this host has no such disk".to_owned())?;
-        let all = self.above(&block);
+        let disks = self.disks().map_err(|error| error.to_string())?;
+        let disk = device::find(&disks, device);
+        let disk = disk.ok_or_else(|| "its host has no such disk".to_owned())?;
+        let all = &disk.blocks;
         let leaves: Vec<&String> = all.iter().filter(|one| self.is_leaf(one)).collect();
         match leaves[..] {
-            [leaf] => {
-                let mapped = fs::read_to_string(self.block(leaf).join("dm/name"));
-                Ok(match mapped {
-                    Ok(name) => format!("/dev/mapper/{}", name.trim()),
-                    Err(_) => format!("/dev/{leaf}"),
-                })
-            }
+            [leaf] => Ok(match self.mapped(leaf) {
+                Some(name) => format!("/dev/mapper/{name}"),
+                None => format!("/dev/{leaf}"),
+            }),
             _ => Err(format!("`{}` may each be what is meant", all.join("`, `"))),
         }
     }
@@ -126,11 +185,11 @@ impl Host {
         let Some(mounted) = deepest else {
             return Err(io::Error::other("no file system holds it"));
         };
-        let blocks = self.names();
-        let block = blocks.iter().find(|block| self.is(mounted, block));
+        let blocks = self.blocks();
+        let block = blocks.iter().find(|block| block.is(mounted));
         let below = block.map_or_else(
             || vec![mounted.source.clone()],
-            |block| self.slaves(block).unwrap_or_else(|| vec![block.clone()]),
+            |Block { name, .. }| self.slaves(name).unwrap_or_else(|| vec![name.clone()]),
         );
         Ok((mounted.mount.clone(), below))
     }
@@ -148,18 +207,22 @@ impl Host {
         names(&self.root.join("sys/class/block"))
     }
 
-    /// Whether it is this device that is mounted there. Some file systems have numbers of their own; they are told by their source.
-    fn is(&self, mounted: &Mounted, block: &str) -> bool {
-        let number = fs::read_to_string(self.block(block).join("dev"));
-        if number.is_ok_and(|number| number.trim() == mounted.number) {
-            return true;
-        }
-        let source = Path::new(&mounted.source);
-        if source == Path::new("/dev").join(block) {
-            return true;
-        }
-        let mapped = fs::read_to_string(self.block(block).join("dm/name"));
-        mapped.is_ok_and(|name| source == Path::new("/dev/mapper").join(name.trim()))
+    fn blocks(&self) -> Vec<Block> {
+        let block = |name: String| {
+            let number = fs::read_to_string(self.block(&name).join("dev"));
+            Block {
+                number: number.ok().map(|number| number.trim().to_owned()),
+                mapped: self.mapped(&name),
+                name,
+            }
+        };
+        self.names().into_iter().map(block).collect()
+    }
+
+    /// What a volume of the device mapper is called.
+    fn mapped(&self, block: &str) -> Option<String> {
+        let name = fs::read_to_string(self.block(block).join("dm/name")).ok()?;
+        Some(name.trim().to_owned())
     }
 
     /// A device, its partitions, and whatever is made of either.
@@ -192,6 +255,62 @@ impl Host {
             .flat_map(|below| self.slaves(below).unwrap_or_else(|| vec![below.clone()]));
         Some(leaves.collect())
     }
+}
+
+/// A disk, a partition or a volume, as a mount may name it.
+struct Block {
+    name: String,
+    number: Option<String>,
+    mapped: Option<String>,
+}
+
+impl Block {
+    /// Whether it is this device that is mounted there. Some file systems have numbers of their own; they are told by their source.
+    fn is(&self, mounted: &Mounted) -> bool {
+        let source = Path::new(&mounted.source);
+        let mapped = self.mapped.as_ref();
+        self.number.as_ref() == Some(&mounted.number)
+            || source == Path::new("/dev").join(&self.name)
+            || mapped.is_some_and(|name| source == Path::new("/dev/mapper").join(name))
+    }
+}
+
+/// Why a host's mounts cannot be told.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The kernel's table cannot be read.
+    #[error("cannot read what is mounted")]
+    Mounts(#[source] io::Error),
+    /// What holds a path cannot be found out.
+    #[error("cannot find out which file system holds `{}`", path.display())]
+    Holding {
+        /// The path.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+}
+
+impl Error {
+    /// The class of the failure.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Holding { source, .. } if source.kind() == io::ErrorKind::NotFound => {
+                Kind::NotFound
+            }
+            Self::Mounts(_) | Self::Holding { .. } => Kind::Failed,
+        }
+    }
+}
+
+/// What does not fit in what the kernel and `findmnt` say.
+fn contradiction(mounts: &[Mount], asked: &Mount) -> Option<String> {
+    let differs = mounts.iter().all(|own| own.point != asked.point);
+    let first = mounts.first().filter(|_| differs)?;
+    Some(format!(
+        "the kernel says that it is mounted on `{}`, `findmnt` says on `{}`",
+        first.point, asked.point
+    ))
 }
 
 /// The name under which a disk is known in `/dev` wherever it is attached.

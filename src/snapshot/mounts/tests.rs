@@ -36,8 +36,19 @@ impl Recorded {
         path
     }
 
+    /// What somebody reads who is told of the paths by the host.
+    fn report(&self, paths: &[PathBuf]) -> Report {
+        let report = Host::recorded(self.directory.path()).report(paths);
+        let report = report.expect("the tables can be read");
+        let text = serde_json::to_vec(&report).expect("JSON");
+        Report::parse(&text).expect("a report")
+    }
+
+    /// What the host says of a disk; whoever is told by it says the same.
     fn of(&self, device: &Device) -> Result<String, String> {
-        let mounts = Host::recorded(self.directory.path()).of(device)?;
+        let mounts = Host::recorded(self.directory.path()).of(device);
+        assert_eq!(self.report(&[]).of(device), mounts);
+        let mounts = mounts?;
         let told = mounts
             .mounts
             .iter()
@@ -79,7 +90,7 @@ fn an_ebs_volume_is_found_by_the_serial_number_of_its_controller() {
     let wal = host.of(&ebs("vol-0cccccccccccccccc", "/dev/sdf"));
     assert_eq!(wal.as_deref(), Ok("/mnt/wal rw,relatime,discard"));
     let missing = host.of(&ebs("vol-0dddddddddddddddd", "/dev/sdh"));
-    assert_eq!(missing, Err("this host has no such disk".to_owned()));
+    assert_eq!(missing, Err("its host has no such disk".to_owned()));
 }
 
 #[test]
@@ -162,16 +173,60 @@ fn a_logical_volume_is_on_each_of_its_disks() {
 fn a_path_is_held_by_every_disk_below_its_file_system() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let at = directory.path().canonicalize().expect("it exists");
-    let host = Recorded::new(&VOLUMES.replace("{at}", &at.display().to_string()));
-    let host = Host::recorded(host.directory.path());
+    let recorded = Recorded::new(&VOLUMES.replace("{at}", &at.display().to_string()));
+    let report = recorded.report(std::slice::from_ref(&at));
+    let host = Host::recorded(recorded.directory.path());
     let (mount, disks) = host.holding(&at).expect("it is held");
     assert_eq!(Path::new(&mount.point), at);
     assert_eq!(disks, ["sdb", "sdc"]);
+    let told = report.holding(&at).expect("it is told");
+    assert_eq!(told, (mount, disks));
     let (mount, disks) = host.holding(Path::new("/")).expect("it is held");
     assert_eq!(
         (mount.point.as_str(), &disks[..]),
         ("/", &["overlay".to_owned()][..])
     );
+}
+
+#[test]
+fn a_report_has_every_disk_with_all_that_it_is_known_by() {
+    let recorded = Recorded::new(&format!(
+        "{NITRO}
+        sys/class/block/loop0/dev = 7:0
+        sys/class/block/loop0/size = 0
+        dev/disk/by-id/nvme-Amazon_Elastic_Block_Store_vol0cccccccccccccccc -> ../../nvme2n1
+        dev/sdf -> nvme2n1
+        "
+    ));
+    let disks = recorded.report(&[]).disks;
+    let devices: Vec<&str> = disks.iter().map(|disk| disk.device.as_str()).collect();
+    assert_eq!(
+        devices,
+        ["nvme0n1", "nvme1n1", "nvme2n1"],
+        "no part, nothing empty"
+    );
+    let wal = &disks[2];
+    assert_eq!(wal.serial.as_deref(), Some("vol0cccccccccccccccc"));
+    let by_id = "/dev/disk/by-id/nvme-Amazon_Elastic_Block_Store_vol0cccccccccccccccc";
+    assert_eq!(wal.names, ["/dev/nvme2n1", "/dev/sdf", by_id]);
+    assert_eq!(wal.blocks, ["nvme2n1", "nvme2n1p1"]);
+    let doubtful = HostDisk {
+        doubt: Some("two say different things".to_owned()),
+        ..wal.clone()
+    };
+    let told = report::mounted(Some(&doubtful));
+    assert_eq!(told, Err("two say different things".to_owned()));
+}
+
+#[test]
+fn a_path_that_is_not_there_is_told() {
+    let recorded = Recorded::new(NITRO);
+    let host = Host::recorded(recorded.directory.path());
+    let error = host.report(&[PathBuf::from("/nowhere/pg")]);
+    let error = error.expect_err("it is not there");
+    assert_eq!(error.kind(), Kind::NotFound);
+    let told = "cannot find out which file system holds `/nowhere/pg`";
+    assert_eq!(error.to_string(), told);
 }
 
 #[test]

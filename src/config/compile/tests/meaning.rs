@@ -6,7 +6,10 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     config::{Origins, origin},
-    model::desired::{AzureOptions, ProviderOptions, SecretRef},
+    model::{
+        desired::{AzureOptions, ProviderOptions, SecretRef},
+        snapshot::MountsFrom,
+    },
 };
 
 #[test]
@@ -252,4 +255,35 @@ azure = { connection_string = { file = "/run/secrets/azure" }, encryption_scope 
         ..AzureOptions::default()
     };
     assert!(matches!(provider, ProviderOptions::Azure(options) if *options == expected));
+}
+
+#[test]
+fn where_disks_are_mounted_is_asked_here_unless_somebody_else_says() {
+    let mounts = |key: &str| {
+        let text = format!(
+            "{HEAD}[servers.s]\ndestination = \"d\"\nconnection = \"\"\nmethod = \"snapshot\"\n\
+             [servers.s.snapshot]\nprovider = \"aws\"\ninstance = \"i\"\ndisks = [\"d\"]\n{key}"
+        );
+        let compiled = compiled(&[("a.toml", &text)])
+            .unwrap_or_else(|report| panic!("{}", report.render(Style::Plain)));
+        let entry = compiled.desired.servers.values().next();
+        let entry = &entry.expect("a server").entries[0];
+        let options = entry.snapshot.clone().expect("snapshots");
+        (options.mounts, entry.is_read_here())
+    };
+    assert_eq!(mounts(""), (MountsFrom::Here, true));
+    let (declared, here) = mounts("mounts = { d = \"/srv/pg rw,noatime\" }");
+    let MountsFrom::Declared(declared) = declared else {
+        panic!("{declared:?}");
+    };
+    assert_eq!(
+        (declared["d"].to_string().as_str(), here),
+        ("/srv/pg (rw,noatime)", false)
+    );
+    let words = ["ssh", "db1", "barkeep", "mounts"].map(str::to_owned);
+    let command = "mounts_command = [\"ssh\", \"db1\", \"barkeep\", \"mounts\"]";
+    assert_eq!(
+        mounts(command),
+        (MountsFrom::Command(words.to_vec()), false)
+    );
 }

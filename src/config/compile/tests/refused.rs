@@ -250,6 +250,22 @@ fn snapshots_need_disks_and_the_keys_of_their_own_cloud() {
 }
 
 #[test]
+fn one_says_where_disks_are_mounted_and_a_command_has_a_program() {
+    let with = |keys: &str| {
+        let disks = "provider = \"aws\", instance = \"i\", disks = [\"d\"]";
+        snapshots(&format!("snapshot = {{ {disks}, {keys} }}\n"))
+    };
+    let mounts = "mounts = { d = \"/srv/pg\" }";
+    let command = "mounts_command = [\"ssh\", \"db1\"]";
+    assert_snapshot!(with(mounts), @"");
+    assert_snapshot!(with(command), @"");
+    assert_snapshot!(with(&format!("{mounts}, {command}")), @"barkeep.toml:10:108 `mounts` and `mounts_command` exclude each other");
+    assert_snapshot!(with("mounts_command = []"), @"barkeep.toml:10:80 a command needs a program");
+    assert_snapshot!(with("mounts_command = [\"\", \"db1\"]"), @"barkeep.toml:10:80 a command needs a program");
+    assert_snapshot!(with("mounts_command = \"ssh db1\""), @"barkeep.toml:10:80 expected a list, found text");
+}
+
+#[test]
 fn a_service_listens_at_an_address_and_does_not_look_all_the_time() {
     let service = "[service]\nlisten = \"9187\"\ncheck_every = \"1s\"\n";
     assert_snapshot!(messages_of(&format!("{HEAD}{service}")), @r#"
