@@ -112,8 +112,7 @@ pub(super) async fn connect(options: &S3Options, keys: Option<&AccessKeys>) -> C
     if let Some(chosen) = credentials::chosen(options, keys, &region, http.as_ref()) {
         loader = loader.credentials_provider(chosen);
     }
-    // Much is held across its awaits; on the heap it costs nothing.
-    let config = Box::pin(loader.load()).await;
+    let config = loader.load().await;
     let endpoint = options.endpoint_url.clone().or_else(|| endpoint(&config));
     let signer = Signer::default();
     let provider = credentials::signing(&config, options, &signer).await;
