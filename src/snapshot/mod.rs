@@ -38,7 +38,7 @@ mod taking;
 
 pub use self::{
     error::Error,
-    open::{Clouds, open},
+    open::{AllClouds, Clouds, open},
     survey::{Found, Mounting, Order, survey, uncovered},
     taking::{Taking, Waiting, sweep},
 };

@@ -11,6 +11,7 @@
 //! | delete what a complete incremental builds on | nor could that |
 //! | copy again what was deleted from among copies, or forget that it was while its source is there | it would never end |
 //! | archive WAL that waits for the archiver, or over something else | it is not its turn |
+//! | delete a snapshot that is not its own, before its backup may go, or that nothing records for a short while | somebody restores from it |
 //! | write DONE where something is missing, or over what others wrote | others believe it |
 //!
 //! Between a last look and the effect somebody else may act, and nothing can be done about it: what people did less than [`BLINK`]
@@ -68,6 +69,8 @@ pub(crate) struct Ledger {
     begun: BTreeMap<Id, (Duration, Charge)>,
     /// Backups that were kept standalone until that was released: they never had a claim to more WAL.
     standalone: BTreeSet<Id>,
+    /// Backups whose deletion somebody has approved, whoever ends it.
+    approved: BTreeSet<Id>,
     /// Backups that some process of barkeep has claimed.
     claimed: BTreeSet<Id>,
     /// When somebody has destroyed something that others rely on.
@@ -103,14 +106,18 @@ impl<'a> Witness<'a> {
         Self { place, process }
     }
 
-    fn violate(&self, what: &str) {
+    pub(crate) fn place(&self) -> &Arc<Place> {
+        self.place
+    }
+
+    pub(crate) fn violate(&self, what: &str) {
         let (process, place) = (&self.process.name, &self.place.name);
         self.place
             .log
             .violate(&format!("{process} in {place}: {what}"));
     }
 
-    fn entry(&self, server: &str) -> Option<&Entry> {
+    pub(crate) fn entry(&self, server: &str) -> Option<&Entry> {
         let servers = &self.process.desired.servers;
         let server = servers.get(&ServerName::parse(server).ok()?)?;
         server.entry(&DestinationName::parse(&self.place.name).ok()?)
@@ -128,6 +135,11 @@ impl<'a> Witness<'a> {
                     self.tell("claims", key);
                 }
                 self.place.ledger().claimed.insert(id);
+            }
+            [server, "barkeep", "deleted", _] if self.process.is_approved() => {
+                let named = named(content).into_iter();
+                let named = named.map(|id| (server.to_owned(), id));
+                self.place.ledger().approved.extend(named);
             }
             [_, "barkeep", ..] => {}
             [server, "wals", ..] => {
@@ -153,7 +165,7 @@ impl<'a> Witness<'a> {
                 self.tell("writes", key);
                 let ours = key.replace("/base/", "/barkeep/keeps/");
                 let ours = ours.replace("/annotations/keep", "");
-                if differs && self.place.get(&ours).is_none() {
+                if differs && !self.process.is_by_name() && self.place.get(&ours).is_none() {
                     self.violate(&format!("changes the keep of a person: {key}"));
                 }
             }
@@ -186,7 +198,7 @@ impl<'a> Witness<'a> {
     }
 
     fn info_put(&self, server: &str, id: &str, differs: bool) {
-        let catalog = Catalog::read(&self.place.memory, server);
+        let catalog = Catalog::read(self.place, server);
         let claimed = self.place.ledger().is_claimed(server, id);
         if differs && !claimed {
             self.violate(&format!(
@@ -215,8 +227,10 @@ impl<'a> Witness<'a> {
     /// Whether a backup was deleted before any call that goes on began.
     fn was_deleted(&self, server: &str, id: &str) -> bool {
         let id = (server.to_owned(), id.to_owned());
-        let begun = self.place.ledger().begun.get(&id).map(|(at, _)| *at);
-        let ago = begun.map(|at| self.place.log.elapsed().saturating_sub(at));
+        let begun = self.place.ledger().begun.get(&id).copied();
+        let begun = begun.filter(|(_, charge)| *charge == Charge::Counted);
+        let ago = begun.map(|(at, _)| at);
+        let ago = ago.map(|at| self.place.log.elapsed().saturating_sub(at));
         self.process.sees_deletes() && ago.is_some_and(|ago| ago > CALL_MAX + BLINK)
     }
 
@@ -291,7 +305,7 @@ impl<'a> Witness<'a> {
             self.place.ledger().standalone.insert(id);
         }
         let ended = until.is_some_and(|until| until <= self.latest());
-        if !ended {
+        if !ended && !self.process.is_by_name() {
             self.violate(&format!("releases the keep of {server} {id}"));
         }
     }
@@ -305,10 +319,8 @@ impl<'a> Witness<'a> {
             self.violate(&format!("forgets a delete of {age:?} ago: {key}"));
         }
         let record = self.place.get(key).unwrap_or_default();
-        let record: serde_json::Value = serde_json::from_slice(&record).unwrap_or_default();
-        let named = record["backups"].as_object().into_iter().flatten();
         let others = self.place.ledger().others.clone();
-        for (id, _) in named {
+        for id in named(&record) {
             for place in others.iter().chain([self.place]) {
                 let info = format!("{server}/base/{id}/backup.info");
                 let since = place.ledger().written.get(&info).map(|(at, ..)| *at);
@@ -323,23 +335,23 @@ impl<'a> Witness<'a> {
     }
 
     /// The instant at which something counts as old, at the latest.
-    fn latest(&self) -> Timestamp {
+    pub(crate) fn latest(&self) -> Timestamp {
         self.place.true_time().min(self.place.store_time_lately()) + BLINK
     }
 
-    fn was_before(&self, since: Option<&Duration>) -> bool {
+    pub(crate) fn was_before(&self, since: Option<&Duration>) -> bool {
         let now = self.place.log.elapsed();
         since.is_none_or(|since| now.saturating_sub(*since) > BLINK)
     }
 
-    fn delete_of_backup(&self, server: &str, id: &str, rest: &str) {
+    pub(crate) fn delete_of_backup(&self, server: &str, id: &str, rest: &str) {
         let what = format!("{server} {id}");
         let Some(entry) = self.entry(server) else {
             return self.violate(&format!(
                 "deletes of a server that is not configured: {what}"
             ));
         };
-        let catalog = Catalog::read(&self.place.memory, server);
+        let catalog = Catalog::read(self.place, server);
         let directory = &catalog.directories[id];
         let keep = format!("{server}/base/{id}/annotations/keep");
         let kept_at = self.place.ledger().written.get(&keep).map(|(_, at, _)| *at);
@@ -406,7 +418,7 @@ impl<'a> Witness<'a> {
             "DONE" => {
                 self.may_be_obsolete(entry, catalog, server, id)?;
                 self.may_be_ripe(entry, server, id)?;
-                self.may_be_charged(entry, catalog, server)
+                self.may_be_charged(entry, catalog, (server, id))
             }
             status => Err(format!("it is `{status}`")),
         }
@@ -505,7 +517,7 @@ impl<'a> Witness<'a> {
     }
 
     /// It was marked a grace ago, and is marked still.
-    fn may_be_ripe(&self, entry: &Entry, server: &str, id: &str) -> Result<(), String> {
+    pub(crate) fn may_be_ripe(&self, entry: &Entry, server: &str, id: &str) -> Result<(), String> {
         let mark = format!("{server}/barkeep/marks/{id}");
         let marked = self.place.get(&mark).is_some();
         let at = self
@@ -524,8 +536,14 @@ impl<'a> Witness<'a> {
         ))
     }
 
-    fn may_be_charged(&self, entry: &Entry, catalog: &Catalog, server: &str) -> Result<(), String> {
-        if self.process.is_approved() {
+    fn may_be_charged(
+        &self,
+        entry: &Entry,
+        catalog: &Catalog,
+        (server, id): (&str, &str),
+    ) -> Result<(), String> {
+        let of = (server.to_owned(), id.to_owned());
+        if self.process.is_approved() || self.place.ledger().approved.contains(&of) {
             return Ok(());
         }
         let now = self.place.log.elapsed();
@@ -558,7 +576,7 @@ impl<'a> Witness<'a> {
         if self.is_locked(key) {
             self.violate(&format!("deletes WAL that is locked: {key}"));
         }
-        let catalog = Catalog::read(&self.place.memory, server);
+        let catalog = Catalog::read(self.place, server);
         let cluster = self.place.ledger().clusters[server].clone();
         let ancestry = cluster.lock().expect("no panic").ancestry(on);
         let mut good = false;
@@ -588,6 +606,13 @@ impl<'a> Witness<'a> {
             self.violate(&format!("deletes {file}, and there is no good backup"));
         }
     }
+}
+
+/// The backups that a record of deletes names.
+fn named(record: &Bytes) -> Vec<String> {
+    let record: serde_json::Value = serde_json::from_slice(record).unwrap_or_default();
+    let named = record["backups"].as_object().into_iter().flatten();
+    named.map(|(id, _)| id.clone()).collect()
 }
 
 /// A record without the incremental backups that build on what it is of: whoever takes one adds it, and it is copied again for that.

@@ -20,8 +20,8 @@ use crate::{
     },
     postgres::{BackupStop, ServerFacts},
     snapshot::{
-        self, Found, Mounting, Order, Owner, Provider, Stage, Tag, Taking, Waiting, mounts::Host,
-        survey, uncovered,
+        self, Clouds, Found, Mounting, Order, Owner, Provider, Stage, Tag, Taking, Waiting,
+        mounts::Host, survey, uncovered,
     },
     store::{Archive, PutMode},
 };
@@ -61,9 +61,10 @@ impl Disks {
     pub async fn configured(
         options: &SnapshotOptions,
         archive: &Archive,
+        clouds: &dyn Clouds,
     ) -> snapshot::Result<Self> {
         Ok(Self {
-            provider: snapshot::open(&options.place).await?,
+            provider: clouds.open(&options.place).await?,
             order: Order {
                 instance: options.instance.clone(),
                 disks: options.disks.clone(),

@@ -34,7 +34,7 @@ async fn look(
     options: &SnapshotOptions,
     archive: &Archive,
 ) -> Result<Found, Failure> {
-    let disks = Disks::configured(options, archive).await;
+    let disks = Disks::configured(options, archive, &*ports.clouds).await;
     let disks = disks.map_err(|error| Failure::of(error.kind(), &error))?;
     let connector = ports.connector(server).transpose()?;
     let connector = connector
