@@ -109,6 +109,13 @@ impl Cloud {
         self.log.tell(&format!("cloud: {name} is gone"));
     }
 
+    /// Nobody holds a snapshot any more.
+    pub(crate) fn lift_locks(&self) {
+        for snapshot in self.snapshots().values_mut() {
+            snapshot.lock = Lock::Free;
+        }
+    }
+
     /// Somebody locks a snapshot.
     pub(crate) fn lock(&self, name: &str, lock: Lock) {
         self.log.tell(&format!("cloud: {name}: {lock}"));

@@ -438,9 +438,11 @@ impl History {
             let directory = catalog.directories.get(id);
             let recorded =
                 directory.is_some_and(|backup| backup.snapshots().contains(&&**snapshot));
+            // Somebody wants what is left of it.
+            let is_kept = directory.is_some_and(|backup| backup.keep.is_some());
             let is_marked = place.get(&format!("{name}/barkeep/marks/{id}")).is_some();
             let age = self.world.clock.now().since(found.begun_at());
-            if !recorded && !is_marked && age > after + hours(2) {
+            if !recorded && !is_kept && !is_marked && age > after + hours(2) {
                 self.world.log.violate(&format!(
                     "{name}: nobody records the snapshot {snapshot} of {age:?} ago"
                 ));

@@ -91,6 +91,7 @@ impl People {
         self.mend();
         for place in world.places.values() {
             place.set_clock(0);
+            place.cloud.lift_locks();
         }
         let now = world.clock.now();
         for cluster in world.clusters.values() {
