@@ -287,6 +287,10 @@ impl Provider for Sky {
             };
             let witness = sky.place.witness(&sky.process);
             witness.delete_snapshot(&name, &found);
+            let lock = found.lock.at(sky.cloud.clock.now());
+            if lock != Lock::Free {
+                return Err(Error::Locked { id: name, lock });
+            }
             sky.cloud.remove(&name);
             Ok(Deleted::Gone)
         };
@@ -336,16 +340,17 @@ impl Witness<'_> {
         let Some(entry) = self.entry(server) else {
             return self.violate(&format!("deletes a snapshot of another server: {name}"));
         };
-        let is_locked = !snapshot.lock.is_free(self.place().true_time());
-        if is_locked && self.was_before(snapshot.locked_at.as_ref()) {
-            self.violate(&format!("deletes a snapshot that is locked: {name}"));
-        }
         let catalog = Catalog::read(self.place(), server);
         let directory = catalog.directories.get(id);
         let info = directory.filter(|directory| directory.info.is_some());
         let attempt = format!("{server}/barkeep/attempts/{id}");
         let is_attempt = self.place().get(&attempt).is_some();
         let recorded = info.is_some_and(|info| info.snapshots().contains(&name));
+        let is_locked = !snapshot.lock.is_free(self.place().true_time());
+        // What an attempt has begun it may try to take back: the cloud refuses.
+        if is_locked && !is_attempt && self.was_before(snapshot.locked_at.as_ref()) {
+            self.violate(&format!("deletes a snapshot that is locked: {name}"));
+        }
         match info.map(|info| info.status()) {
             Some("DONE" | "FAILED") if recorded => {
                 self.delete_of_backup(server, id, "backup_label");

@@ -13,7 +13,7 @@ use barkeep::{
     actor,
     clock::{Clock, pause},
     model::{
-        action::Effect,
+        action::{Action, Effect},
         desired::{Desired, Entry, Server},
         lock::{BucketRetention, Locking, Remains},
         names::{DestinationName, ServerName},
@@ -362,8 +362,9 @@ impl History {
         for report in &reports {
             let is_patient = patient.contains(&report.last.plan.server);
             for step in report.outcomes.iter().map(|outcome| &outcome.step) {
-                // The time may have come meanwhile.
-                if is_patient && step.action.effect() == Effect::Destructive {
+                // The time may have come meanwhile, also that at which somebody's keep ends.
+                let is_release = matches!(step.action, Action::ReleaseKeep { .. });
+                if is_release || is_patient && step.action.effect() == Effect::Destructive {
                     continue;
                 }
                 let step = step.describe();
