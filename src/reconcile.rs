@@ -34,6 +34,7 @@ use crate::{
     },
     postgres::{Connector, Environment},
     secret,
+    snapshot::{AllClouds, Clouds},
     store::{
         self, Archive, SharedStore, Tags,
         control::Controlled,
@@ -81,6 +82,8 @@ pub struct Ports {
     pub progress: Arc<dyn Progress>,
     /// How the servers are reached.
     pub servers: Arc<dyn Servers>,
+    /// How clouds are opened.
+    pub clouds: Arc<dyn Clouds>,
     /// Who acts: the name under which leases are held.
     pub actor: Actor,
     /// Whether leases are taken.
@@ -156,6 +159,7 @@ impl Ports {
             cancel: self.cancel.clone(),
             progress: self.progress.clone(),
             servers: self.servers.clone(),
+            clouds: self.clouds.clone(),
             actor: self.actor.clone(),
             exclusion: self.exclusion,
             ..Self::new(desired, destinations)
@@ -182,6 +186,7 @@ impl Ports {
             cancel: CancellationToken::new(),
             progress: Arc::new(Unwatched),
             servers: Arc::new(Postgres),
+            clouds: Arc::new(AllClouds),
             actor: actor::current(),
             exclusion: Exclusion::On,
             environment: Environment::read(),
@@ -296,6 +301,7 @@ impl Ports {
             server,
             postgres,
             archives,
+            clouds: &*self.clouds,
             clock: self.clock,
             depth,
             earlier,
@@ -333,7 +339,13 @@ impl Ports {
             self.look(server, &questions, &mut observed).await;
         }
         let unsurveyed = disks::unsurveyed(server, &observed, now);
-        let looking = observe::disks::look(server, &unsurveyed, &mut observed, self.clock);
+        let looking = observe::disks::look(
+            server,
+            &unsurveyed,
+            &mut observed,
+            &*self.clouds,
+            self.clock,
+        );
         Box::pin(looking).await;
         let plan = plan(
             server,

@@ -22,6 +22,7 @@ use crate::{
     },
     pipeline::throttle::Throttle,
     plan::Step,
+    snapshot::Clouds,
     store::Archive,
 };
 
@@ -36,6 +37,8 @@ pub struct Bench<'a> {
     pub archive: &'a Archive,
     /// How to reach it.
     pub postgres: Box<dyn Postgres>,
+    /// How clouds are opened.
+    pub clouds: &'a dyn Clouds,
     /// The process that makes it.
     pub actor: Actor,
     /// What the plan was made from.
@@ -159,7 +162,7 @@ pub async fn run(step: &Step, bench: Bench<'_>) -> Ended {
     };
     let disks = match &entry.snapshot {
         None => None,
-        Some(options) => match Disks::configured(options, bench.archive).await {
+        Some(options) => match Disks::configured(options, bench.archive, bench.clouds).await {
             Ok(disks) => Some(disks),
             Err(error) => return Ended::failed(step, Failure::of(error.kind(), &error)),
         },

@@ -26,6 +26,7 @@ use crate::{
         reason::Reason,
         record::{Epitaph, KeepRecord, Mark, SetBy},
         semantics::{Goes, LockRule, Records, Semantics},
+        snapshot::Access,
         time::Timestamp,
         timeline::TimelineId,
         wal::{SegmentName, SegmentSize},
@@ -68,6 +69,8 @@ pub struct Workshop<'a> {
     pub semantics: Semantics,
     /// How the clouds are opened that have snapshots of disks.
     pub clouds: &'a dyn Clouds,
+    /// In whose name they are asked for what records speak of.
+    pub access: &'a Access,
     /// The present.
     pub clock: Clock,
     /// Stops at the next step.
@@ -340,6 +343,7 @@ async fn carry_out(
         };
         let snapshots = delete::Snapshots {
             clouds: workshop.clouds,
+            access: workshop.access,
             rule: workshop.semantics.locks,
         };
         let doomed = doomed(group, workshop);
@@ -498,7 +502,8 @@ async fn one(step: &Step, archive: &Archive, workshop: &Workshop<'_>) -> Result<
         Action::FinishBackup { backup } => finish(archive, backup).await,
         Action::AbandonAttempt { backup, parent } => {
             let entry = workshop.server.entry(&step.destination);
-            give_up(archive, backup, parent.as_ref(), entry).await
+            let around = (entry, workshop.clouds);
+            give_up(archive, backup, parent.as_ref(), around).await
         }
         Action::CopyWal {
             from,
@@ -527,7 +532,7 @@ async fn delete_snapshot(
     let entry = workshop.server.entry(&step.destination);
     let disks = entry.and_then(|entry| entry.snapshot.as_ref());
     let disks = disks.ok_or_else(|| Error::Changed(alone.backup.clone()))?;
-    let provider = crate::snapshot::open(&disks.place).await;
+    let provider = workshop.clouds.open(&disks.place).await;
     let provider = provider.map_err(|source| Error::Snapshot {
         snapshot: alone.snapshot.to_owned(),
         source,
@@ -561,7 +566,7 @@ async fn give_up(
     archive: &Archive,
     backup: &BackupId,
     parent: Option<&BackupId>,
-    entry: Option<&Entry>,
+    around: (Option<&Entry>, &dyn Clouds),
 ) -> Result<(), Error> {
     if let Some(parent) = parent {
         let unlinked = base_backup::unlink(archive, parent, backup).await;
@@ -570,7 +575,7 @@ async fn give_up(
             source: Box::new(source),
         })?;
     }
-    abandon(archive, backup, (&Unfinished::Ours, DIED), entry).await
+    abandon(archive, backup, (&Unfinished::Ours, DIED), around).await
 }
 
 async fn copy_wal(
@@ -662,11 +667,12 @@ pub async fn abandon(
     archive: &Archive,
     backup: &BackupId,
     (unfinished, reason): (&Unfinished, &str),
-    entry: Option<&Entry>,
+    (entry, clouds): (Option<&Entry>, &dyn Clouds),
 ) -> Result<(), Error> {
     let abandoned = match unfinished {
         Unfinished::Ours => {
             let disks = entry.and_then(|entry| entry.snapshot.as_ref());
+            let disks = disks.map(|disks| (disks, clouds));
             base_backup::abandon_attempt(archive, backup, reason, disks).await
         }
         Unfinished::Others { version } => {

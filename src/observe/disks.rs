@@ -18,7 +18,7 @@ use crate::{
         snapshot::DiskSurvey,
         time::{Span, Timestamp},
     },
-    snapshot::{self, Error, Mounting, Order, Surveyed},
+    snapshot::{self, Clouds, Error, Mounting, Order, Surveyed},
 };
 
 /// Looks at the disks of which snapshots are taken for these destinations.
@@ -26,6 +26,7 @@ pub async fn look(
     server: &Server,
     wanted: &BTreeSet<DestinationName>,
     observed: &mut Observed,
+    clouds: &dyn Clouds,
     clock: Clock,
 ) {
     let Some(facts) = observed.postgres.known() else {
@@ -34,7 +35,7 @@ pub async fn look(
     let places = &facts.files.places;
     let looking = wanted.iter().filter_map(|destination| {
         let options = server.entry(destination)?.snapshot.as_ref()?;
-        Some(async move { (destination, survey(options, places, clock).await) })
+        Some(async move { (destination, survey(options, places, clouds, clock).await) })
     });
     for (destination, found) in join_all(looking).await {
         if let Some(stored) = observed.destinations.get_mut(destination) {
@@ -46,10 +47,11 @@ pub async fn look(
 async fn survey(
     options: &SnapshotOptions,
     places: &[PathBuf],
+    clouds: &dyn Clouds,
     clock: Clock,
 ) -> Knowledge<DiskSurvey> {
     let looking = async {
-        let provider = snapshot::open(&options.place).await?;
+        let provider = clouds.open(&options.place).await?;
         let (order, mounting) = (Order::from(options), Mounting::from(&options.mounts));
         snapshot::survey(&*provider, &order, &mounting, places).await
     };

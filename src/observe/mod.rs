@@ -20,6 +20,7 @@ use crate::{
         zone::Zone,
     },
     postgres::Connector,
+    snapshot::Clouds,
     store::Archive,
 };
 
@@ -43,6 +44,8 @@ pub struct Surroundings<'a> {
     pub postgres: (Knowledge<ServerFacts>, Locality),
     /// Its catalog in each destination, or why that cannot be opened.
     pub archives: BTreeMap<DestinationName, Result<Archive, Failure>>,
+    /// How clouds are opened.
+    pub clouds: &'a dyn Clouds,
     /// The present.
     pub clock: Clock,
     /// How much to look at.
@@ -171,7 +174,9 @@ fn context<'a>(surroundings: &Surroundings<'a>, destination: &DestinationName) -
         .and_then(|earlier| earlier.destinations.get(destination));
     let disks = entry.and_then(|entry| entry.snapshot.as_ref());
     let look = match surroundings.depth {
-        Depth::Everything | Depth::Catalog => Some(snapshots::Look::new(disks)),
+        Depth::Everything | Depth::Catalog => {
+            Some(snapshots::Look::new(disks, surroundings.clouds))
+        }
         Depth::Backups => None,
     };
     Context {

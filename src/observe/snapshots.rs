@@ -23,7 +23,7 @@ use crate::{
         snapshot::{Access, Account, Place, TaggedSnapshot},
         time::Span,
     },
-    snapshot::{self, Clouds as _, Owner, Provider},
+    snapshot::{self, Clouds, Owner, Provider},
     store::Archive,
 };
 
@@ -34,16 +34,18 @@ pub(super) const ANSWER_MAX: Duration = Duration::from_mins(1);
 const ASKED_MAX: usize = 8;
 
 /// Where snapshots are looked for, and in whose name.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Look<'a> {
+    clouds: &'a dyn Clouds,
     place: Option<&'a Place>,
     access: Access,
 }
 
 impl<'a> Look<'a> {
     /// Where they are taken, if any are; what backups consist of is also looked for where it was recorded.
-    pub fn new(options: Option<&'a SnapshotOptions>) -> Self {
+    pub fn new(options: Option<&'a SnapshotOptions>, clouds: &'a dyn Clouds) -> Self {
         Self {
+            clouds,
             place: options.map(|options| &options.place),
             access: options.map(SnapshotOptions::access).unwrap_or_default(),
         }
@@ -91,7 +93,7 @@ async fn tagged(
         server: archive.server().to_owned(),
         catalog: archive.store().location().to_owned(),
     };
-    let provider = snapshot::open(place).await?;
+    let provider = look.clouds.open(place).await?;
     let listed = provider.tagged(&owner.of_catalog()).await?;
     let tagged = listed.iter().filter_map(|found| {
         Some(TaggedSnapshot {
@@ -139,7 +141,7 @@ async fn lost(
             let provider = match known {
                 Some((_, provider)) => provider.clone(),
                 None => {
-                    let provider = look.access.open(account).await?;
+                    let provider = look.clouds.open(&account.place(&look.access)).await?;
                     clouds.push((account, provider.clone()));
                     provider
                 }

@@ -279,7 +279,8 @@ pub async fn apply(
         fences,
         observed,
         semantics: SAFE,
-        clouds: &access(server),
+        clouds: &*ports.clouds,
+        access: &access(server),
         clock: ports.clock,
         cancel: &ports.cancel,
     };

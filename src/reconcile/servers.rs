@@ -116,6 +116,7 @@ pub async fn take(
         server,
         archive: &archive,
         postgres,
+        clouds: &*ports.clouds,
         throttle: ports.throttle(&step.destination),
         actor: ports.actor.clone(),
         observed,

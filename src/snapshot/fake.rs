@@ -13,7 +13,7 @@ use super::{
 };
 use crate::model::{
     lock::Lock,
-    snapshot::{Account, Recorded, SnapshotLock},
+    snapshot::{Account, Place, Recorded, SnapshotLock},
 };
 
 /// The cloud; a clone is the same.
@@ -83,7 +83,7 @@ impl Cloud {
 
 #[async_trait]
 impl Clouds for Cloud {
-    async fn open(&self, _account: &Account) -> Result<Arc<dyn Provider>> {
+    async fn open(&self, _place: &Place) -> Result<Arc<dyn Provider>> {
         self.allow("open".to_owned())?;
         Ok(Arc::new(self.clone()))
     }

@@ -38,7 +38,7 @@ mod taking;
 
 pub use self::{
     error::Error,
-    open::{Clouds, StandIn, open, open_at},
+    open::{AllClouds, Clouds, StandIn, open, open_at},
     survey::{Found, Mounting, Order, Surveyed, survey},
     taking::{Taking, Waiting, sweep},
 };

@@ -1,26 +1,27 @@
 //! From a place to the cloud that is asked there: the one place that knows every provider. Opening contacts nobody.
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
 use async_trait::async_trait;
 
 use super::{Error, Provider, Result};
-use crate::{
-    model::snapshot::{Access, Account, Place},
-    secret::Secret,
-};
+use crate::{model::snapshot::Place, secret::Secret};
 
-/// Whoever opens the clouds that records speak of.
+/// Whoever opens clouds.
 #[async_trait]
-pub trait Clouds: Send + Sync {
-    /// Opens the cloud that has these snapshots.
-    async fn open(&self, account: &Account) -> Result<Arc<dyn Provider>>;
+pub trait Clouds: fmt::Debug + Send + Sync {
+    /// Opens the cloud of a place.
+    async fn open(&self, place: &Place) -> Result<Arc<dyn Provider>>;
 }
 
+/// The clouds that there are.
+#[derive(Clone, Copy, Debug)]
+pub struct AllClouds;
+
 #[async_trait]
-impl Clouds for Access {
-    async fn open(&self, account: &Account) -> Result<Arc<dyn Provider>> {
-        open(&account.place(self)).await
+impl Clouds for AllClouds {
+    async fn open(&self, place: &Place) -> Result<Arc<dyn Provider>> {
+        open(place).await
     }
 }
 

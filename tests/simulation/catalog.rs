@@ -2,8 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use barkeep::{model::time::Timestamp, store::memory::Memory};
+use barkeep::model::time::Timestamp;
 use chrono::DateTime;
+
+use crate::{cloud::DISKS, place::Place};
 
 /// A segment: its timeline and its number, in segments of 1 MiB.
 pub(crate) type Segment = (u32, u64);
@@ -24,6 +26,8 @@ pub(crate) struct Directory {
 pub(crate) struct Catalog {
     pub(crate) directories: BTreeMap<String, Directory>,
     pub(crate) wal: BTreeSet<Segment>,
+    /// The snapshots of disks that there are, of whomever.
+    snapshots: BTreeSet<String>,
 }
 
 /// Which backups stay, as a command line of Barman would say it.
@@ -35,9 +39,12 @@ pub(crate) enum Rule {
 }
 
 impl Catalog {
-    pub(crate) fn read(memory: &Memory, server: &str) -> Self {
-        let mut catalog = Self::default();
-        for (key, content) in memory.contents() {
+    pub(crate) fn read(place: &Place, server: &str) -> Self {
+        let mut catalog = Self {
+            snapshots: place.cloud.snapshots().keys().cloned().collect(),
+            ..Self::default()
+        };
+        for (key, content) in place.memory.contents() {
             let Some(path) = key.as_str().strip_prefix(&format!("{server}/")) else {
                 continue;
             };
@@ -98,8 +105,13 @@ impl Catalog {
     /// What a restore would not find.
     pub(crate) fn lacks(&self, backup: &Directory) -> Option<String> {
         let data = |(path, size): (&String, &usize)| path.starts_with("data.tar") && *size > 0;
-        if !backup.objects.iter().any(data) {
+        let recorded = backup.snapshots();
+        if recorded.is_empty() && !backup.objects.iter().any(data) {
             return Some("data.tar".to_owned());
+        }
+        let mut recorded = recorded.into_iter();
+        if let Some(lost) = recorded.find(|name| !self.snapshots.contains(*name)) {
+            return Some(lost.to_owned());
         }
         let (Some((begin_on, begin)), Some((end_on, end))) =
             (backup.segment("begin_wal"), backup.segment("end_wal"))
@@ -157,6 +169,16 @@ impl Directory {
     pub(crate) fn get(&self, field: &str) -> Option<&str> {
         let value = self.info.as_ref()?.get(field)?;
         (value != "None").then_some(value.as_str())
+    }
+
+    /// The snapshots that it records.
+    pub(crate) fn snapshots(&self) -> Vec<&str> {
+        let text = self.get("snapshots_info").unwrap_or_default();
+        let of_a_disk = |word: &&str| {
+            let mut disks = DISKS.iter();
+            disks.any(|disk| word.contains(&format!("-{disk}-")))
+        };
+        text.split(['\'', '"']).filter(of_a_disk).collect()
     }
 
     /// What it builds on.

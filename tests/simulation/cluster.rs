@@ -55,6 +55,8 @@ pub(crate) struct Cluster {
     pgdata: TempDir,
     pub(crate) archived: Option<(Segment, Timestamp)>,
     pub(crate) up: bool,
+    /// Whether what is asked is a standby of it.
+    pub(crate) standby: bool,
     /// Where its archiver delivers to.
     pub(crate) delivers: Vec<Arc<Place>>,
 }
@@ -73,6 +75,7 @@ impl Cluster {
             pgdata: empty_pgdata(),
             archived: None,
             up: true,
+            standby: false,
             delivers,
         }
     }

@@ -9,10 +9,7 @@
 
 use std::{future::pending, time::Duration};
 
-use barkeep::{
-    clock::pause,
-    store::{Error, Result},
-};
+use barkeep::clock::pause;
 
 use crate::{dice::Dice, line::Process, world::Trouble};
 
@@ -132,7 +129,7 @@ impl Way {
     }
 
     /// What a dead process gets: nothing, but its threads have to end.
-    pub(crate) async fn nowhere<T>(self, error: Error) -> Result<T> {
+    pub(crate) async fn nowhere<T, E>(self, error: E) -> Result<T, E> {
         match self {
             Self::Far => pending().await,
             Self::Archive | Self::Manifest => Err(error),

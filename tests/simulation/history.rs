@@ -13,8 +13,8 @@ use barkeep::{
     actor,
     clock::{Clock, pause},
     model::{
-        action::Effect,
-        desired::{Desired, Server},
+        action::{Action, Effect},
+        desired::{Desired, Entry, Server},
         lock::{BucketRetention, Locking, Remains},
         names::{DestinationName, ServerName},
         reason::Waiting,
@@ -36,8 +36,10 @@ use tokio::sync::mpsc;
 
 use crate::{
     catalog::Catalog,
+    cloud::{Cloud, Sky},
     cluster::Cluster,
     dice::Dice,
+    hands,
     line::{Blind, Line, Process},
     people::{People, a_while},
     place::{Place, shifted},
@@ -150,6 +152,9 @@ impl History {
             if words.percent(6) {
                 self.approve(life).await;
             }
+            if words.percent(15) {
+                self.act_by_name(life).await;
+            }
             if dice.percent(5) {
                 let changed = self.layout.configuration(&mut dice);
                 self.world.log.tell("the configuration is changed");
@@ -201,6 +206,18 @@ impl History {
             biased;
             () = process.death() => {}
             () = Box::pin(approve) => {}
+            () = pause(CALL_MAX) => {}
+        }
+    }
+
+    /// Somebody keeps, releases or undeletes a backup by its name.
+    async fn act_by_name(&self, life: u64) {
+        let (process, ports) = self.process(6, life, 0);
+        process.act_by_name();
+        tokio::select! {
+            biased;
+            () = process.death() => {}
+            () = hands::act(&ports, &process, &self.world.log) => {}
             () = pause(CALL_MAX) => {}
         }
     }
@@ -258,6 +275,12 @@ impl History {
         let stores: BTreeMap<_, _> = self.world.places.iter().map(store).collect();
         let mut ports = Ports::with_stores(desired, stores);
         ports.clock = Clock::starting(shifted(clock.now(), ahead));
+        let (_, place) = self.world.places.first_key_value().expect("one at least");
+        ports.clouds = Arc::new(Sky {
+            cloud: place.cloud.clone(),
+            place: place.clone(),
+            process: process.clone(),
+        });
         ports.servers = Arc::new(Simulated {
             world: self.world.clone(),
             process: process.clone(),
@@ -339,8 +362,9 @@ impl History {
         for report in &reports {
             let is_patient = patient.contains(&report.last.plan.server);
             for step in report.outcomes.iter().map(|outcome| &outcome.step) {
-                // The time may have come meanwhile.
-                if is_patient && step.action.effect() == Effect::Destructive {
+                // The time may have come meanwhile, also that at which somebody's keep ends.
+                let is_release = matches!(step.action, Action::ReleaseKeep { .. });
+                if is_release || is_patient && step.action.effect() == Effect::Destructive {
                     continue;
                 }
                 let step = step.describe();
@@ -370,7 +394,7 @@ impl History {
         let log = &self.world.log;
         for entry in &server.entries {
             let place = &self.world.places[entry.destination.as_str()];
-            let catalog = Catalog::read(&place.memory, name);
+            let catalog = Catalog::read(place, name);
             let done = catalog.done().into_iter();
             let (good, damaged): (Vec<_>, Vec<_>) =
                 done.partition(|(_, backup)| catalog.is_good(backup));
@@ -385,6 +409,7 @@ impl History {
                     place.name
                 ));
             }
+            self.check_snapshots(name, entry, place);
             if entry.copy_of.is_none() {
                 self.check_wal(name, place, &catalog);
             }
@@ -401,9 +426,38 @@ impl History {
         }
     }
 
+    /// No snapshot of ours is left that nobody records, and for which the time has come.
+    fn check_snapshots(&self, name: &str, entry: &Entry, place: &Place) {
+        let catalog = Catalog::read(place, name);
+        let Some(after) = entry.orphans_after else {
+            return;
+        };
+        for (snapshot, found) in &*place.cloud.snapshots() {
+            let Some((_, id)) = found.of().filter(|(server, _)| *server == name) else {
+                continue;
+            };
+            let directory = catalog.directories.get(id);
+            let recorded =
+                directory.is_some_and(|backup| backup.snapshots().contains(&&**snapshot));
+            // Somebody wants what is left of it.
+            let is_kept = directory.is_some_and(|backup| backup.keep.is_some());
+            let is_marked = place.get(&format!("{name}/barkeep/marks/{id}")).is_some();
+            let age = self.world.clock.now().since(found.begun_at());
+            if !recorded && !is_kept && !is_marked && age > after + hours(2) {
+                self.world.log.violate(&format!(
+                    "{name}: nobody records the snapshot {snapshot} of {age:?} ago"
+                ));
+            }
+        }
+    }
+
     /// What the server still has of the WAL since its newest good backup is archived.
     fn check_wal(&self, name: &str, place: &Place, catalog: &Catalog) {
         let cluster = self.world.clusters[name].lock().expect("no panic");
+        if cluster.standby {
+            // It does not know what its primary's archiver has done.
+            return;
+        }
         let good = catalog.done().into_iter();
         let good = good.filter(|(_, backup)| catalog.is_good(backup));
         let newest = good.max_by_key(|(_, backup)| backup.time("end_time"));
@@ -477,9 +531,10 @@ fn places(
     log: &Log,
     dice: &mut Dice,
 ) -> BTreeMap<String, Arc<Place>> {
+    let cloud = Arc::new(Cloud::new(clock, log));
     let place = |name: &&str| {
         let page = usize::try_from(dice.pick(&[3_u64, 10, 1000])).expect("few");
-        let place = Place::new(name, clock, log, page);
+        let place = Place::new(name, &cloud, (clock, log), page);
         if layout.locks {
             place.memory.set_retention(BucketRetention {
                 locking: Locking::On { default: None },
@@ -502,7 +557,8 @@ fn clusters(
     };
     let names = layout.servers.iter().zip(1..);
     let cluster = |(name, number): (&String, u64)| {
-        let cluster = Cluster::new(name, 7000 + number, delivers());
+        let mut cluster = Cluster::new(name, 7000 + number, delivers());
+        cluster.standby = layout.standby;
         (name.clone(), Arc::new(Mutex::new(cluster)))
     };
     names.map(cluster).collect()

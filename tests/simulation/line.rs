@@ -78,6 +78,7 @@ pub(crate) struct Process {
     trouble: Arc<Mutex<Trouble>>,
     log: Log,
     approves: AtomicBool,
+    by_name: AtomicBool,
     dead: AtomicBool,
     death: Notify,
     counts: Mutex<BTreeMap<String, u64>>,
@@ -94,6 +95,7 @@ impl Process {
             trouble: world.trouble.clone(),
             log: world.log.clone(),
             approves: AtomicBool::new(false),
+            by_name: AtomicBool::new(false),
             dead: AtomicBool::new(false),
             death: Notify::new(),
             counts: Mutex::default(),
@@ -150,6 +152,15 @@ impl Process {
         self.approves.load(Ordering::Relaxed)
     }
 
+    /// Somebody does with it what they have a name for.
+    pub(crate) fn act_by_name(&self) {
+        self.by_name.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_by_name(&self) -> bool {
+        self.by_name.load(Ordering::Relaxed)
+    }
+
     pub(crate) fn die(&self, doing: &str) {
         if !self.dead.swap(true, Ordering::Relaxed) {
             self.log.tell(&format!("{} dies: {doing}", self.name));
@@ -164,6 +175,59 @@ impl Process {
     /// Waits for its end.
     pub(crate) async fn death(&self) {
         self.death.notified().await;
+    }
+
+    /// Asks somebody for something, which has its fate on the way.
+    pub(crate) async fn ask<T: Send + 'static, E: Send + 'static>(
+        &self,
+        way: Way,
+        what: &str,
+        error: impl Fn() -> E,
+        effect: impl FnOnce() -> Result<T, E> + Send + 'static,
+    ) -> Result<T, E> {
+        let trouble = self.trouble();
+        let (fate, mut dice) = way.fate(self, what, trouble);
+        if fate != Fate::Unnoticed {
+            self.log.ask(&self.name, &format!("{what} {fate:?}"));
+        }
+        way.travel(&mut dice, trouble).await;
+        if self.is_dead() {
+            return way.nowhere(error()).await;
+        }
+        let patience = Duration::from_millis(100 + dice.roll(60_000));
+        let late = Duration::from_millis(1 + dice.roll(60_000));
+        match fate {
+            Fate::Well => {
+                let answer = effect();
+                way.travel(&mut dice, trouble).await;
+                return answer;
+            }
+            Fate::Refused | Fate::Unnoticed => {}
+            Fate::Lost => way.pause(patience).await,
+            Fate::Unanswered => {
+                let answer = effect();
+                way.pause(patience).await;
+                answer?;
+            }
+            Fate::Late => {
+                self.log.after(patience + late, move || drop(effect()));
+                way.pause(patience).await;
+            }
+            Fate::Hangs => return pending().await,
+            Fate::DiesBefore => self.die(what),
+            Fate::DiesAfter => {
+                drop(effect());
+                self.die(what);
+            }
+            Fate::DiesLate => {
+                self.die(what);
+                self.log.after(late, move || drop(effect()));
+            }
+        }
+        if self.is_dead() {
+            return way.nowhere(error()).await;
+        }
+        Err(error())
     }
 }
 
@@ -198,50 +262,10 @@ impl Line {
         effect: impl FnOnce(&Self) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let process = &self.process;
-        let trouble = process.trouble();
         let what = format!("{} {operation:?} {}", self.place.name, process.neutral(key));
-        let (fate, mut dice) = way.fate(process, &what, trouble);
-        if fate != Fate::Unnoticed {
-            process.log.ask(&process.name, &format!("{what} {fate:?}"));
-        }
-        way.travel(&mut dice, trouble).await;
-        if process.is_dead() {
-            return way.nowhere(error(operation, key)).await;
-        }
-        let patience = Duration::from_millis(100 + dice.roll(60_000));
-        let late = Duration::from_millis(1 + dice.roll(60_000));
-        match fate {
-            Fate::Well => {
-                let answer = effect(self);
-                way.travel(&mut dice, trouble).await;
-                return answer;
-            }
-            Fate::Refused | Fate::Unnoticed => {}
-            Fate::Lost => way.pause(patience).await,
-            Fate::Unanswered => {
-                let answer = effect(self);
-                way.pause(patience).await;
-                answer?;
-            }
-            Fate::Late => {
-                self.later(patience + late, effect);
-                way.pause(patience).await;
-            }
-            Fate::Hangs => return pending().await,
-            Fate::DiesBefore => process.die(&what),
-            Fate::DiesAfter => {
-                drop(effect(self));
-                process.die(&what);
-            }
-            Fate::DiesLate => {
-                process.die(&what);
-                self.later(late, effect);
-            }
-        }
-        if process.is_dead() {
-            return way.nowhere(error(operation, key)).await;
-        }
-        Err(error(operation, key))
+        let line = self.clone();
+        let error = || error(operation, key);
+        process.ask(way, &what, error, move || effect(&line)).await
     }
 
     /// How what belongs to a backup is sent here: by a thread, or from another destination.
@@ -256,16 +280,6 @@ impl Line {
             return Way::Far;
         }
         Way::of_own(key)
-    }
-
-    fn later<T: Send + 'static>(
-        &self,
-        after: Duration,
-        effect: impl FnOnce(&Self) -> Result<T> + Send + 'static,
-    ) {
-        let line = self.clone();
-        let effect = move || drop(effect(&line));
-        self.process.log.after(after, effect);
     }
 }
 

@@ -21,10 +21,12 @@ use std::{
 use barkeep::reconcile::exclusion::Exclusion;
 
 mod catalog;
+mod cloud;
 mod cluster;
 #[path = "../support/dice.rs"]
 mod dice;
 mod fate;
+mod hands;
 mod history;
 mod line;
 mod people;

@@ -74,6 +74,7 @@ impl People {
             60..64 => self.garble(place, &server, dice),
             64..70 => self.mend(),
             70..76 => happen(world, &mut cluster.lock().expect("no panic"), dice),
+            86..92 => snapshot(place, &server, dice),
             76..80 => place.set_clock(clock(dice)),
             80..86 => place.set_clock(0),
             _ => {}
@@ -90,6 +91,7 @@ impl People {
         self.mend();
         for place in world.places.values() {
             place.set_clock(0);
+            place.cloud.lift_locks();
         }
         let now = world.clock.now();
         for cluster in world.clusters.values() {
@@ -228,7 +230,7 @@ fn clock(dice: &mut Dice) -> i64 {
 
 /// Any complete backup.
 fn any(place: &Place, server: &str, dice: &mut Dice) -> Option<String> {
-    let catalog = Catalog::read(&place.memory, server);
+    let catalog = Catalog::read(place, server);
     let done: Vec<&String> = catalog.done().into_iter().map(|(id, _)| id).collect();
     (!done.is_empty()).then(|| dice.pick(&done).clone())
 }
@@ -259,6 +261,33 @@ fn lock(place: &Place, server: &str, dice: &mut Dice) {
         let until = place.store_time() + hours(dice.roll(200));
         let lock = dice.pick(&[LockMode::Governance, LockMode::Compliance]);
         place.lock(&format!("{server}/base/{id}/"), &Lock::until(until, lock));
+    }
+}
+
+/// Somebody makes a snapshot of their own, locks one of ours, or deletes it.
+fn snapshot(place: &Place, server: &str, dice: &mut Dice) {
+    let (cloud, now) = (&place.cloud, place.log.elapsed());
+    let all: Vec<String> = cloud.snapshots().keys().cloned().collect();
+    let locks = place.memory.retention().now_or_never();
+    let locks = locks.expect("memory answers at once").expect("memory");
+    let names: Vec<&str> = all.iter().map(String::as_str).collect();
+    match dice.roll(10) {
+        0..6 => {
+            let tags = [("barkeep-server".to_owned(), server.to_owned())];
+            let tags = if dice.percent(50) { &tags[..] } else { &[] };
+            cloud.make(&format!("{server}-data-{}", now.as_secs()), tags);
+        }
+        _ if all.is_empty() => {}
+        6..9 if locks.locking != Locking::Off => {
+            let until = place.true_time() + hours(dice.roll(200));
+            let name = dice.pick(&names);
+            cloud.lock(name, Lock::until(until, LockMode::Compliance));
+        }
+        9 => {
+            place.ledger().harmed = Some(now);
+            cloud.remove(dice.pick(&names));
+        }
+        _ => {}
     }
 }
 

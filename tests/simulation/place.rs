@@ -15,6 +15,7 @@ use bytes::Bytes;
 use futures_util::{FutureExt as _, TryStreamExt as _};
 
 use crate::{
+    cloud::Cloud,
     line::Process,
     witness::{BLINK, Ledger, Witness},
     world::Log,
@@ -25,6 +26,8 @@ pub(crate) struct Place {
     pub(crate) name: String,
     pub(crate) memory: Memory,
     pub(crate) log: Log,
+    /// Where the snapshots are that its backups may consist of.
+    pub(crate) cloud: Arc<Cloud>,
     clock: Clock,
     ledger: Mutex<Ledger>,
     /// How many seconds the store's clock is ahead; how many it was before, and until when.
@@ -32,13 +35,19 @@ pub(crate) struct Place {
 }
 
 impl Place {
-    pub(crate) fn new(name: &str, clock: Clock, log: &Log, page: usize) -> Self {
+    pub(crate) fn new(
+        name: &str,
+        cloud: &Arc<Cloud>,
+        (clock, log): (Clock, &Log),
+        page: usize,
+    ) -> Self {
         let memory = Memory::new(clock.now()).with_page_size(page);
         memory.follow(clock);
         Self {
             name: name.to_owned(),
             memory,
             log: log.clone(),
+            cloud: cloud.clone(),
             clock,
             ledger: Mutex::default(),
             ahead: Mutex::default(),

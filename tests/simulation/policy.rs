@@ -7,7 +7,7 @@ use barkeep::{
     model::desired::Desired,
 };
 
-use crate::dice::Dice;
+use crate::{cloud::DISKS, dice::Dice};
 
 /// What does not change while a history goes on.
 #[derive(Clone, Debug)]
@@ -18,6 +18,10 @@ pub(crate) struct Layout {
     /// Whether backups build on one another, mostly.
     pub(crate) incremental: bool,
     pub(crate) budget: u64,
+    /// Whether backups are taken of standbys: their primaries write and archive.
+    pub(crate) standby: bool,
+    /// Whether backups consist of snapshots of disks.
+    pub(crate) disks: bool,
     /// How WAL gets to the copy.
     pub(crate) delivery: &'static str,
 }
@@ -25,14 +29,17 @@ pub(crate) struct Layout {
 impl Layout {
     pub(crate) fn drawn(dice: &mut Dice) -> Self {
         let servers = 1 + dice.roll(2);
+        let disks = dice.percent(25);
         let name = |number| ["alpha", "beta"][usize::try_from(number).expect("few")].to_owned();
         Self {
             servers: (0..servers).map(name).collect(),
-            copies: dice.percent(50),
+            copies: dice.percent(50) && !disks,
+            disks,
             locks: dice.percent(30),
             budget: 1 + dice.roll(4),
             delivery: dice.pick(&["required", "healed", "none"]),
-            incremental: dice.percent(30),
+            incremental: dice.percent(30) && !disks,
+            standby: dice.percent(20),
         }
     }
 
@@ -83,8 +90,9 @@ impl Layout {
                 "{ every = \"12h\" }",
                 "\"30 1,9,17 * * *\"",
             ]);
-            writeln!(text, "method = \"stream\"\nschedule = {schedule}").expect("text");
-            text += "compression = \"none\"\nwal = { max_lag = \"3h\", compression = \"none\" }\n";
+            writeln!(text, "schedule = {schedule}").expect("text");
+            text += "wal = { max_lag = \"3h\", compression = \"none\" }\n";
+            text += &self.method(server);
             if self.incremental && dice.percent(80) {
                 let (days, chain) = (1 + dice.roll(4), 2 + dice.roll(4));
                 writeln!(
@@ -119,5 +127,19 @@ impl Layout {
                 "keep = [{ first_of = \"week\", for = \"2 weeks\", target = \"standalone\" }]\n";
         }
         text
+    }
+
+    /// How the server's files get there.
+    fn method(&self, server: &str) -> String {
+        if !self.disks {
+            return "method = \"stream\"\ncompression = \"none\"\n".to_owned();
+        }
+        let disk = |of: &str| format!("\"{server}-{of}\"");
+        let [data, wal] = DISKS.map(disk);
+        format!(
+            "method = \"snapshot\"\nsnapshot = {{ provider = \"gcp\", project = \"p\", zone = \"z\", \
+             instance = \"{server}\", disks = [{data}, {wal}], \
+             mounts = {{ {data} = \"/data\", {wal} = \"/data/pg_wal\" }} }}\n"
+        )
     }
 }

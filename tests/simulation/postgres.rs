@@ -22,6 +22,7 @@ use barkeep::{
         action::Action,
         desired::Server,
         observed::{self, ArchiveMode, Knowledge, Locality, Observed},
+        time::Timestamp,
         timeline::TimelineId,
         wal::{Lsn, SegmentNumber, SystemId},
     },
@@ -105,20 +106,28 @@ impl Servers for Simulated {
 
 /// What a server says of itself; nothing if it is down.
 fn facts(cluster: &Cluster, world: &World) -> Option<observed::ServerFacts> {
-    let archived = cluster.archived.map(|((on, number), at)| {
+    let archived = cluster.archived.filter(|_| !cluster.standby);
+    let archived = archived.map(|((on, number), at)| {
         let name = SegmentNumber(number).name(timeline(on), size());
         (name, at)
     });
-    let ready = cluster.oldest_ready();
+    let ready = cluster.oldest_ready().filter(|_| !cluster.standby);
     cluster.up.then(|| observed::ServerFacts {
         system_id: SystemId(cluster.system),
         version: VERSION,
         segment_size: size(),
-        role: observed::Role::Primary,
+        role: if cluster.standby {
+            observed::Role::Standby
+        } else {
+            observed::Role::Primary
+        },
         timeline: cluster.on(),
         history: Some(cluster.history(cluster.timeline)),
         data_directory: cluster.pgdata().to_owned(),
-        files: observed::ServerFiles::default(),
+        files: observed::ServerFiles {
+            places: ["/data", "/data/pg_wal"].map(PathBuf::from).into(),
+            outside: Vec::new(),
+        },
         position: cluster.position(64),
         summarized_from: Some(Lsn(0)),
         slot: None,
@@ -172,7 +181,11 @@ impl Postgres for Session {
             system_id: SystemId(cluster.system),
             version: VERSION,
             segment_size: size(),
-            role: Role::Primary,
+            role: if cluster.standby {
+                Role::Standby
+            } else {
+                Role::Primary
+            },
             timeline: cluster.on(),
             position: cluster.position(64),
             data_directory: PathBuf::from("/data"),
@@ -203,7 +216,14 @@ impl Postgres for Session {
     }
 
     async fn start(&mut self, _: &BackupRequest) -> Result<BackupStart, Error> {
-        Err(Error::OtherSession)
+        self.step("start").await?;
+        let cluster = self.cluster.lock().expect("no panic");
+        self.begun = Some(cluster.on());
+        Ok(BackupStart {
+            lsn: cluster.position(40),
+            timeline: cluster.on(),
+            time: self.world.clock.now(),
+        })
     }
 
     async fn lost(&mut self) {
@@ -211,7 +231,14 @@ impl Postgres for Session {
     }
 
     async fn stop(&mut self, _: ArchiverWait) -> Result<BackupStop, Error> {
-        Err(Error::OtherSession)
+        let (position, time) = self.leave().await?;
+        Ok(BackupStop {
+            lsn: position.lsn,
+            timeline: position.timeline,
+            time,
+            backup_label: "START WAL LOCATION\n".to_owned(),
+            tablespace_map: None,
+        })
     }
 
     async fn stream(
@@ -248,6 +275,33 @@ impl Postgres for Session {
     }
 
     async fn end_stream(&mut self) -> Result<StreamEnd, Error> {
+        let (position, time) = self.leave().await?;
+        Ok(StreamEnd {
+            position,
+            time,
+            farewell: Farewell::default(),
+        })
+    }
+
+    async fn restore_point(&mut self, _: &str) -> Result<Option<Lsn>, Error> {
+        Ok(None)
+    }
+
+    async fn switch_wal(&mut self) -> Result<WalSwitch, Error> {
+        self.step("switch").await?;
+        let mut cluster = self.cluster.lock().expect("no panic");
+        let position = cluster.position(4096);
+        cluster.write(self.world.clock.now());
+        self.bring(&cluster.name);
+        Ok(WalSwitch::Switched(position))
+    }
+
+    async fn close(&mut self) {}
+}
+
+impl Session {
+    /// Backup mode ends, if the server is still the one that it began on.
+    async fn leave(&self) -> Result<(Position, Timestamp), Error> {
         // Long enough for something to happen meanwhile.
         let name = self.cluster.lock().expect("no panic").name.clone();
         let mut dice = self.process.dice(&format!("{name} sends"));
@@ -262,27 +316,13 @@ impl Postgres for Session {
             lsn: cluster.position(4096),
             timeline: cluster.on(),
         };
-        cluster.write(now);
-        self.bring(&cluster.name);
-        Ok(StreamEnd {
-            position,
-            time: now,
-            farewell: Farewell::default(),
-        })
+        if !cluster.standby {
+            cluster.write(now);
+            self.bring(&cluster.name);
+        }
+        Ok((position, now))
     }
 
-    async fn restore_point(&mut self, _: &str) -> Result<Option<Lsn>, Error> {
-        Ok(None)
-    }
-
-    async fn switch_wal(&mut self) -> Result<WalSwitch, Error> {
-        Ok(WalSwitch::NoPrimary)
-    }
-
-    async fn close(&mut self) {}
-}
-
-impl Session {
     /// The archiver brings what waits: mostly at once, sometimes when nobody waits for it any more.
     fn bring(&self, name: &str) {
         let mut dice = self.process.dice(&format!("{name} archives"));

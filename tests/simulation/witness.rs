@@ -11,6 +11,7 @@
 //! | delete what a complete incremental builds on | nor could that |
 //! | copy again what was deleted from among copies, or forget that it was while its source is there | it would never end |
 //! | archive WAL that waits for the archiver, or over something else | it is not its turn |
+//! | delete a snapshot that is not its own, before its backup may go, or that nothing records for a short while | somebody restores from it |
 //! | write DONE where something is missing, or over what others wrote | others believe it |
 //!
 //! Between a last look and the effect somebody else may act, and nothing can be done about it: what people did less than [`BLINK`]
@@ -105,14 +106,18 @@ impl<'a> Witness<'a> {
         Self { place, process }
     }
 
-    fn violate(&self, what: &str) {
+    pub(crate) fn place(&self) -> &Arc<Place> {
+        self.place
+    }
+
+    pub(crate) fn violate(&self, what: &str) {
         let (process, place) = (&self.process.name, &self.place.name);
         self.place
             .log
             .violate(&format!("{process} in {place}: {what}"));
     }
 
-    fn entry(&self, server: &str) -> Option<&Entry> {
+    pub(crate) fn entry(&self, server: &str) -> Option<&Entry> {
         let servers = &self.process.desired.servers;
         let server = servers.get(&ServerName::parse(server).ok()?)?;
         server.entry(&DestinationName::parse(&self.place.name).ok()?)
@@ -160,7 +165,7 @@ impl<'a> Witness<'a> {
                 self.tell("writes", key);
                 let ours = key.replace("/base/", "/barkeep/keeps/");
                 let ours = ours.replace("/annotations/keep", "");
-                if differs && self.place.get(&ours).is_none() {
+                if differs && !self.process.is_by_name() && self.place.get(&ours).is_none() {
                     self.violate(&format!("changes the keep of a person: {key}"));
                 }
             }
@@ -193,7 +198,7 @@ impl<'a> Witness<'a> {
     }
 
     fn info_put(&self, server: &str, id: &str, differs: bool) {
-        let catalog = Catalog::read(&self.place.memory, server);
+        let catalog = Catalog::read(self.place, server);
         let claimed = self.place.ledger().is_claimed(server, id);
         if differs && !claimed {
             self.violate(&format!(
@@ -300,7 +305,7 @@ impl<'a> Witness<'a> {
             self.place.ledger().standalone.insert(id);
         }
         let ended = until.is_some_and(|until| until <= self.latest());
-        if !ended {
+        if !ended && !self.process.is_by_name() {
             self.violate(&format!("releases the keep of {server} {id}"));
         }
     }
@@ -330,23 +335,23 @@ impl<'a> Witness<'a> {
     }
 
     /// The instant at which something counts as old, at the latest.
-    fn latest(&self) -> Timestamp {
+    pub(crate) fn latest(&self) -> Timestamp {
         self.place.true_time().min(self.place.store_time_lately()) + BLINK
     }
 
-    fn was_before(&self, since: Option<&Duration>) -> bool {
+    pub(crate) fn was_before(&self, since: Option<&Duration>) -> bool {
         let now = self.place.log.elapsed();
         since.is_none_or(|since| now.saturating_sub(*since) > BLINK)
     }
 
-    fn delete_of_backup(&self, server: &str, id: &str, rest: &str) {
+    pub(crate) fn delete_of_backup(&self, server: &str, id: &str, rest: &str) {
         let what = format!("{server} {id}");
         let Some(entry) = self.entry(server) else {
             return self.violate(&format!(
                 "deletes of a server that is not configured: {what}"
             ));
         };
-        let catalog = Catalog::read(&self.place.memory, server);
+        let catalog = Catalog::read(self.place, server);
         let directory = &catalog.directories[id];
         let keep = format!("{server}/base/{id}/annotations/keep");
         let kept_at = self.place.ledger().written.get(&keep).map(|(_, at, _)| *at);
@@ -512,7 +517,7 @@ impl<'a> Witness<'a> {
     }
 
     /// It was marked a grace ago, and is marked still.
-    fn may_be_ripe(&self, entry: &Entry, server: &str, id: &str) -> Result<(), String> {
+    pub(crate) fn may_be_ripe(&self, entry: &Entry, server: &str, id: &str) -> Result<(), String> {
         let mark = format!("{server}/barkeep/marks/{id}");
         let marked = self.place.get(&mark).is_some();
         let at = self
@@ -571,7 +576,7 @@ impl<'a> Witness<'a> {
         if self.is_locked(key) {
             self.violate(&format!("deletes WAL that is locked: {key}"));
         }
-        let catalog = Catalog::read(&self.place.memory, server);
+        let catalog = Catalog::read(self.place, server);
         let cluster = self.place.ledger().clusters[server].clone();
         let ancestry = cluster.lock().expect("no panic").ancestry(on);
         let mut good = false;

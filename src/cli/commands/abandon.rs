@@ -46,7 +46,7 @@ pub(in crate::cli) async fn run(
         &archive,
         &id,
         (&found, execute::GIVEN_UP),
-        server.entry(destination),
+        (server.entry(destination), &*ports.clouds),
     );
     let abandoned = abandoned.await;
     abandoned.map_err(|error| Error::failed(doing(), Failure::of(error.kind(), &error)))?;

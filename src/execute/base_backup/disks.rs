@@ -25,8 +25,8 @@ use crate::{
     },
     postgres::{BackupStop, ServerFacts},
     snapshot::{
-        self, Found, Mounting, Order, Owner, Provider, Stage, Surveyed, Tag, Taking, Waiting,
-        survey,
+        self, Clouds, Found, Mounting, Order, Owner, Provider, Stage, Surveyed, Tag, Taking,
+        Waiting, survey,
     },
     store::{Archive, PutMode},
 };
@@ -66,9 +66,10 @@ impl Disks {
     pub async fn configured(
         options: &SnapshotOptions,
         archive: &Archive,
+        clouds: &dyn Clouds,
     ) -> snapshot::Result<Self> {
         Ok(Self {
-            provider: snapshot::open(&options.place).await?,
+            provider: clouds.open(&options.place).await?,
             order: Order::from(options),
             mounting: Mounting::from(&options.mounts),
             tags: options.tags.clone().into_iter().collect(),

@@ -25,7 +25,7 @@ use crate::{
         snapshot::SnapshotSet,
         wal::SegmentName,
     },
-    snapshot,
+    snapshot::{self, Clouds},
     store::{Archive, ArchiveError, Meaning, StoredInfo},
 };
 
@@ -109,7 +109,7 @@ pub async fn abandon_attempt(
     catalog: &Archive,
     id: &BackupId,
     reason: &str,
-    disks: Option<&SnapshotOptions>,
+    disks: Option<(&SnapshotOptions, &dyn Clouds)>,
 ) -> Result<(), Error> {
     read_attempt(catalog, id).await?;
     let present = catalog.read_info(id).await;
@@ -160,12 +160,12 @@ pub async fn abandon_foreign(
 async fn remove_snapshots(
     catalog: &Archive,
     id: &BackupId,
-    disks: Option<&SnapshotOptions>,
+    disks: Option<(&SnapshotOptions, &dyn Clouds)>,
 ) -> Result<Option<SnapshotSet>, Error> {
-    let Some(disks) = disks else {
+    let Some((disks, clouds)) = disks else {
         return Ok(None);
     };
-    let provider = snapshot::open(&disks.place).await;
+    let provider = clouds.open(&disks.place).await;
     let provider = provider.map_err(Error::Snapshots)?;
     let left = snapshot::sweep(&*provider, &owner(catalog).tags(id)).await;
     left.map_err(Error::Snapshots)

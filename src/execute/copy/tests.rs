@@ -17,6 +17,7 @@ use crate::{
         snapshot::Access,
     },
     plan::{Step, Weight, testing::World},
+    snapshot::AllClouds,
     store::{
         Key, Meaning, Operation, SharedStore,
         fault::{Effect, Faults, Faulty, Rule},
@@ -254,7 +255,8 @@ async fn wal_flows_no_faster_than_its_destination_takes_it() {
         throttles: &[(far.clone(), Throttle::new(NonZeroU64::MIN))].into(),
         fences: &BTreeMap::new(),
         observed: &world.observed,
-        clouds: &Access::default(),
+        clouds: &AllClouds,
+        access: &Access::default(),
         semantics: SAFE,
         clock: Clock::System,
         cancel: &CancellationToken::new(),

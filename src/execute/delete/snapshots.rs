@@ -7,15 +7,21 @@ use std::sync::Arc;
 
 use super::{super::Error, Doomed};
 use crate::{
-    model::{backup::BackupId, lock::Lock, semantics::LockRule, snapshot::Recorded},
+    model::{
+        backup::BackupId,
+        lock::Lock,
+        semantics::LockRule,
+        snapshot::{Access, Recorded},
+    },
     snapshot::{Clouds, Described, Provider},
     store::{Archive, ArchiveError},
 };
 
-/// How clouds are opened, and what it means that locks are not told.
+/// How clouds are opened, in whose name, and what it means that locks are not told.
 #[derive(Clone, Copy)]
 pub(in crate::execute) struct Snapshots<'a> {
     pub(in crate::execute) clouds: &'a dyn Clouds,
+    pub(in crate::execute) access: &'a Access,
     pub(in crate::execute) rule: LockRule,
 }
 
@@ -100,7 +106,10 @@ async fn look(
     let key = backup.to_string();
     let set = set.map_err(|source| unread(ArchiveError::Info { key, source }))?;
     let set = set.ok_or_else(|| Error::Changed(backup.clone()))?;
-    let provider = snapshots.clouds.open(&set.account).await;
+    let provider = snapshots
+        .clouds
+        .open(&set.account.place(snapshots.access))
+        .await;
     let provider = provider.map_err(failed(backup))?;
     let ids: Vec<String> = set.ids().map(str::to_owned).collect();
     let locks = provider.locks(&ids).await.map_err(failed(backup))?;

@@ -10,6 +10,7 @@ use crate::{
         snapshot::Access,
         wal::SegmentNumber,
     },
+    snapshot::AllClouds,
     store::{
         Operation,
         fault::{Effect, Faults, Faulty, Rule},
@@ -50,9 +51,12 @@ fn occasion() -> Occasion {
 /// No cloud: nothing here has snapshots.
 fn snapshots() -> Snapshots<'static> {
     Snapshots {
-        clouds: &Access {
-            aws_profile: None,
-            azure_credential: None,
+        clouds: &AllClouds,
+        access: const {
+            &Access {
+                aws_profile: None,
+                azure_credential: None,
+            }
         },
         rule: LockRule::Asked,
     }

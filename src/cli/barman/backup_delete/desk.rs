@@ -31,6 +31,7 @@ use crate::{
         Plan,
         guard::{Asked, Guarded, Violation, guard},
     },
+    snapshot::AllClouds,
     store::Archive,
 };
 
@@ -169,7 +170,8 @@ impl Desk {
             fences: &BTreeMap::new(),
             observed: &self.observed,
             semantics: BARMAN,
-            clouds: &self.access,
+            clouds: &AllClouds,
+            access: &self.access,
             clock: Clock::System,
             cancel,
         };

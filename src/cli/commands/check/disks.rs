@@ -29,7 +29,7 @@ pub(super) async fn check(
         .filter_map(|entry| Some((&entry.destination, entry.snapshot.as_ref()?)))
         .collect();
     let wanted = of_disks.iter().map(|(name, _)| (*name).clone()).collect();
-    look(server, &wanted, observed, ports.clock).await;
+    look(server, &wanted, observed, &*ports.clouds, ports.clock).await;
     let Some(facts) = observed.postgres.known() else {
         return Vec::new();
     };

@@ -91,6 +91,7 @@ impl Place {
         };
         let snapshots = Snapshots {
             clouds: &self.cloud,
+            access: &Access::default(),
             rule,
         };
         let doomed = std::slice::from_ref(doomed);
