@@ -24,7 +24,7 @@ use barkeep::{
 };
 
 use crate::{
-    catalog::Catalog,
+    catalog::{Catalog, Directory},
     fate::Way,
     line::Process,
     place::Place,
@@ -351,7 +351,7 @@ impl Witness<'_> {
         if is_locked && !is_attempt && self.was_before(snapshot.locked_at.as_ref()) {
             self.violate(&format!("deletes a snapshot that is locked: {name}"));
         }
-        match info.map(|info| info.status()) {
+        match info.map(Directory::status) {
             Some("DONE" | "FAILED") if recorded => {
                 self.delete_of_backup(server, id, "backup_label");
             }

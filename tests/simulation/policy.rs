@@ -15,15 +15,23 @@ pub(crate) struct Layout {
     pub(crate) servers: Vec<String>,
     pub(crate) copies: bool,
     pub(crate) locks: bool,
-    /// Whether backups build on one another, mostly.
-    pub(crate) incremental: bool,
+    pub(crate) backups: Backups,
     pub(crate) budget: u64,
     /// Whether backups are taken of standbys: their primaries write and archive.
     pub(crate) standby: bool,
-    /// Whether backups consist of snapshots of disks.
-    pub(crate) disks: bool,
     /// How WAL gets to the copy.
     pub(crate) delivery: &'static str,
+}
+
+/// How backups are taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Backups {
+    /// Each by itself.
+    Full,
+    /// They build on one another, mostly.
+    Incremental,
+    /// They consist of snapshots of disks.
+    Snapshots,
 }
 
 impl Layout {
@@ -34,11 +42,14 @@ impl Layout {
         Self {
             servers: (0..servers).map(name).collect(),
             copies: dice.percent(50) && !disks,
-            disks,
             locks: dice.percent(30),
             budget: 1 + dice.roll(4),
             delivery: dice.pick(&["required", "healed", "none"]),
-            incremental: dice.percent(30) && !disks,
+            backups: match (dice.percent(30), disks) {
+                (_, true) => Backups::Snapshots,
+                (true, false) => Backups::Incremental,
+                (false, false) => Backups::Full,
+            },
             standby: dice.percent(20),
         }
     }
@@ -93,7 +104,7 @@ impl Layout {
             writeln!(text, "schedule = {schedule}").expect("text");
             text += "wal = { max_lag = \"3h\", compression = \"none\" }\n";
             text += &self.method(server);
-            if self.incremental && dice.percent(80) {
+            if self.backups == Backups::Incremental && dice.percent(80) {
                 let (days, chain) = (1 + dice.roll(4), 2 + dice.roll(4));
                 writeln!(
                     text,
@@ -131,7 +142,7 @@ impl Layout {
 
     /// How the server's files get there.
     fn method(&self, server: &str) -> String {
-        if !self.disks {
+        if self.backups != Backups::Snapshots {
             return "method = \"stream\"\ncompression = \"none\"\n".to_owned();
         }
         let disk = |of: &str| format!("\"{server}-{of}\"");
