@@ -39,11 +39,6 @@ impl Catalog {
     ///
     /// The answer means nothing for a backup that is not [`BackupStatus::Done`].
     pub fn damage(&self, backup: &Backup) -> Option<Damage> {
-        // A chain that is longer than the catalog runs in a circle.
-        self.damage_of_chain(backup, self.backups.len())
-    }
-
-    fn damage_of_chain(&self, backup: &Backup, depth: usize) -> Option<Damage> {
         if let Some(root) = backup.missing_archive() {
             return Some(Damage::Archive(root.to_string()));
         }
@@ -66,9 +61,11 @@ impl Catalog {
             return Some(Damage::Faulty);
         }
         let parent = backup.parent.as_ref()?;
-        let whole = self.backup(parent).is_some_and(|parent| {
-            let done = parent.status == BackupStatus::Done;
-            done && depth > 0 && self.damage_of_chain(parent, depth - 1).is_none()
+        let whole = self.backup(parent).is_some_and(|before| {
+            // What a backup builds on begins before it does: no chain runs in a circle.
+            before.status == BackupStatus::Done
+                && before.begin_lsn < backup.begin_lsn
+                && self.damage(before).is_none()
         });
         (!whole).then(|| Damage::Parent(parent.clone()))
     }

@@ -279,6 +279,9 @@ fn a_chain_stays_together() {
     assert_eq!(goes(lost)[1], Vec::<&str>::new());
     let circle = "REDUNDANCY 1 | done 1d id:z | done 8d id:b parent:c | done 9d id:c parent:b";
     assert!(safe(circle)[1].contains("damaged"));
+    // Nor is one that begins with what is younger: nobody knows what it needs.
+    let younger = "REDUNDANCY 0 | done 2d parent:z | done 1d id:z";
+    assert_eq!(goes(younger)[1], Vec::<&str>::new());
 }
 
 #[test]
