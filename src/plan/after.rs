@@ -387,6 +387,21 @@ mod tests {
     }
 
     #[test]
+    fn what_is_archived_again_closes_its_gap() {
+        let world = World::parse("| done 1d | wal 1:900-950 1:960-1010");
+        let (timeline, run) = (TimelineId::FIRST, |first, last| Run {
+            first: SegmentNumber(first),
+            last: SegmentNumber(last),
+        });
+        let spans = [run(951, 955), run(956, 959)].map(|run| WalSpan { timeline, run });
+        let action = Action::ArchiveWal {
+            spans: spans.into(),
+        };
+        let observed = then(&world, &action);
+        assert_eq!(catalog(&observed).wal.runs[&timeline], [run(900, 1010)]);
+    }
+
+    #[test]
     fn what_is_read_back_is_sound_from_now_on() {
         let world = World::parse("| done 1d");
         let backup = world.id("1d");

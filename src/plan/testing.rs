@@ -366,7 +366,10 @@ impl World {
             newest,
             keep,
         };
-        self.catalog().orphans.push(orphan);
+        // Whatever is said of one directory last holds.
+        let orphans = &mut self.catalog().orphans;
+        orphans.retain(|other| other.id != orphan.id);
+        orphans.push(orphan);
     }
 
     /// `3d of:20d`

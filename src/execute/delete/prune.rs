@@ -44,11 +44,11 @@ pub(in crate::execute) async fn forget(outcomes: &[Outcome], workshop: &Workshop
     let deleted: BTreeMap<_, _> = deleted
         .map(|outcome| (&outcome.step.destination, &outcome.step))
         .collect();
-    for (destination, step) in deleted {
-        let needed = Needed::of(workshop.server, workshop.observed, destination);
-        let (Some(needed), Some(archive)) = (needed, workshop.archive(step)) else {
-            continue;
-        };
+    let known = deleted.into_iter().filter_map(|(destination, step)| {
+        let needed = Needed::of(workshop.server, workshop.observed, destination)?;
+        Some((destination, needed, workshop.archive(step)?))
+    });
+    for (destination, needed, archive) in known {
         if let Err(error) = prune(&archive, &needed).await {
             let error = crate::failure::chain(&error);
             tracing::warn!(%destination, error, "cannot forget old records of deletes");
@@ -109,31 +109,27 @@ fn named(stored: &Stored) -> Option<Vec<BackupId>> {
 async fn prune(archive: &Archive, needed: &Needed) -> Result<usize, ArchiveError> {
     let listed = archive.objects(keys::DELETED).await?.into_iter();
     let old = listed.filter(|meta| meta.last_modified < needed.since);
-    let read = old.take(BATCH).map(async |meta| {
-        let over = is_over(archive, &meta.key, needed).await?;
-        Ok::<_, ArchiveError>(over.then_some(meta.key))
-    });
+    let read = old.take(BATCH).map(|meta| over(archive, meta.key, needed));
     let read = stream::iter(read).buffered(CHECKS_MAX);
-    let over: Vec<Key> = read
-        .try_filter_map(async |over| Ok(over))
-        .try_collect()
-        .await?;
+    let over: Vec<Option<Key>> = read.try_collect().await?;
+    let over: Vec<Key> = over.into_iter().flatten().collect();
     for deleted in archive.store().delete(&over).await {
         deleted.outcome?;
     }
     Ok(over.len())
 }
 
-/// Whether a record is one of deletes that nothing can need any more.
-async fn is_over(archive: &Archive, key: &Key, needed: &Needed) -> Result<bool, ArchiveError> {
-    let Some(ObjectKey::Own(object @ OwnObject::Deleted(_))) = archive.parse(key) else {
-        return Ok(false);
+/// A record, if it is one of deletes that nothing can need any more.
+async fn over(archive: &Archive, key: Key, needed: &Needed) -> Result<Option<Key>, ArchiveError> {
+    let Some(ObjectKey::Own(object @ OwnObject::Deleted(_))) = archive.parse(&key) else {
+        return Ok(None);
     };
     let record = archive.read_record::<Deletion>(object).await?;
-    Ok(record.is_some_and(|(record, _)| {
+    let is_over = record.is_some_and(|(record, _)| {
         let mut named = record.backups.keys();
         record.at < needed.since && !named.any(|id| needed.backups.contains(id))
-    }))
+    });
+    Ok(is_over.then_some(key))
 }
 
 #[cfg(test)]
@@ -192,6 +188,8 @@ mod tests {
             world.server.entries.push(other);
         });
         assert_eq!(elsewhere.expect("all is known").backups.len(), 2);
+        let first = needed("| done 1d | baseline none", |_| ()).expect("all is known");
+        assert_eq!(first.backups.len(), 1);
         let none = needed("| without catalog", |_| ()).expect("all is known");
         assert!(none.backups.is_empty());
     }

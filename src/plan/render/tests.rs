@@ -218,6 +218,13 @@ fn what_is_only_hidden_is_told_with_the_instant_at_which_it_is_gone() {
 }
 
 #[test]
+fn a_backup_that_is_finished_is_named() {
+    let world = World::parse("| waiting_for_wals 2h | attempt 2h dead stopped");
+    let told = line(&world, "finish");
+    assert!(told.starts_with("+ finish   2h  "), "{told}");
+}
+
+#[test]
 fn a_window_that_closes_is_told() {
     let mut plan = World::parse("| done 1d").plan();
     let target = plan.targets.values_mut().next().expect("one");

@@ -136,6 +136,21 @@ async fn what_a_backup_may_still_record_stays() {
 }
 
 #[tokio::test]
+async fn what_cannot_be_read_may_record_it() {
+    let place = Place::new("done 1d | done 8d").await;
+    let info = format!("base/{}/backup.info", place.backup);
+    for content in ["no lines of fields", "status=DONE\nsnapshots_info={\n"] {
+        put(&place.bed.archive, &info, content).await;
+        let told = place.delete(&Open).await;
+        let read = format!(
+            "cannot read which snapshots backup {} consists of",
+            place.backup
+        );
+        assert!(told.contains(&read), "{content}: {told}");
+    }
+}
+
+#[tokio::test]
 async fn what_is_not_ours_any_more_or_locked_stays() {
     let place = Place::new("done 1d").await;
     place.cloud.set_tags(SNAPSHOT, place.owner().of_catalog());
