@@ -33,7 +33,7 @@ use crate::{
     postgres::{HeldLock, LockKey},
     store::{
         Archive,
-        fenced::Fence,
+        fenced::{Fence, Open},
         lease::{self, Acquired, LeaseError, Terms},
         probe::Conditions,
         tenure::{self, Tenure},
@@ -173,19 +173,9 @@ impl Right {
         match self {
             Self::Lease(tenure) => Arc::new(tenure.term()),
             Self::Lock(lock) => Arc::new(LockFence(lock.clone())),
+            // The configuration says that there is nobody else.
             Self::Sole => Arc::new(Open),
         }
-    }
-}
-
-/// The configuration says that there is nobody else.
-#[derive(Debug)]
-struct Open;
-
-#[async_trait]
-impl Fence for Open {
-    async fn check(&self) -> Result<(), String> {
-        Ok(())
     }
 }
 

@@ -1,5 +1,3 @@
-use async_trait::async_trait;
-
 use super::*;
 use crate::{
     model::{
@@ -11,23 +9,12 @@ use crate::{
     snapshot::fake::Cloud,
     store::{
         PutMode,
-        fenced::Closed,
+        fenced::{Closed, Open},
         scene::{Bed, put},
     },
 };
 
 const SNAPSHOT: &str = "snap-data";
-
-/// The right to delete, which nobody doubts.
-#[derive(Debug)]
-struct Open;
-
-#[async_trait]
-impl Fence for Open {
-    async fn check(&self) -> Result<(), String> {
-        Ok(())
-    }
-}
 
 /// A snapshot with the tags of a backup, of which this is in the catalog.
 struct Place {
