@@ -72,6 +72,10 @@ impl Facts {
         }
     }
 
+    fn protects(&self, id: &BackupId) -> bool {
+        self.protected.contains_key(id)
+    }
+
     /// The same in another zone.
     #[must_use]
     pub fn in_zone(mut self, zone: &Zone) -> Self {
@@ -418,7 +422,7 @@ fn barman(catalog: &Catalog, rule: &Rule, facts: &Facts, chains: Chains) -> Verd
         }
     }
     if chains == Chains::Together {
-        chain::follow_roots(catalog, &mut verdicts);
+        chain::follow_roots(catalog, facts, &mut verdicts);
     }
     verdicts
 }
@@ -491,9 +495,9 @@ impl<'a> Safe<'a> {
             self.refine_lineage(good, self.claim(*key, &lineages), verdicts);
         }
         self.hold_minimum(&lineages, verdicts);
-        chain::follow_roots(self.catalog, verdicts);
+        chain::follow_roots(self.catalog, self.facts, verdicts);
         self.hold_newest(&lineages, verdicts);
-        chain::hold_parents(self.catalog, verdicts);
+        chain::hold_parents(self.catalog, self.facts, verdicts);
         self.hold_all_from_the_future(verdicts);
     }
 

@@ -1,7 +1,7 @@
 //! Incremental backups in a judgement: each is judged with the full backup that its chain begins with.
 
 use super::{
-    Fate, Place, Rule, Verdict, Verdicts, WalNeed, hold, unfinished, unfinished_wal, verdict,
+    Facts, Fate, Place, Rule, Verdict, Verdicts, WalNeed, hold, unfinished, unfinished_wal, verdict,
 };
 use crate::model::{
     backup::{Backup, BackupId, BackupStatus},
@@ -34,8 +34,9 @@ fn root<'a>(catalog: &'a Catalog, backup: &'a Backup) -> Option<&'a Backup> {
     chain.last().filter(|root| root.parent.is_none())
 }
 
-/// Gives incremental backups the fate of the full ones that their chains begin with.
-pub(super) fn follow_roots(catalog: &Catalog, verdicts: &mut Verdicts) {
+/// Gives incremental backups the fate of the full ones that their chains begin with: of one that is protected, which a keep may
+/// soon say to Barman too, nothing goes.
+pub(super) fn follow_roots(catalog: &Catalog, facts: &Facts, verdicts: &mut Verdicts) {
     for backup in &catalog.backups {
         let Some(parent) = &backup.parent else {
             continue;
@@ -46,11 +47,12 @@ pub(super) fn follow_roots(catalog: &Catalog, verdicts: &mut Verdicts) {
             && verdicts
                 .get(&backup.id)
                 .is_some_and(|own| own.fate != Fate::Protect);
-        let of_root = root(catalog, backup).and_then(|root| verdicts.get(&root.id));
-        let Some(of_root) = of_root.filter(|_| judged) else {
+        let root = root(catalog, backup).filter(|_| judged);
+        let Some((root, of_root)) = root.and_then(|root| Some((root, verdicts.get(&root.id)?)))
+        else {
             continue;
         };
-        let verdict = if of_root.fate == Fate::Expire {
+        let verdict = if of_root.fate == Fate::Expire && !facts.protects(&root.id) {
             let mut verdict = of_root.clone();
             let parent = parent.clone();
             verdict.reasons.push(Reason::PartOfChain { parent });
@@ -63,13 +65,14 @@ pub(super) fn follow_roots(catalog: &Catalog, verdicts: &mut Verdicts) {
 }
 
 /// Keeps the parents of every child that somebody may restore.
-pub(super) fn hold_parents(catalog: &Catalog, verdicts: &mut Verdicts) {
+pub(super) fn hold_parents(catalog: &Catalog, facts: &Facts, verdicts: &mut Verdicts) {
     for _ in &catalog.backups {
         let mut held = false;
         for child in &catalog.backups {
-            let stays = verdicts
+            let is_retained = verdicts
                 .get(&child.id)
-                .is_some_and(|verdict| verdict.fate != Fate::Expire)
+                .is_some_and(|verdict| verdict.fate != Fate::Expire);
+            let stays = (is_retained || facts.protects(&child.id))
                 && unfinished_wal(child) != WalNeed::Nothing;
             if let Some(parent) = child.parent.as_ref().filter(|_| stays) {
                 let child = child.id.clone();

@@ -332,6 +332,20 @@ fn what_others_protect_stays() {
 }
 
 #[test]
+fn what_others_protect_stays_with_its_chain() {
+    let safely = |text: &str| {
+        let [_, safe] = goes(text);
+        safe
+    };
+    let full = "REDUNDANCY 1 | done 1d | done 3d";
+    let child = "done 2d parent:20261117T110000";
+    assert_eq!(safely(&format!("{full} | {child}")), ["3d", "2d"]);
+    // A keep may be set next, and Barman lets nothing go that builds on what is kept.
+    assert!(safely(&format!("{full} protected: | {child}")).is_empty());
+    assert!(safely(&format!("{full} | {child} protected:")).is_empty());
+}
+
+#[test]
 fn a_standalone_keep_holds_all_wal_while_the_policy_wants_it_too() {
     let wal = |text: &str| {
         let scene = Scene::parse(text);
