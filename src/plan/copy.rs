@@ -40,7 +40,14 @@ pub(super) fn decide(scene: &Scene<'_>, source: &Scene<'_>) -> Decision {
     let own = scene.stored.catalog.known().unwrap_or(&empty);
     let mut decision = Decision::default();
     wal(scene, own, catalog, from, &mut decision);
-    backups(scene, own, catalog, from, &mut decision);
+    match scene.stored.tombstones.unknown() {
+        None => backups(scene, own, catalog, from, &mut decision),
+        // What was deleted here is not copied again.
+        Some(why) => {
+            let waiting = trust::unknown("the record of deletes", &why.message);
+            decision.waiting.push(waiting);
+        }
+    }
     decision
 }
 

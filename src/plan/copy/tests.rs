@@ -218,6 +218,10 @@ fn what_a_person_has_deleted_here_is_not_brought_back() {
     let stored = other.world.observed.destinations.get_mut("dr");
     stored.expect("it is there").tombstones = Knowledge::Known(tombstones);
     assert_eq!(other.steps(), "");
+    let forgetful = Pair::new("| done 1d | done 8d", "| done 1d | lose tombstones");
+    assert_eq!(forgetful.steps(), "", "who knows what was deleted");
+    let said = "dr: the record of deletes is unknown: no answer";
+    assert!(forgetful.waits().contains(said), "{}", forgetful.waits());
 }
 
 #[test]
