@@ -394,26 +394,19 @@ impl Backup<'_> {
         }
     }
 
-    /// Writes the record of the backup. Whatever it builds on says so before.
+    /// Writes the record of the backup.
     async fn make_visible(
         &self,
         running: &mut Running<'_>,
         begun: &Begun,
         info: &mut BackupInfo,
     ) -> Result<(), Error> {
-        let catalog = &self.ports.catalog;
         let parent = begun.parent();
         if let Some(parent) = parent {
             info.set_parent(parent);
-            chain::link(catalog, parent, running.id()).await?;
         }
-        while !running.begin(info.clone()).await? {
-            let taken = running.id().clone();
+        while !running.begin(info.clone(), parent).await? {
             running.move_on(&claim(self.request)).await?;
-            if let Some(parent) = parent {
-                chain::link(catalog, parent, running.id()).await?;
-                chain::unlink(catalog, parent, &taken).await?;
-            }
         }
         Ok(())
     }
@@ -489,7 +482,7 @@ impl Backup<'_> {
                 let info = &stored.final_info;
                 let proven = leftover::check_info(&self.ports.catalog, running.id(), info).await;
                 self.permitting(proven)?;
-                running.remove_record().await?;
+                running.free().await?;
                 TakenState::Done
             }
             Some(missing) => {

@@ -4,16 +4,20 @@
 //! otherwise silent for longer than a living one may be. A base backup is never resumed; it is finished only when everything it needs is
 //! stored already, which the record lists.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
-use super::{Decision, Scene, Weight, trust};
+use super::{Decision, Scene, Weight, choose, trust};
 use crate::model::{
     action::Action,
     backup::{Backup, BackupId, BackupStatus},
     catalog::{Catalog, WalArchive},
     condition::{Condition, Standing},
+    lock::Lock,
     observed::Knowledge,
-    reason::{Reason, Waiting},
+    reason::{Locked, Reason, Waiting},
     record::{ArchiveRecord, Attempt, Life, Stopped},
     wal::{SegmentName, SegmentSize},
 };
@@ -61,12 +65,22 @@ pub(super) fn is_dead(scene: &Scene<'_>, attempt: &Attempt, life: Life) -> bool 
     }
 }
 
+/// Whether an attempt has ended without a backup. Its record stays a while, for what its store has begun to receive may show only later.
+pub(super) fn has_failed(catalog: &Catalog, attempt: &Attempt) -> bool {
+    let backup = catalog.backup(&attempt.backup);
+    backup.is_some_and(|backup| backup.status == BackupStatus::Failed)
+}
+
 fn of_ours(
     scene: &Scene<'_>,
     catalog: &Catalog,
     (id, attempt, life): (&BackupId, &Attempt, Life),
 ) -> Decision {
-    if !is_dead(scene, attempt, life) {
+    let lives = !is_dead(scene, attempt, life);
+    if lives && has_failed(catalog, attempt) {
+        return Decision::default();
+    }
+    if lives {
         let waiting = Waiting::Running {
             backup: id.clone(),
             since: attempt.started_at,
@@ -94,8 +108,6 @@ fn of_ours(
             conditions: vec![waits(scene, attempt, &first)],
             ..Decision::wait(Waiting::Wal { first })
         },
-        // Whether a parent calls it its child is not known.
-        Fate::Abandon if scene.stored.catalog.unknown().is_some() => Decision::default(),
         Fate::Abandon => abandon(scene, catalog, (id, attempt)),
     }
 }
@@ -160,19 +172,40 @@ fn first_missing(wal: &WalArchive, stopped: &Stopped, size: SegmentSize) -> Opti
 
 fn abandon(scene: &Scene<'_>, catalog: &Catalog, (id, attempt): (&BackupId, &Attempt)) -> Decision {
     let mut decision = Decision::default();
-    // It died after its parent was told of it and before it was there itself.
-    let is_missing = catalog.backup(id).is_none() && !catalog.unreadable.contains_key(id);
-    let mut backups = catalog.backups.iter();
-    let parent = backups.find(|backup| is_missing && backup.children.contains(id));
+    let parent = told_in_vain(catalog, id);
+    if let Some(parent) = parent {
+        let lock = scene.directory_lock(parent);
+        // Its record cannot be rewritten before.
+        if !matches!(lock, Lock::Free | Lock::Unknown(_)) {
+            choose::locked(parent, Locked::Objects, &lock, &mut decision);
+            return decision;
+        }
+    }
     let reason = Reason::DeadAttempt {
         since: attempt.alive_at,
     };
     let action = Action::AbandonAttempt {
         backup: id.clone(),
-        parent: parent.map(|parent| parent.id.clone()),
+        parent: parent.cloned(),
     };
     decision.step(scene, action, reason, Weight::default());
     decision
+}
+
+/// What a backup was to build on, if its attempt died after that was told of it and before it was there itself.
+fn told_in_vain<'a>(catalog: &'a Catalog, id: &BackupId) -> Option<&'a BackupId> {
+    let is_missing = catalog.backup(id).is_none() && !catalog.unreadable.contains_key(id);
+    let mut backups = catalog.backups.iter().filter(|_| is_missing);
+    let parent = backups.find(|backup| backup.children.contains(id));
+    parent.map(|parent| &parent.id)
+}
+
+/// The backups whose records have to be rewritten when attempts are given up.
+pub(super) fn rewritten<'a>(scene: &'a Scene<'_>, catalog: &'a Catalog) -> BTreeSet<BackupId> {
+    let attempts = scene.stored.attempts.known().into_iter().flatten();
+    let dead = attempts.filter(|(_, (attempt, life))| is_dead(scene, attempt, *life));
+    let parents = dead.filter_map(|(id, _)| told_in_vain(catalog, id));
+    parents.cloned().collect()
 }
 
 fn of_others(scene: &Scene<'_>, backup: &Backup) -> Decision {
@@ -207,9 +240,9 @@ mod tests {
     fn a_living_attempt_is_left_alone() {
         for life in [
             "alive",
-            "alive silent:9m",
+            "alive silent:10m",
             "elsewhere",
-            "elsewhere silent:9m",
+            "elsewhere silent:10m",
         ] {
             let text = format!("schedule=@hourly | done 1d | started 2h | attempt 2h {life}");
             assert_eq!(steps(&text), "", "{life}");
@@ -235,6 +268,22 @@ mod tests {
             let abandoned = "abandon 2h: its attempt died after 2026-11-20T11:49:00Z";
             assert_eq!(steps(&silent), abandoned, "{life}");
         }
+    }
+
+    #[test]
+    fn what_its_own_process_declared_failed_is_abandoned_later_and_holds_up_nothing() {
+        let text = "schedule=@hourly | done 1d | failed 2h | attempt 2h alive";
+        assert!(
+            steps(text).starts_with("backup: due since"),
+            "{}",
+            steps(text)
+        );
+        let quiet = "| done 1d | failed 2h | attempt 2h alive";
+        assert_eq!((steps(quiet), waits(quiet)), (String::new(), String::new()));
+        let silent = format!("{quiet} silent:11m");
+        let abandoned = "abandon 2h: its attempt died after 2026-11-20T11:49:00Z";
+        assert_eq!(steps(&silent), abandoned);
+        assert!(steps(&quiet.replace("alive", "dead")).starts_with("abandon 2h"));
     }
 
     #[test]
@@ -265,6 +314,12 @@ mod tests {
             None,
             "it is there, and its deletion will do it"
         );
+        let locked = format!("{died} | locked 20261119T110000 until:-3d");
+        assert_eq!(steps(&locked), "", "it could not be told");
+        let until = "1d  object lock until 2026-11-23T12:00:00Z";
+        assert_eq!(waits(&locked), until);
+        let unknown = locked.replace("until:-3d", "unknown");
+        assert_eq!(parent(&unknown), Some(BackupId::new("20261119T110000")));
         let unread = format!("{died} | lose catalog");
         assert!(!steps(&unread).contains("abandon"), "nobody knows who does");
     }
@@ -280,6 +335,8 @@ mod tests {
             format!("finish 2h: {last}"),
             "killed before it forgot"
         );
+        let no_more = "| waiting_for_wals 2h | wal 1:900-1001 | attempt 2h dead stopped";
+        assert_eq!(steps(no_more), format!("finish 2h: {last}"));
     }
 
     #[test]
@@ -321,6 +378,11 @@ mod tests {
         assert_eq!(
             stands(text),
             "progressing: backup 2h was started by another program"
+        );
+        let text = "| done 1d | waiting_for_wals 167h";
+        assert_eq!(
+            stands(text),
+            "progressing: backup 167h was started by another program"
         );
         let text = "| done 1d | waiting_for_wals 8d";
         assert_eq!(steps(text), "");

@@ -321,6 +321,12 @@ mod tests {
             assert_eq!(waits(&text), format!("9d  {said}"));
             assert!(stands(&text).contains(&format!("{stands_so}: 9d  {said}")));
         }
+        let child = "failed=7d | done 1d | done 9d id:20261111T110000 | failed 8d parent:20261111T110000 | locked 8d held";
+        assert_eq!(
+            waits(child),
+            "8d  legal hold",
+            "what it builds on stays in any case"
+        );
         let passed = format!("{text} | locked 9d until:3d");
         assert_eq!(
             steps(&passed),

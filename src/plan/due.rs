@@ -180,9 +180,9 @@ fn running(scene: &Scene<'_>, catalog: &Catalog) -> Option<Waiting> {
     // Which attempts are ours may be unknown; that something runs is known all the same.
     let none = BTreeMap::new();
     let attempts = scene.stored.attempts.known().unwrap_or(&none);
-    let alive = attempts
-        .iter()
-        .find(|(_, (attempt, life))| !adopt::is_dead(scene, attempt, *life));
+    let alive = attempts.iter().find(|(_, (attempt, life))| {
+        !adopt::is_dead(scene, attempt, *life) && !adopt::has_failed(catalog, attempt)
+    });
     if let Some((id, (attempt, _))) = alive {
         return Some(Waiting::Running {
             backup: id.clone(),

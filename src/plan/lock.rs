@@ -1,12 +1,12 @@
 //! What locks forbid: a backup goes with all of its objects and all the WAL that goes with it, or not at all.
 //!
-//! Locks cost requests, so they are looked at only for what would be deleted. [`questions`] names that, the caller has somebody look, and
+//! Locks cost requests, so they are looked at only for what would be deleted or rewritten. [`questions`] names that, the caller has somebody look, and
 //! asks and plans again until no question is left. What nobody has looked at counts as locked. What would be deleted is decided as if
 //! it were free, and the directories come before the WAL: where the one is locked, the other is not looked at.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Scene, expire, keep, scenes, trust, unlooked};
+use super::{Scene, adopt, expire, keep, scenes, trust, unlooked};
 use crate::model::{
     action::{Action, WalSpan},
     backup::BackupId,
@@ -59,6 +59,7 @@ fn of_scene(scene: &Scene<'_>) -> Option<Questions> {
     let verdicts = expire::judge(scene, wanted.protected());
     let mut doomed = expire::doomed(scene, catalog, &verdicts);
     doomed.extend(keep::released(scene, catalog, &wanted).into_keys());
+    doomed.extend(adopt::rewritten(scene, catalog));
     let decision = expire::decide(scene, &verdicts, expire::budget(scene));
     if doomed.is_empty() && decision.steps.is_empty() {
         return None;
@@ -274,6 +275,15 @@ mod tests {
             "0: ",
             "all is known"
         );
+    }
+
+    #[test]
+    fn what_has_to_be_rewritten_is_asked_for_too() {
+        let parent = "| done 1d child:20261120T110000 | unlooked";
+        assert_eq!(asked(parent), "0: ");
+        let died = |life: &str| asked(&format!("{parent} | attempt 20261120T110000 {life}"));
+        assert_eq!(died("alive"), "0: ");
+        assert_eq!(died("dead"), "1: ");
     }
 
     #[test]

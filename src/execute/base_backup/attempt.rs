@@ -10,10 +10,10 @@ use std::time::Duration;
 use chrono::{NaiveDateTime, TimeDelta};
 use tokio_util::sync::CancellationToken;
 
-use super::{Error, leftover};
+use super::{Error, chain, leftover};
 use crate::{
     clock::Clock,
-    failure::chain,
+    failure,
     format::{
         backup_info::BackupInfo,
         keys::{ObjectKey, OwnObject, backup_directory},
@@ -46,8 +46,17 @@ pub(super) struct Running<'a> {
     clock: Clock,
     record: Attempt,
     records: Records,
-    /// The record of the backup as it was written last.
-    info: Option<(BackupInfo, ObjectVersion)>,
+    info: Visible,
+}
+
+/// Whether others can see the backup.
+enum Visible {
+    /// Nothing was written of it.
+    No,
+    /// It was to be written, or a parent to be told of it, and whether that was done nobody knows.
+    InDoubt,
+    /// Its record as it was written last.
+    As(BackupInfo, ObjectVersion),
 }
 
 /// What a new attempt is recorded with.
@@ -82,7 +91,7 @@ impl<'a> Running<'a> {
                 clock,
                 record,
                 records: claim.records,
-                info: None,
+                info: Visible::No,
             };
             if running.is_free().await? && running.create_record().await? {
                 return Ok(running);
@@ -124,17 +133,28 @@ impl<'a> Running<'a> {
             .map(|version| version.is_some())
     }
 
-    /// Makes the backup visible. `false` if somebody else has just made one with the same id.
-    pub(super) async fn begin(&mut self, info: BackupInfo) -> Result<bool, Error> {
+    /// Makes the backup visible, which what it builds on says before. `false` if somebody else has just made one with the same id.
+    pub(super) async fn begin(
+        &mut self,
+        info: BackupInfo,
+        parent: Option<&BackupId>,
+    ) -> Result<bool, Error> {
+        self.info = Visible::InDoubt;
+        if let Some(parent) = parent {
+            chain::link(self.catalog, parent, self.id()).await?;
+        }
         if self.catalog.overwriting() == Overwriting::Forbidden {
             // The claimed record stands for it until the end.
-            self.info = Some((info, ObjectVersion(String::new())));
+            self.info = Visible::As(info, ObjectVersion(String::new()));
             return Ok(true);
         }
         let object = ObjectKey::info(self.id());
         let version = create(self.catalog, &object, info.render()).await?;
         let is_ours = version.is_some();
-        self.info = version.map(|version| (info, version));
+        if let Some(parent) = parent.filter(|_| !is_ours) {
+            chain::unlink(self.catalog, parent, self.id()).await?;
+        }
+        self.info = version.map_or(Visible::No, |version| Visible::As(info, version));
         Ok(is_ours)
     }
 
@@ -163,7 +183,7 @@ impl<'a> Running<'a> {
             }
             record.alive_at = self.clock.now();
             if let Err(error) = self.write_record(&record).await {
-                let error = chain(&error);
+                let error = failure::chain(&error);
                 tracing::warn!(backup = %self.id(), error, "cannot say that the attempt lives");
             }
         }
@@ -198,7 +218,9 @@ impl<'a> Running<'a> {
             }
             return Ok(());
         }
-        let (_, version) = self.info.as_ref().expect("what was begun is rewritten");
+        let Visible::As(_, version) = &self.info else {
+            unreachable!("what was begun is rewritten");
+        };
         let version = match self.records {
             Records::Written => replace(self.catalog, self.id(), &info, version.clone()).await?,
             Records::None => {
@@ -210,40 +232,46 @@ impl<'a> Running<'a> {
                 written?.version
             }
         };
-        self.info = Some((info, version));
+        self.info = Visible::As(info, version);
         Ok(())
     }
 
-    /// Records that the backup failed, with snapshots that are left of it, and forgets the attempt. What cannot be written now is left for
-    /// whoever finds the record.
+    /// Records that the backup failed, with snapshots that are left of it, and forgets the attempt. What cannot be written now, and what may
+    /// only now begin to arrive, is left for whoever finds the record.
     pub(super) async fn fail(
         mut self,
         error: &Error,
         name: Option<&str>,
         left: Option<&SnapshotSet>,
     ) {
-        if let Some((info, _)) = &self.info {
+        if let Visible::As(info, _) = &self.info {
             let mut info = info.clone();
             info.set_name(name);
             if let Some(left) = left {
                 info.set_snapshots(left);
             }
-            info.set_failed(&format!("failure uploading data ({})", chain(error)));
+            info.set_failed(&format!(
+                "failure uploading data ({})",
+                failure::chain(error)
+            ));
             if let Err(error) = self.rewrite(info).await {
-                let error = chain(&error);
+                let error = failure::chain(&error);
                 tracing::warn!(backup = %self.id(), error, "cannot record that the backup failed");
                 return;
             }
         }
+        if error.may_arrive() || matches!(self.info, Visible::InDoubt) {
+            return;
+        }
         if let Err(error) = self.free().await {
-            let error = chain(&error);
+            let error = failure::chain(&error);
             tracing::warn!(backup = %self.id(), error, "cannot forget the attempt");
         }
     }
 
-    /// Frees the uploads that could not be given up when they failed, and forgets the attempt: without its record nobody would know whose
-    /// they are.
-    async fn free(&self) -> Result<(), Error> {
+    /// Frees the uploads that could not be given up when they failed, or of which nobody was told that they had begun, and forgets the
+    /// attempt: without its record nobody would know whose they are.
+    pub(super) async fn free(&self) -> Result<(), Error> {
         if self.records == Records::Written {
             leftover::abort_uploads(self.catalog, self.id()).await?;
         }
@@ -251,7 +279,7 @@ impl<'a> Running<'a> {
     }
 
     /// Forgets the attempt.
-    pub(super) async fn remove_record(&self) -> Result<(), Error> {
+    async fn remove_record(&self) -> Result<(), Error> {
         if self.records == Records::None {
             return Ok(());
         }

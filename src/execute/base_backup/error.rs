@@ -202,6 +202,11 @@ impl Error {
         source.meaning == store::Meaning::Locked
     }
 
+    /// Whether the store may still begin to receive something: what it did not answer may arrive late, and what was asked beside it.
+    pub(super) fn may_arrive(&self) -> bool {
+        matches!(self, Self::Upload { .. })
+    }
+
     /// What may help.
     pub fn hint(&self) -> Option<String> {
         match self {

@@ -413,16 +413,70 @@ async fn an_upload_that_could_not_be_given_up_is_found_by_the_record_of_its_atte
     let faults = Faults::default();
     let denied = Effect::Before(Meaning::PermissionDenied);
     faults.add(Rule::next(Operation::AbortUpload, "", denied).for_ever());
-    let store = Faulty::new(Arc::new(bed.memory.clone()), faults);
-    let server = "orders".parse().expect("a name");
     let mut ports = bed.ports(Arrives::Always);
-    ports.catalog = Archive::new(Arc::new(store), &server);
+    ports.catalog = faulty(&bed, faults);
     let failed = take_backup(&bed.request, &mut ports).await;
     failed.expect_err("no backup");
     let abandoned = abandon_attempt(&catalog, &id, "it is over", None).await;
     abandoned.expect("its record is there");
     let uploads = bed.memory.list_uploads("").await.expect("a list");
     assert!(uploads.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_upload_that_begins_after_it_was_given_up_is_found_by_the_record_of_its_attempt() {
+    let bed = Bed::new();
+    let (catalog, id) = (bed.catalog(), BackupId::new(ID));
+    let faults = Faults::default();
+    let silent = Effect::After(Meaning::Unreachable);
+    faults.add(Rule::next(Operation::BeginUpload, "", silent).for_ever());
+    let mut ports = bed.ports(Arrives::Always);
+    ports.catalog = faulty(&bed, faults);
+    let failed = take_backup(&bed.request, &mut ports).await;
+    failed.expect_err("no backup");
+    assert!(bed.status().await.starts_with("FAILED"));
+    let abandoned = abandon_attempt(&catalog, &id, "it is over", None).await;
+    abandoned.expect("its record is there");
+    let uploads = bed.memory.list_uploads("").await.expect("a list");
+    assert!(uploads.is_empty());
+    assert!(!bed.keys().iter().any(|key| key.starts_with("barkeep/")));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_backup_that_became_visible_without_an_answer_is_found_by_the_record_of_its_attempt() {
+    let bed = Bed::new();
+    let (catalog, id) = (bed.catalog(), BackupId::new(ID));
+    let faults = Faults::default();
+    let silent = Effect::After(Meaning::Unreachable);
+    faults.add(Rule::next(Operation::Put, "backup.info", silent));
+    let mut ports = bed.ports(Arrives::Always);
+    ports.catalog = faulty(&bed, faults);
+    let failed = take_backup(&bed.request, &mut ports).await;
+    failed.expect_err("no backup");
+    assert_eq!(bed.status().await, "STARTED");
+    let abandoned = abandon_attempt(&catalog, &id, "it is over", None).await;
+    abandoned.expect("its record is there");
+    assert_eq!(bed.status().await, "FAILED: it is over");
+}
+
+#[tokio::test]
+async fn an_upload_of_which_nobody_was_told_is_given_up_with_the_backup_done() {
+    let bed = Bed::new();
+    let name = ArchiveName {
+        root: ArchiveRoot::Data,
+        part: 7,
+        compression: Compression::None,
+    };
+    begin_upload(&bed, &ObjectKey::archive(&BackupId::new(ID), name)).await;
+    bed.take().await.expect("a backup");
+    let uploads = bed.memory.list_uploads("").await.expect("a list");
+    assert!(uploads.is_empty());
+}
+
+/// The bed's catalog, in which something fails.
+fn faulty(bed: &Bed, faults: Faults) -> Archive {
+    let store = Faulty::new(Arc::new(bed.memory.clone()), faults);
+    Archive::new(Arc::new(store), &"orders".parse().expect("a name"))
 }
 
 #[tokio::test]
