@@ -280,13 +280,17 @@ impl Provider for Sky {
 
     async fn delete(&self, id: &str) -> Result<Deleted> {
         let name = id.to_owned();
+        // Judged as it is asked: what comes late was right if it was right then, whatever the process has written since.
+        let found = self.cloud.snapshots().get(id).cloned();
+        if let Some(found) = found {
+            let witness = self.place.witness(&self.process);
+            witness.delete_snapshot(id, &found);
+        }
         let effect = move |sky: &Self| {
             let found = sky.cloud.snapshots().get(&name).cloned();
             let Some(found) = found else {
                 return Ok(Deleted::Absent);
             };
-            let witness = sky.place.witness(&sky.process);
-            witness.delete_snapshot(&name, &found);
             let lock = found.lock.at(sky.cloud.clock.now());
             if lock != Lock::Free {
                 return Err(Error::Locked { id: name, lock });

@@ -4,7 +4,7 @@
 //! nothing left to do, nothing left behind, and a backup not older than the schedule allows.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -13,15 +13,18 @@ use barkeep::{
     actor,
     clock::{Clock, pause},
     model::{
-        action::{Action, Effect},
         desired::{Desired, Entry, Server},
         lock::{BucketRetention, Locking, Remains},
-        names::{DestinationName, ServerName},
-        reason::Waiting,
+        names::DestinationName,
+        observed::Knowledge,
         record::Actor,
         time::Timestamp,
     },
-    plan::guard::{Refusal, Violation},
+    plan::{
+        Plan, Step,
+        guard::{Refusal, Violation},
+        plan,
+    },
     reconcile::{
         Ports,
         approval::Approved,
@@ -338,8 +341,8 @@ impl History {
         let log = &self.world.log;
         self.accept(u64::MAX).await;
         let (process, ports) = self.process(9, 0, 0);
+        let mut last = Vec::new();
         let mut left = String::new();
-        let mut patient = BTreeSet::new();
         for _ in 0..4 {
             let Some(reports) = self.once(&process, &ports).await else {
                 return log.violate("nothing goes wrong, and it does not end");
@@ -349,7 +352,7 @@ impl History {
             }
             let all: Vec<String> = reports.iter().flat_map(unsettled).collect();
             left = all.join("; ");
-            patient = reports.iter().filter_map(waits_for_its_time).collect();
+            last = reports;
             if left.is_empty() {
                 break;
             }
@@ -358,15 +361,8 @@ impl History {
         if !left.is_empty() {
             return log.violate(&format!("it does not converge: {left}"));
         }
-        let reports = self.once(&process, &ports).await.unwrap_or_default();
-        for report in &reports {
-            let is_patient = patient.contains(&report.last.plan.server);
-            for step in report.outcomes.iter().map(|outcome| &outcome.step) {
-                // The time may have come meanwhile, also that at which somebody's keep ends.
-                let is_release = matches!(step.action, Action::ReleaseKeep { .. });
-                if is_release || is_patient && step.action.effect() == Effect::Destructive {
-                    continue;
-                }
+        for report in &last {
+            for step in replanned(&ports, report).await {
                 let step = step.describe();
                 log.violate(&format!("it has converged, and does again: {step}"));
             }
@@ -477,19 +473,15 @@ impl History {
     }
 }
 
-/// A server that deletes something as soon as its grace has passed, or the budget allows it.
-fn waits_for_its_time(report: &Report) -> Option<ServerName> {
-    let mut waiting = report
-        .last
-        .plan
-        .targets
-        .values()
-        .flat_map(|target| &target.waiting);
-    let is_due_later =
-        |one: &Waiting| matches!(one, Waiting::Grace { .. } | Waiting::Budget { .. });
-    waiting
-        .any(is_due_later)
-        .then(|| report.last.plan.server.clone())
+/// What a new look at a server would do at the instant at which nothing was left to do: whatever comes with time is not due then.
+async fn replanned(ports: &Ports, report: &Report) -> Vec<Step> {
+    let Plan { server, now, .. } = &report.last.plan;
+    let server = &ports.desired.servers[server];
+    let mut observed = ports.plan(server).await.observed;
+    for stored in observed.destinations.values_mut() {
+        stored.store_time = Knowledge::Known(*now);
+    }
+    plan(server, &observed, &|_| String::new(), *now).steps
 }
 
 /// What is not as it should be after a call in peace.

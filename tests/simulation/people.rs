@@ -122,6 +122,7 @@ impl People {
         if place.get(&format!("{directory}/backup.info")).is_some() {
             return;
         }
+        place.ledger().begin_elsewhere(&cluster.name, &id);
         place.put(&format!("{directory}/backup.info"), &info.render());
         upload(place, &format!("{directory}/data.tar.gz"));
         self.foreign.push(Foreign {
@@ -238,6 +239,10 @@ fn any(place: &Place, server: &str, dice: &mut Dice) -> Option<String> {
 fn keep(place: &Place, server: &str, dice: &mut Dice) {
     if let Some(id) = any(place, server, dice) {
         let target = dice.pick(&["full", "standalone"]);
+        let before = place.get(&format!("{server}/base/{id}/annotations/keep"));
+        if let Some(before) = before {
+            place.ledger().release(server, &id, &before);
+        }
         place.put(&format!("{server}/base/{id}/annotations/keep"), target);
         // From now on it is a person's.
         place.remove(&format!("{server}/barkeep/keeps/{id}"));
@@ -246,6 +251,10 @@ fn keep(place: &Place, server: &str, dice: &mut Dice) {
 
 fn release(place: &Place, server: &str, dice: &mut Dice) {
     if let Some(id) = any(place, server, dice) {
+        let before = place.get(&format!("{server}/base/{id}/annotations/keep"));
+        if let Some(before) = before {
+            place.ledger().release(server, &id, &before);
+        }
         place.remove(&format!("{server}/base/{id}/annotations/keep"));
         place.remove(&format!("{server}/barkeep/keeps/{id}"));
     }

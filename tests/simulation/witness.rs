@@ -71,8 +71,9 @@ pub(crate) struct Ledger {
     standalone: BTreeSet<Id>,
     /// Backups whose deletion somebody has approved, whoever ends it.
     approved: BTreeSet<Id>,
-    /// Backups that some process of barkeep has claimed.
+    /// Backups that some process of barkeep has claimed, and those that somebody else has begun, who may have been first.
     claimed: BTreeSet<Id>,
+    foreign: BTreeSet<Id>,
     /// When somebody has destroyed something that others rely on.
     pub(crate) harmed: Option<Duration>,
     pub(crate) clusters: BTreeMap<String, Arc<std::sync::Mutex<Cluster>>>,
@@ -86,8 +87,24 @@ impl Ledger {
         self.written.insert(key.to_owned(), (first, at, store));
     }
 
+    /// A keep goes, or another one takes its place.
+    pub(crate) fn release(&mut self, server: &str, id: &str, target: &Bytes) {
+        let id = (server.to_owned(), id.to_owned());
+        if target == "standalone" {
+            self.standalone.insert(id);
+        } else {
+            self.standalone.remove(&id);
+        }
+    }
+
+    /// Somebody else begins a backup.
+    pub(crate) fn begin_elsewhere(&mut self, server: &str, id: &str) {
+        self.foreign.insert((server.to_owned(), id.to_owned()));
+    }
+
     pub(crate) fn is_claimed(&self, server: &str, id: &str) -> bool {
-        self.claimed.contains(&(server.to_owned(), id.to_owned()))
+        let id = (server.to_owned(), id.to_owned());
+        self.claimed.contains(&id) && !self.foreign.contains(&id)
     }
 
     pub(crate) fn is_begun(&self, server: &str, id: &str) -> bool {
@@ -300,9 +317,8 @@ impl<'a> Witness<'a> {
         let target = self
             .place
             .get(&format!("{server}/base/{id}/annotations/keep"));
-        if target.is_some_and(|target| target == "standalone") {
-            let id = (server.to_owned(), id.to_owned());
-            self.place.ledger().standalone.insert(id);
+        if let Some(target) = target {
+            self.place.ledger().release(server, id, &target);
         }
         let ended = until.is_some_and(|until| until <= self.latest());
         if !ended && !self.process.is_by_name() {
@@ -590,8 +606,15 @@ impl<'a> Witness<'a> {
             };
             let end = backup.segment("end_wal").map_or(u64::MAX, |(_, end)| end);
             let of = (server.to_owned(), id.clone());
-            let standalone = backup.keep.as_deref() == Some("standalone")
-                || backup.keep.is_none() && self.place.ledger().standalone.contains(&of);
+            let keep = format!("{server}/base/{id}/annotations/keep");
+            let ledger = self.place.ledger();
+            let kept_at = ledger.written.get(&keep).map(|(_, at, _)| *at);
+            let was_standalone = ledger.standalone.contains(&of);
+            drop(ledger);
+            // Nobody claims more WAL for it so short before.
+            let more = backup.keep.is_some() && self.was_before(kept_at.as_ref());
+            let standalone =
+                backup.keep.as_deref() == Some("standalone") || was_standalone && !more;
             let last = if standalone { end } else { u64::MAX };
             let reaches = ancestry
                 .iter()
