@@ -145,6 +145,15 @@ pub struct WalSpan {
     pub run: Run,
 }
 
+impl WalSpan {
+    /// Whether they have a segment in common.
+    pub fn overlaps(&self, other: &Self) -> bool {
+        self.timeline == other.timeline
+            && self.run.first <= other.run.last
+            && other.run.first <= self.run.last
+    }
+}
+
 /// What an action does to what is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Effect {
@@ -234,6 +243,36 @@ impl Action {
             Self::DeleteOrphan { .. } => "delete orphan",
             Self::DeleteSnapshot { .. } => "delete snapshot",
             Self::DeleteWal { .. } => "delete WAL",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::wal::SegmentNumber;
+
+    #[test]
+    fn spans_overlap_that_have_a_segment_in_common() {
+        let span = |timeline: u32, first: u64, last: u64| WalSpan {
+            timeline: TimelineId::new(timeline).expect("they begin at 1"),
+            run: Run {
+                first: SegmentNumber(first),
+                last: SegmentNumber(last),
+            },
+        };
+        let one = span(1, 5, 7);
+        for (other, is_common) in [
+            (span(1, 7, 9), true),
+            (span(1, 3, 5), true),
+            (span(1, 6, 6), true),
+            (span(1, 1, 9), true),
+            (span(1, 8, 9), false),
+            (span(1, 1, 4), false),
+            (span(2, 5, 7), false),
+        ] {
+            assert_eq!(one.overlaps(&other), is_common, "{other:?}");
+            assert_eq!(other.overlaps(&one), is_common, "{other:?}");
         }
     }
 }

@@ -227,11 +227,7 @@ impl Locks {
         if self.retention.locking == Locking::Off {
             return Some(Lock::Free);
         }
-        let touches = |(seen, _): &(&WalSpan, &Lock)| {
-            seen.timeline == span.timeline
-                && seen.run.first <= span.run.last
-                && span.run.first <= seen.run.last
-        };
+        let touches = |(seen, _): &(&WalSpan, &Lock)| seen.overlaps(span);
         let mut unseen: Runs = [span.run].into_iter().collect();
         let mut lock = Lock::Free;
         for (seen, found) in self.wal.iter().filter(touches) {

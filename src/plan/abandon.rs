@@ -158,6 +158,8 @@ mod tests {
 
     #[test]
     fn what_may_be_alive_is_left_alone_unless_somebody_insists() {
+        let for_a_day = "| done 1d | started 23h";
+        assert_eq!(asked(for_a_day, "23h", Signs::Heeded), "others at 23h");
         let foreign = "| done 1d | started 2h";
         let told = "it may be alive: 2h was started elsewhere 2026-11-20T09:00:00Z";
         assert_eq!(asked(foreign, "2h", Signs::Heeded), told);

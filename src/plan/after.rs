@@ -337,7 +337,12 @@ mod tests {
                 .map(|r| (r.first.0, r.last.0))
                 .collect::<Vec<_>>()
         };
+        assert_eq!(cut(run(0, 1)), [(3, 9)]);
         assert_eq!(cut(run(0, 2)), [(3, 9)]);
+        assert_eq!(cut(run(10, 12)), [(3, 9)]);
+        assert_eq!(cut(run(12, 15)), [(3, 9)]);
+        assert_eq!(cut(run(0, 3)), [(4, 9)]);
+        assert_eq!(cut(run(4, 9)), [(3, 3)]);
         assert_eq!(cut(run(0, 4)), [(5, 9)]);
         assert_eq!(cut(run(4, 5)), [(3, 3), (6, 9)]);
         assert_eq!(cut(run(9, 12)), [(3, 8)]);
@@ -450,6 +455,28 @@ mod tests {
     }
 
     #[test]
+    fn only_what_is_meant_goes() {
+        let orphans = World::parse("| done 1d | orphan 20d | orphan 30d");
+        let (backup, newest) = (orphans.id("20d"), orphans.now);
+        let observed = then(&orphans, &Action::DeleteOrphan { backup, newest });
+        let left: Vec<_> = catalog(&observed).orphans.iter().map(|o| &o.id).collect();
+        assert_eq!(left, [&orphans.id("30d")]);
+        let died = World::parse(
+            "| done 1d | started 8d | attempt 8d dead | upload 8d of:8d | upload 8d of:1d",
+        );
+        let action = Action::AbandonAttempt {
+            backup: died.id("8d"),
+            parent: None,
+        };
+        let observed = then(&died, &action);
+        let uploads = stored(&observed).uploads.known().expect("known");
+        let left: Vec<_> = uploads.iter().map(|upload| &upload.backup).collect();
+        assert_eq!(left, [&died.id("1d")]);
+        let attempts = stored(&observed).attempts.known().expect("known");
+        assert!(attempts.is_empty());
+    }
+
+    #[test]
     fn records_that_nobody_had_are_begun_and_unknown_ones_stay_unknown() {
         let backup = BackupId::new("20261112T110000");
         let version = String::new();
@@ -486,6 +513,9 @@ mod tests {
             },
         };
         let other = TimelineId::new(7).expect("not zero");
+        let spans = vec![span(other)];
+        let untouched = then(&world, &Action::DeleteWal { spans });
+        assert_eq!(catalog(&untouched).wal, catalog(&world.observed).wal);
         let spans = vec![span(other), span(on)];
         let observed = then(&world, &Action::DeleteWal { spans });
         let wal = &catalog(&observed).wal;
@@ -495,7 +525,7 @@ mod tests {
 
     #[test]
     fn what_is_copied_is_there_as_it_is_where_it_comes_from() {
-        let mut world = World::parse("| done 1d");
+        let mut world = World::parse("| done 1d | orphan 20d | orphan 5d named:20261112T110000");
         let other = "| done 8d | done 9d nowal: | wal 1:910-960 2:950-960 | history 2:1@950";
         let other = World::parse(other);
         let from: DestinationName = "source".parse().expect("a name");
@@ -535,6 +565,8 @@ mod tests {
         };
         let with = copied(&backup("20261112T110000"));
         assert_eq!(with.backups.len(), 2);
+        let orphans: Vec<_> = with.orphans.iter().map(|orphan| &orphan.id).collect();
+        assert_eq!(orphans, [&world.id("20d")]);
         assert_eq!(with.wal.histories.len(), 1);
         assert_eq!(with.versions[&BackupId::new("20261112T110000")], version);
         let strange = copied(&backup("20261111T110000"));

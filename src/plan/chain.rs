@@ -101,9 +101,7 @@ fn parent(scene: &Scene<'_>, catalog: &Catalog) -> Result<(BackupId, usize), Why
     if catalog.page_damage.contains(&parent) {
         return Err(WhyFull::Damaged { parent });
     }
-    if newest.end_wal.map(|segment| segment.timeline) != Some(facts.timeline)
-        || newest.timeline != Some(facts.timeline)
-    {
+    if newest.timeline != Some(facts.timeline) {
         return Err(WhyFull::Timeline);
     }
     match (facts.summarized_from, newest.begin_lsn) {
@@ -163,6 +161,8 @@ mod tests {
             "full",
             "nobody wants it"
         );
+        let other = format!("{good} | tombstone 1h of:x");
+        assert_eq!(next(&other), "builds on 26h, 1 in the chain");
         let chain = good.replace(
             "done 26h",
             "done 50h id:20261117T0 | done 26h parent:20261117T0",
@@ -177,11 +177,21 @@ mod tests {
             ("| done 26h", "", "no good backup to build on"),
             ("done 26h", "done 26h sys:2", "no good backup to build on"),
             ("done 26h", "done 26h v:17", "no good backup to build on"),
+            (
+                "| manifest",
+                "| tombstone 1h of:26h | manifest",
+                "no good backup to build on",
+            ),
             ("7d/4", "24h/4", "the chain began "),
             ("7d/4", "7d/1", "the chain has 1"),
             ("| manifest 26h", "", "no manifest of 26h"),
             ("done 26h", "done 26h pages:", "26h holds damaged pages"),
             ("summarized", "archived:1010", "the server has no summaries"),
+            (
+                "summarized",
+                "summarized:late",
+                "the server has no summaries",
+            ),
             ("summarized", "summarized tl:2", "the timeline has changed"),
             (
                 "| postgres",

@@ -80,7 +80,7 @@ pub(super) fn choose<'a>(
             let holder = newest_first.find(|(backup, _)| {
                 let mut fewer = going.clone();
                 fewer.remove(&backup.id);
-                !unneeded(&fewer).iter().any(|span| overlap(span, piece))
+                !unneeded(&fewer).iter().any(|span| span.overlaps(piece))
             });
             holder.map(|(backup, _)| (*backup, lock.clone()))
         });
@@ -132,12 +132,6 @@ fn hold_parents(candidates: &[Candidate<'_>], locked: &mut BTreeMap<BackupId, (L
             held.or_insert((Locked::Child, lock));
         }
     }
-}
-
-fn overlap(one: &WalSpan, other: &WalSpan) -> bool {
-    one.timeline == other.timeline
-        && one.run.first <= other.run.last
-        && other.run.first <= one.run.last
 }
 
 /// What the budget allows of the candidates, and the ids of the others.
@@ -359,6 +353,8 @@ mod tests {
             waits(&locked("5-5")),
             "WAL of 909 from 000000010000000000000001  object lock until 2026-11-23T12:00:00Z"
         );
+        let rest = "delete WAL of 80: no retained backup needs it";
+        assert!(steps(&locked("5-5")).ends_with(rest));
     }
 
     #[test]
@@ -373,6 +369,10 @@ mod tests {
             waits_for.contains("9d  what builds on it: legal hold"),
             "{waits_for}"
         );
+        let marked = chain.replace("retention", "grace=24h retention");
+        let marked = format!("{marked} | mark 9d 24h | mark 8d 1h");
+        let ends = "2026-11-21T11:00:00Z";
+        assert!(waits(&marked).ends_with(ends), "{}", waits(&marked));
         // Its deletion was begun, so the budget counts it already.
         let begun = chain.replace("retention=1x", "retention=1x budget=1/100");
         let begun = format!("{begun} | tombstone 1h of:9d");

@@ -194,8 +194,8 @@ pub(super) fn missing_wal(scene: &Scene<'_>, own: &Catalog, source: &Catalog) ->
     let reach = |backup: &Backup, timeline: TimelineId| {
         let begin = backup.begin_wal?;
         let history = source.wal.history(timeline);
-        let on_the_way = timeline == begin.timeline || history.left_at(begin.timeline).is_some();
-        on_the_way.then(|| begin.number(backup.segment_size))
+        let left = history.left_at(begin.timeline);
+        left.map(|_| begin.number(backup.segment_size))
     };
     let counts = |backup: &&Backup| {
         let standalone = backup.keep == Some(KeepTarget::Standalone);
@@ -248,13 +248,8 @@ pub(super) fn takes_away(action: &Action, wanted: &[WalSpan]) -> bool {
     let Action::DeleteWal { spans } = action else {
         return false;
     };
-    spans.iter().any(|span| {
-        wanted.iter().any(|want| {
-            want.timeline == span.timeline
-                && want.run.first <= span.run.last
-                && span.run.first <= want.run.last
-        })
-    })
+    let is_wanted = |span: &WalSpan| wanted.iter().any(|want| want.overlaps(span));
+    spans.iter().any(is_wanted)
 }
 
 #[cfg(test)]

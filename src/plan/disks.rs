@@ -144,9 +144,9 @@ mod tests {
         let idle = "schedule=@daily method=snapshot | done 1h";
         for (text, is_wanted) in [
             (idle.to_owned(), true),
-            (format!("{idle} | disks 59m"), false),
+            (format!("{idle} | disks 60m"), false),
             (format!("{idle} | disks 61m"), true),
-            (format!("{DUE} | disks 4m"), false),
+            (format!("{DUE} | disks 5m"), false),
             (format!("{DUE} | disks 6m"), true),
             (format!("{idle} | lose disks"), false),
             ("method=snapshot |".to_owned(), true),

@@ -273,6 +273,7 @@ mod tests {
         let text = "schedule=0_2_*_*_* | done 10h";
         assert_eq!(steps(text), "");
         assert_eq!(waits(text), "next due 2026-11-20T13:00:00Z");
+        assert!(steps("schedule=0_2_*_*_* | done 11h").starts_with("backup: due"));
     }
 
     #[test]
@@ -286,11 +287,12 @@ mod tests {
             waits(text),
             "23h was started elsewhere 2026-11-19T12:00:00Z"
         );
-        let text = "schedule=@hourly | done 9d | started 26h | lose attempts";
         assert!(
             steps(text).starts_with("backup: due"),
             "a day is long enough"
         );
+        let text = "schedule=@hourly | done 9d | started 26h | lose attempts";
+        assert!(steps(text).starts_with("backup: due"));
         let text = "schedule=@hourly | done 9d | started 2h | lose attempts";
         assert_eq!(steps(text), "", "whoever started it, it runs");
     }
@@ -323,6 +325,13 @@ mod tests {
         let since = steps(text).split(' ').nth(3).map(str::to_owned);
         assert!(since > Some("2026-11-20T02:00:00Z".to_owned()));
         assert!(since < Some("2026-11-20T03:00:00Z".to_owned()));
+        let next = "schedule=50_11_*_*_* splay=1h | done";
+        assert_eq!(
+            waits(&format!("{next} 20h")),
+            "next due 2026-11-20T12:07:33Z"
+        );
+        let due = "backup: due since 2026-11-19T12:07:33Z";
+        assert!(steps(&format!("{next} 9d")).starts_with(due));
     }
 
     #[test]
@@ -345,6 +354,8 @@ mod tests {
             waits(text),
             "2 failed in a row, next try 2026-11-20T12:03:00Z"
         );
+        let now = text.replace("T115800", "T115500");
+        assert!(steps(&now).starts_with("backup: due"));
         let many: String = (0..9).fold(String::new(), |text, n| format!("{text} | failed {n}h"));
         let text = format!("schedule=@hourly | done 9d{many}");
         assert_eq!(
@@ -381,6 +392,13 @@ mod tests {
         );
         let text = "schedule=@hourly | done 9d | orphan 1h named:lost+found";
         assert!(steps(text).starts_with("backup: due"), "a name is no time");
+        let little = "schedule=@hourly | done 9d | orphan 1d named:20261120T120500";
+        assert!(
+            steps(little).starts_with("backup: due"),
+            "{}",
+            steps(little)
+        );
+        assert_eq!(steps(&little.replace("T120500", "T120501")), "");
     }
 
     #[test]

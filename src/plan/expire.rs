@@ -366,7 +366,7 @@ mod tests {
             (6, 2)
         );
         assert_eq!(
-            budget(&format!("budget=9/50 {ten} | tombstone 25h of:x")),
+            budget(&format!("budget=9/50 {ten} | tombstone 24h of:x")),
             (5, 0)
         );
         let twice = "tombstone 2h of:1d | tombstone 1h of:1d | tombstone -1h of:x";
@@ -421,6 +421,7 @@ mod tests {
             "",
             "unless nobody says when"
         );
+        assert_eq!(steps("failed=7d | done 1d | failed 7d"), "");
         assert_eq!(steps("failed=7d | done 1d | failed 8d keep:full"), "");
         assert!(
             steps("failed=7d | done 1d | failed 8d | attempt 8d dead").starts_with("abandon 8d")
@@ -497,6 +498,19 @@ mod tests {
             "converged: nothing to do",
             "it is so by choice"
         );
+    }
+
+    #[test]
+    fn what_is_marked_leaves_the_window_if_it_goes() {
+        let is_less = |text: &str| {
+            let plan = World::parse(text).plan();
+            let target = plan.targets.values().next().expect("one");
+            target.window != target.window_after
+        };
+        let marked = "grace=24h retention=1x | done 1d | done 8d | mark 8d 1h";
+        assert!(is_less(marked));
+        assert!(!is_less(&marked.replace("grace", "mode=additive grace")));
+        assert!(!is_less(&marked.replace("1x", "2x")), "it is undeleted");
     }
 
     #[test]

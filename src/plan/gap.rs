@@ -226,7 +226,14 @@ mod tests {
             "converged: nothing to do",
             "the rest is not archived yet"
         );
-        let unchecked = format!("check=off {lost}");
+        let other = format!("{lost} | done 5h sys:2");
+        assert_eq!(gap(&other), "converged: nothing to do");
+        let early = format!("{lost} | postgres waits:1001");
+        assert_eq!(gap(&early), "converged: nothing to do", "so does the rest");
+        let late = format!("{lost} | postgres waits:1008");
+        assert!(gap(&late).starts_with("stalled: WAL gap of 3"));
+        let unchecked = format!("schedule=0_2_*_*_* check=off {lost}");
+        assert_eq!(steps(&unchecked), "");
         assert_eq!(gap(&unchecked), "converged: nothing to do");
         let waits = "| wal 1:900-1002 1:1004-1010 | done 9h | postgres waits:1003";
         assert_eq!(
@@ -358,6 +365,7 @@ mod tests {
         assert_eq!(steps(left), "");
         let left = left.replace("2:1004-1010 | history", "2:1009-1010 | history");
         assert_eq!(steps(&left), "");
+        assert_eq!(steps(&left.replace("begin:1006", "begin:1004")), "");
         let at_switch = left.replace("begin:1006", "begin:1003");
         assert_eq!(
             steps(&at_switch),

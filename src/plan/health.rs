@@ -191,6 +191,7 @@ mod tests {
             stands("| done 1d | done -1h"),
             "stalled: backup -1h ends in the future"
         );
+        assert_eq!(stands("| done 1d | done -5m"), "converged: nothing to do");
     }
 
     #[test]
@@ -239,6 +240,24 @@ mod tests {
     }
 
     #[test]
+    fn the_end_of_a_window_has_a_time_if_the_server_archived_it_last() {
+        let reached = |archived: u64| {
+            let text = format!("| done 1d | postgres archived:{archived}");
+            let mut world = World::parse(&text);
+            let at = world.now;
+            if let Knowledge::Known(facts) = &mut world.observed.postgres {
+                facts.archiver.last_archived_at = Some(at);
+            }
+            let plan = world.plan();
+            let target = plan.targets.into_values().next().expect("one");
+            (target.reached, at)
+        };
+        let (last, at) = reached(1010);
+        assert_eq!(last, Some(at));
+        assert_eq!(reached(1009).0, None);
+    }
+
+    #[test]
     fn lag_is_the_age_of_the_oldest_segment_that_waits() {
         let ready = "lag=5m | done 1d | postgres ready:20m";
         assert_eq!(
@@ -250,6 +269,10 @@ mod tests {
             "converged: nothing to do"
         );
         assert_eq!(
+            stands(&ready.replace("lag=5m", "lag=20m")),
+            "converged: nothing to do"
+        );
+        assert_eq!(
             stands(&ready.replace("lag=5m", "")),
             "converged: nothing to do"
         );
@@ -257,6 +280,12 @@ mod tests {
             stands("lag=5m | done 1d | postgres failing:2h"),
             "stalled: archiving 0000000100000003000000F3 fails, the last success was 2h ago"
         );
+        // It has succeeded since, within the same instant.
+        let mut world = World::parse("lag=5m | done 1d | postgres failing:2h");
+        if let Knowledge::Known(facts) = &mut world.observed.postgres {
+            facts.archiver.last_failed_at = facts.archiver.last_archived_at;
+        }
+        assert_eq!(world.plan().standing(), Standing::Converged);
         let standby = "lag=5m | done 1d | postgres standby ready:20m";
         assert_eq!(
             stands(standby),

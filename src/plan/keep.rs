@@ -342,10 +342,58 @@ mod tests {
             "",
             "what failed cannot be kept, but it is not deleted either"
         );
+        assert_eq!(waits(text), "");
+    }
+
+    #[test]
+    fn of_equal_wishes_the_first_is_told() {
+        let mut world = World::parse("| done 1d | done 8d | declare 8d full | declare 8d full");
+        for (keep, reason) in world.server.keeps.iter_mut().zip(["first", "second"]) {
+            keep.reason = Some(reason.to_owned());
+        }
+        let plan = world.plan();
+        let told: Vec<_> = plan.steps[0]
+            .reasons
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        assert_eq!(told, ["declared: first"]);
+    }
+
+    #[test]
+    fn a_record_alone_keeps_until_it_ends() {
+        let kept = |text: &str| {
+            let plan = World::parse(text).plan();
+            let target = plan.targets.into_values().next().expect("one");
+            let oldest = target.verdicts.into_values().next().expect("two");
+            oldest.reasons[0].to_string()
+        };
+        let text = |more: &str| format!("retention=1x | done 1d | done 8d{more}");
+        let by_record = "held by ";
+        assert!(kept(&text(" | record 8d full until:-1h")).starts_with(by_record));
+        assert!(kept(&text(" | record 8d full")).starts_with(by_record));
+        for ended in ["0h", "1h"] {
+            let ended = text(&format!(" | record 8d full until:{ended}"));
+            assert_eq!(kept(&ended), "outside REDUNDANCY 1; 1 newer is good");
+        }
+        let both = text(" keep:full | record 8d full until:-1h");
+        assert_eq!(kept(&both), "kept (full)");
+    }
+
+    #[test]
+    fn a_period_is_kept_no_longer_than_its_rule_says() {
+        let mut world = World::parse("rule=month:12 | done 380d");
+        world.now = "2026-11-01T00:00:00Z".parse().expect("an instant");
+        assert!(world.plan().is_empty());
+        world.now = world.now - Duration::from_secs(1);
+        assert_eq!(world.plan().steps.len(), 1);
     }
 
     #[test]
     fn a_declared_keep_ends() {
+        let until = |age: &str| format!("| done 1d | done 8d | declare 8d full until:{age}");
+        assert_eq!(steps(&until("-1h")), "keep 8d: declared");
+        assert_eq!(steps(&until("0h")), "");
         let text = "retention=1x | done 1d | done 8d | declare 8d full until:1h";
         assert!(steps(text).starts_with("delete 8d: outside"));
     }

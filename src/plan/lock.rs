@@ -83,7 +83,7 @@ fn of(
         // Where there are no locks, that answers all.
         return Some(Questions::default());
     };
-    if scene.entry.object_lock == ObjectLock::Ignore || locks.retention.locking == Locking::Off {
+    if scene.entry.object_lock == ObjectLock::Ignore {
         return None;
     }
     let unseen = |id: &BackupId| locks.directory(id).is_none();
@@ -274,6 +274,49 @@ mod tests {
             asked(&format!("{text} | locked 9d held")),
             "0: ",
             "all is known"
+        );
+    }
+
+    #[test]
+    fn whoever_ignores_locks_asks_for_none() {
+        let mut world = World::parse("retention=1x | done 1d | done 8d");
+        if let Knowledge::Known(locks) = &mut world.stored().locks {
+            locks.retention.locking = Locking::On { default: None };
+        }
+        let asked = |world: &World| questions(&world.server, &world.observed, world.now).len();
+        assert_eq!(asked(&world), 1);
+        world.entry().object_lock = ObjectLock::Ignore;
+        assert_eq!(asked(&world), 0);
+    }
+
+    #[test]
+    fn what_goes_with_a_backup_is_a_piece_of_its_own() {
+        let mut world = World::parse("| done 1h begin:1000");
+        let span = |first, last| WalSpan {
+            timeline: crate::model::timeline::TimelineId::FIRST,
+            run: Run {
+                first: SegmentNumber(first),
+                last: SegmentNumber(last),
+            },
+        };
+        for (whole, cut) in [
+            (span(990, 1000), vec![span(990, 999), span(1000, 1000)]),
+            (span(1000, 1009), vec![span(1000, 1009)]),
+            (span(990, 999), vec![span(990, 999)]),
+        ] {
+            assert_eq!(pieces(world.catalog(), &[whole]), cut);
+        }
+    }
+
+    #[test]
+    fn a_destination_that_does_not_lock_what_must_be_locked_is_told() {
+        let mut world = World::parse("| done 1d");
+        world.entry().object_lock = ObjectLock::Require;
+        let plan = world.plan();
+        let target = plan.targets.values().next().expect("one");
+        assert_eq!(
+            target.conditions[0].message,
+            "object locks are required, but the destination has no object locks"
         );
     }
 

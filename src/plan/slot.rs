@@ -122,7 +122,7 @@ mod tests {
             "the slot `s` holds 1001 MiB of WAL, more than 1000 MiB"
         );
         let safe = |slot: &mut SlotFacts| slot.safe_bytes = Some(100 * MIB);
-        assert_eq!(done(99, safe), "nothing to do");
+        assert_eq!(done(100, safe), "nothing to do");
         assert_eq!(
             done(101, safe),
             "PostgreSQL gives up the slot `s` when it holds 100 MiB more"

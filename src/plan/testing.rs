@@ -477,6 +477,7 @@ impl World {
             // `hand:1:1003-1004`
             ("hand", span) => facts.at_hand.push(wal_span(span)),
             ("clock", age) => facts.clock = instant(age),
+            ("summarized", "late") => facts.summarized_from = Some(Lsn(u64::MAX)),
             ("summarized", _) => facts.summarized_from = Some(Lsn(1)),
             _ => panic!("unknown word `{word}`"),
         }

@@ -165,7 +165,7 @@ mod tests {
                 "{clock}"
             );
         }
-        assert!(steps(&format!("{text} | store 4m")).starts_with("delete 9d"));
+        assert!(steps(&format!("{text} | store 5m")).starts_with("delete 9d"));
     }
 
     #[test]

@@ -141,6 +141,12 @@ mod tests {
     const LONE: &str = "orphans=3d | done 1d | snapshot 20261101T020000 20d";
 
     #[test]
+    fn another_orphan_that_is_kept_holds_no_snapshot() {
+        let other = format!("{LONE} | orphan 30d keep");
+        assert_eq!(steps(&other), steps(LONE));
+    }
+
+    #[test]
     fn a_snapshot_without_a_backup_goes_when_it_is_old() {
         assert_eq!(
             steps(LONE),
@@ -148,9 +154,10 @@ mod tests {
         );
         for more in [
             "| done 1d | snapshot 20261101T020000 20d",
-            "orphans=30d | done 1d | snapshot 20261101T020000 20d",
+            "orphans=20d | done 1d | snapshot 20261101T020000 20d",
             "orphans=3d | done 1d | snapshot 20261101T020000 20d nobody:",
             "orphans=3d | done 1d | snapshot lost+found 20d",
+            "orphans=3d | done 1d | orphan 20d keep | snapshot 20d 20d",
             "orphans=3d mode=additive | done 1d | snapshot 20261101T020000 20d",
         ] {
             assert_eq!(steps(more), "", "{more}");

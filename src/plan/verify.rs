@@ -156,7 +156,12 @@ mod tests {
         // A backup in a scene took an hour; the next one is due in half of one, or in two.
         let text = |schedule| format!("verify=7d schedule={schedule} | done 20h");
         assert_eq!(steps(&text("30_12_*_*_*")), "");
-        assert_eq!(steps(&text("0_14_*_*_*")), "verify 20h: never read back");
+        for room in ["0_13_*_*_*", "0_14_*_*_*"] {
+            assert_eq!(steps(&text(room)), "verify 20h: never read back");
+        }
+        // Every hour there is no more room at another time.
+        let hourly = "verify=7d schedule=30_*_*_*_* | done 30m id:20261120T114500";
+        assert_eq!(steps(hourly), "verify 30m: never read back");
     }
 
     #[test]
@@ -181,6 +186,11 @@ mod tests {
         assert_eq!(
             stands(text).lines().next(),
             Some(&*format!("stalled: {told}"))
+        );
+        assert_eq!(
+            stands(&text.replace("at:5d", "at:4d")).lines().next(),
+            Some("progressing: 1 to do"),
+            "it is due"
         );
         let never = "verify=2d | done 9d";
         assert!(stands(never).contains("backup 9d has not been read back for 9d"));

@@ -52,19 +52,22 @@ mod tests {
 
     #[test]
     fn what_is_withheld_is_said_once_and_counted_no_more() {
-        let mut plan = World::parse("retention=1x | done 1d | done 8d | done 9d").plan();
+        let text = "retention=1x | done 1d | done 8d | done 9d | started 1h | attempt 1h alive";
+        let mut plan = World::parse(text).plan();
         assert!(plan.steps.len() >= 2);
         plan.withhold(|step| {
             let why = "a test".to_owned();
             step.action.backup().map(|_| Waiting::NoExclusion { why })
         });
         let target = plan.targets.values().next().expect("one");
-        assert_eq!(target.waiting.len(), 1);
+        assert_eq!(target.waiting.len(), 2);
         assert!(plan.steps.iter().all(|step| step.action.backup().is_none()));
         plan.withhold(|_| Some(Waiting::Retired));
         let target = plan.targets.values().next().expect("one");
         assert!(plan.is_empty());
         let told = Waiting::Retired.to_string();
-        assert!(target.conditions.iter().any(|c| c.message == told));
+        let stands: Vec<_> = target.conditions.iter().map(|c| &c.message).collect();
+        assert!(stands[0].ends_with(" is running"), "{stands:?}");
+        assert_eq!(stands[1], &told);
     }
 }

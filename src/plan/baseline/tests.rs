@@ -35,6 +35,31 @@ fn a_first_contact_with_backups_is_observed_until_it_is_adopted() {
     );
     let by_choice = format!("mode=observe {OLD} | baseline none");
     assert_eq!(stands(&by_choice), "converged: nothing to do");
+    let strange = "| done 1d | unreadable 2d | baseline none";
+    assert!(stands(strange).contains("first contact: 2 backups are there"));
+}
+
+#[test]
+fn whoever_only_observes_writes_nothing_but_what_is_adopted() {
+    let text = format!("mode=observe {OLD} | baseline retention=7d");
+    assert_eq!(writes(&text, Word::Run), "");
+    let changed = text.replace("| baseline", "| done 2d | baseline gone:x");
+    assert_eq!(writes(&changed, Word::Run), "");
+    let adopted = "RECOVERY WINDOW OF 7 DAYS: 8d 2d 1d";
+    assert_eq!(writes(&changed, Word::Adopted), adopted);
+}
+
+#[test]
+fn the_deletes_of_a_day_are_written_down() {
+    let deleted = |text: &str| {
+        let world = World::parse(text);
+        let written = baselines(&world.server, &world.observed, world.now, Word::Adopted);
+        let deleted = written.into_values().flat_map(|baseline| baseline.deleted);
+        let ids: Vec<String> = deleted.map(|(id, _)| id.to_string()).collect();
+        ids.join(" ")
+    };
+    let text = "| done 1d | baseline gone:x | tombstone 23h of:a | tombstone 24h of:b";
+    assert_eq!(deleted(text), "a");
 }
 
 #[test]
@@ -101,7 +126,7 @@ fn deletes_whose_record_was_lost_hold_up_more() {
     assert_eq!(steps(&text), "");
     let told = "the record of deletes is unknown: that x was deleted is not in it";
     assert_eq!(waits(&text), told);
-    for more in ["tombstone 3h of:x", "baseline deleted:x@25h"] {
+    for more in ["tombstone 3h of:x", "baseline deleted:x@24h"] {
         assert!(
             steps(&format!("{text} | {more}")).starts_with("delete 9d"),
             "{more}"

@@ -346,3 +346,54 @@ fn archiving_waits_for_the_source_and_not_for_its_copy() {
     let waits = |name: &str| world.server.archives_to(&name.parse().expect("a name"));
     assert_eq!(["primary", "dr", "other"].map(waits), [true, false, false]);
 }
+
+#[test]
+fn histories_follow_once() {
+    let source = "| done 1d | wal 1:900-1010 | history 2:1@950 | history 3:1@960";
+    let copied = |dr: &str| {
+        let plan = Pair::new(source, dr).plan();
+        let histories = plan.steps.into_iter().map(|step| match step.action {
+            Action::CopyWal { histories, .. } => histories,
+            other => panic!("{other:?}"),
+        });
+        histories
+            .flatten()
+            .map(TimelineId::number)
+            .collect::<Vec<_>>()
+    };
+    let own = "| done 1d | wal 1:900-1010 | history 2:1@950";
+    assert_eq!(copied(own), [3]);
+    assert!(copied(&format!("{own} | history 3:1@960")).is_empty());
+}
+
+#[test]
+fn wal_follows_along_the_timelines_that_a_copied_backup_can_reach() {
+    let source = "| done 1d | wal 1:900-1004 2:1004-1010 | history 2:1@1004 | history 3:2@950";
+    let pair = Pair::new(
+        source,
+        "| done 1d | wal 1:900-1004 | history 2:1@1004 | history 3:2@950",
+    );
+    let follows = "dr: copy WAL of 7: not copied from primary yet";
+    assert_eq!(pair.steps(), follows);
+    let strange = source.replace("2:1004-1010", "2:1004-1010 3:1004-1010");
+    let pair = Pair::new(
+        &strange,
+        "| done 1d | wal 1:900-1004 | history 2:1@1004 | history 3:2@950",
+    );
+    assert_eq!(pair.steps(), follows);
+}
+
+#[test]
+fn what_is_kept_by_itself_needs_no_more_wal() {
+    let source = "| done 1d | done 8d | wal 1:900-1010";
+    let all = Pair::new(source, "| done 1d | done 8d | wal 1:990-1010");
+    assert_eq!(
+        all.steps(),
+        "dr: copy WAL of 70: not copied from primary yet"
+    );
+    let alone = Pair::new(
+        source,
+        "| done 1d | done 8d keep:standalone | failed 3d | wal 1:990-1010",
+    );
+    assert_eq!(alone.steps(), "");
+}

@@ -1,6 +1,10 @@
 use super::*;
 use crate::{
-    model::{catalog::Run, timeline::TimelineId},
+    model::{
+        catalog::Run,
+        desired::{CalendarSpan, Period},
+        timeline::TimelineId,
+    },
     plan::{Weight, testing::World},
 };
 
@@ -36,6 +40,18 @@ fn said(text: &str, actions: &str, asked: Asked) -> String {
         );
     }
     world.told(refusals.join("; "))
+}
+
+/// Whether one step of a policy's plan is let through.
+fn passes(world: &World, step: Step) -> bool {
+    let steps = vec![step];
+    let plan = Plan {
+        steps,
+        ..world.plan()
+    };
+    let World { server, now, .. } = world;
+    let guarded = guard(plan, server, &world.observed, Asked::ByPolicy, *now);
+    guarded.refusals().is_empty()
 }
 
 fn step(world: &World, text: &str) -> Step {
@@ -162,6 +178,11 @@ fn only_an_old_free_snapshot_that_belongs_to_nothing_goes_by_itself() {
             delete,
         ),
         (format!("{lone} 20d | attempt 20261101T020000 dead"), delete),
+        (format!("{lone} 3d"), delete),
+        (
+            format!("{lone} 20d | orphan 20d named:20261101T020000 keep"),
+            delete,
+        ),
         ("orphans=3d | done 1d".to_owned(), delete),
     ] {
         let told = refused(&text, action);
@@ -170,11 +191,28 @@ fn only_an_old_free_snapshot_that_belongs_to_nothing_goes_by_itself() {
             "{text}: {told}"
         );
     }
+    let others = format!("{lone} 20d | orphan 20d | orphan 30d keep");
+    assert_eq!(refused(&others, delete), "", "they are nobody's");
+    let running = "orphans=3d | done 1d | started 20d | snapshot 20d 20d";
+    assert!(refused(running, "delete snapshot 20d").ends_with("left over"));
+    let done = running.replace("started", "done");
+    assert_eq!(refused(&done, "delete snapshot 20d"), "");
     for status in ["started 20d", "done 20d"] {
         let text = format!("orphans=3d | done 1d | {status} | snapshot 20d 20d recorded:");
         let told = refused(&text, "delete snapshot 20d");
         assert_eq!(told, "snapshot snap-20d is not known to be left over");
     }
+    let world = World::parse(&format!("{lone} 20d"));
+    let judged_earlier = Action::DeleteSnapshot {
+        backup: world.id("20261101T020000"),
+        snapshot: "snap-20261101T020000".to_owned(),
+        begun_at: world.now,
+    };
+    let earlier = Step {
+        action: judged_earlier,
+        ..step(&world, delete)
+    };
+    assert!(!passes(&world, earlier));
     let unknown = format!("{lone} 20d | lose snapshots");
     assert!(refused(&unknown, delete).starts_with("what snapshots of disks there are is unknown"));
 }
@@ -362,11 +400,27 @@ fn wal_that_something_needs_is_not_deleted() {
 }
 
 #[test]
+fn a_policy_deletes_nothing_of_which_wal_is_missing() {
+    let lost = format!("{THREE} | wal 1:900-1010");
+    assert_eq!(
+        refused(&lost, "delete 15d"),
+        "backup 15d is damaged and not for a policy to delete"
+    );
+    assert_eq!(refused(&lost.replace("900", "850"), "delete 15d"), "");
+}
+
+#[test]
 fn an_orphan_must_be_one() {
     let told = "20d is not known to be an orphan";
+    for touched in ["upload 3d of:20d", "upload 0h of:20d", "upload -1h of:x"] {
+        let text = format!("| done 1d | orphan 20d | {touched}");
+        assert_eq!(refused(&text, "delete orphan 20d"), "", "{touched}");
+    }
     for text in [
         "| orphan 20d | attempt 20d dead",
         "| orphan 20d keep",
+        "| orphan 20d | upload -1h of:20d",
+        "| orphan 20d | done 3d id:20261031T120000",
         "| orphan 20d | done 2d parent:20261031T120000",
         "| orphan 20d | lose uploads",
     ] {
@@ -468,8 +522,8 @@ fn no_more_is_deleted_than_the_budget_of_a_day() {
     assert_eq!(refused(&begun, "delete 29d"), "", "it is counted already");
     assert_eq!(refused(&begun, "delete 22d"), told);
     assert_eq!(said(&begun, "delete 22d", Asked::ByName), "");
-    let yesterday = format!("{text} | tombstone 25h of:x | tombstone 26h of:y");
-    assert_eq!(refused(&yesterday, "delete 29d"), "");
+    let yesterday = format!("{text} | tombstone 24h of:x | tombstone 26h of:y");
+    assert_eq!(refused(&yesterday, "delete 29d, delete 22d"), "");
     let share = format!("budget=9/25 {THREE} | done 22d");
     assert_eq!(
         refused(&share, "delete 22d, delete 15d"),
@@ -497,6 +551,15 @@ fn nothing_is_deleted_that_was_not_marked_for_its_grace() {
     assert_eq!(said(&text, "delete 15d", Asked::ByName), "");
     let begun = "grace=24h | done 1d | done 2d empty: | tombstone 1h of:2d";
     assert_eq!(refused(begun, "delete 2d"), "");
+    let another = format!("{begun} version:other");
+    let told = told.replace("15d", "2d");
+    assert!(refused(&another, "delete 2d").contains(&told));
+    let whole = format!("{text} | tombstone 1h of:15d");
+    let told = told.replace("2d", "15d");
+    assert!(refused(&whole, "delete 15d").contains(&told));
+    let untold = "grace=24h | done 1d | done 2d empty:";
+    let told = told.replace("15d", "2d");
+    assert!(refused(untold, "delete 2d").contains(&told));
 }
 
 #[test]
@@ -547,6 +610,10 @@ fn nothing_is_deleted_by_a_policy_that_was_shortened_without_approval() {
         assert_eq!(refused(&text, "delete 15d"), told, "{was}");
         assert_eq!(said(&text, "delete 15d", Asked::Approved), "", "{was}");
     }
+    for was in ["retention=1x", "retention=2x"] {
+        let text = format!("retention=2x | done 1d | done 8d | done 15d | baseline {was}");
+        assert_eq!(refused(&text, "delete 15d"), "", "{was}");
+    }
     let longer = "retention=30d min=2 rule=month:13:full | done 1d | done 8d | done 15d";
     for was in ["retention=30d", "retention=7d", "min=1", "rule=month:12"] {
         let text = format!("{longer} | baseline {was}");
@@ -555,11 +622,25 @@ fn nothing_is_deleted_by_a_policy_that_was_shortened_without_approval() {
 }
 
 #[test]
+fn how_long_a_rule_keeps_is_compared_in_days() {
+    let mut world = World::parse(&format!("{THREE} | baseline rule=month:12"));
+    let mut keeps = |count| {
+        let unit = Period::Day;
+        let mut rule = World::parse("rule=month:12:full |").server.entries[0].keep_rules[0];
+        rule.keep_for = CalendarSpan { count, unit };
+        world.server.entries[0].keep_rules = vec![rule];
+        passes(&world, step(&world, "delete 15d"))
+    };
+    assert!(keeps(372));
+    assert!(!keeps(371));
+}
+
+#[test]
 fn deletes_that_were_forgotten_hold_up_more() {
     let text = format!("{THREE} | baseline deleted:x@3h");
     let told = "the record of deletes is unknown, so nothing may be deleted";
     assert_eq!(refused(&text, "delete 15d"), told);
-    let old = text.replace("@3h", "@25h");
+    let old = text.replace("@3h", "@24h");
     assert_eq!(refused(&old, "delete 15d"), "");
 }
 

@@ -3,7 +3,11 @@ use std::time::Duration;
 use super::*;
 use crate::{
     model::{
-        action::WalSpan, backup::BackupId, catalog::Run, observed::Knowledge, wal::SegmentNumber,
+        action::WalSpan,
+        backup::BackupId,
+        catalog::Run,
+        observed::Knowledge,
+        wal::{SegmentNumber, SegmentSize},
     },
     plan::testing::World,
 };
@@ -155,7 +159,13 @@ fn what_somebody_asks_for_is_told_without_how_things_stand() {
             backup: backup.clone(),
             grace: None,
         },
-        Action::Undelete { backup },
+        Action::Undelete {
+            backup: backup.clone(),
+        },
+        Action::DeleteBackup {
+            backup,
+            version: String::new(),
+        },
     ];
     let destination = &world.server.entries[0].destination;
     let plan = Plan::requested(&world.server.name, destination, actions, world.now);
@@ -167,7 +177,8 @@ fn what_somebody_asks_for_is_told_without_how_things_stand() {
          \x20 + archive   WAL, 0 segments in 1 range  requested\n\
          \x20 ~ release   20261112T110000  in 7d      requested\n\
          \x20 ~ release   20261112T110000             requested\n\
-         \x20 ~ undelete  20261112T110000             requested\n"
+         \x20 ~ undelete  20261112T110000             requested\n\
+         \x20 - delete    20261112T110000             requested\n"
     );
 }
 
@@ -228,8 +239,15 @@ fn a_backup_that_is_finished_is_named() {
 fn a_window_that_closes_is_told() {
     let mut plan = World::parse("| done 1d").plan();
     let target = plan.targets.values_mut().next().expect("one");
-    target.window_after = None;
+    let window = target.window_after.take().expect("one is good");
     assert!(Text(&plan).to_string().ends_with("   becomes   none\n"));
+    let target = plan.targets.values_mut().next().expect("one");
+    let until = window.until;
+    let number = SegmentNumber(1002);
+    let until = number.name(until.timeline, SegmentSize::DEFAULT);
+    target.window_after = Some(RecoveryWindow { until, ..window });
+    let told = "   becomes   2026-11-19T12:00:00Z .. <= end of WAL 0000000100000003000000EA\n";
+    assert!(Text(&plan).to_string().ends_with(told), "{}", Text(&plan));
 }
 
 #[test]
@@ -267,4 +285,48 @@ fn a_program_is_told_the_plans_with_the_digest_of_each() {
     assert_eq!(json["format"], 1);
     assert_eq!(json["plans"][0]["digest"], plans[0].digest());
     assert_eq!(json["plans"][0]["server"], "orders");
+}
+
+#[test]
+fn a_plan_is_told_in_columns() {
+    let told = |of: &str| {
+        let told = text(&World::parse(of));
+        let (head, rest) = told.split_once("   digest ").expect("a digest");
+        format!("{head}{}", &rest["ebc308b7".len()..])
+    };
+    let window = "recovery window   2026-11-11T12:00:00Z .. <= end of WAL 0000000100000003000000F2";
+    assert_eq!(
+        told("schedule=@hourly retention=1x | done 1d | done 9d | done 2d empty:"),
+        format!(
+            "orders -> primary   memory:  read 2026-11-20T12:00:00Z
+  + backup   files           due since 2026-11-20T12:00:00Z (@hourly), last good is 24h old
+  ! stalled  backup 2d is damaged: archive `data` is missing or empty
+  . waiting  the rest follows when the backup is done
+  {window}
+"
+        )
+    );
+    // Names of backups are as wide as ids.
+    assert_eq!(
+        told("retention=1x | done 1d | done 8d | done 9d | wal 1:910-1010 | started 1h"),
+        format!(
+            "orders -> primary   memory:               read 2026-11-20T12:00:00Z
+  - delete   9d  1 B         outside REDUNDANCY 1; 1 newer is good
+  - delete   8d  1 B         outside REDUNDANCY 1; 1 newer is good
+  - delete   WAL, 80 segments in 1 range  no retained backup needs it
+  . waiting  1h was started elsewhere 2026-11-20T10:00:00Z
+  {window}   becomes   2026-11-19T12:00:00Z ..
+"
+        )
+    );
+    assert_eq!(
+        told("grace=24h retention=1x | done 1d | done 8d | done 9d | wal 1:910-1010"),
+        format!(
+            "orders -> primary   memory:                              read 2026-11-20T12:00:00Z
+  - mark     9d  1 B                        outside REDUNDANCY 1; 1 newer is good
+  - mark     8d  1 B, with 80 WAL segments  outside REDUNDANCY 1; 1 newer is good
+  {window}   becomes   2026-11-19T12:00:00Z ..
+"
+        )
+    );
 }
