@@ -267,7 +267,8 @@ async fn prepare_and_take(request: &BackupRequest, ports: &mut Ports) -> Result<
             let error = backup.as_asked(error);
             backup.ports.postgres.close().await;
             let left = backup.snapshots.as_ref();
-            running.fail(&error, request.name.as_deref(), left).await;
+            let (name, parent) = (request.name.as_deref(), request.parent.as_ref());
+            running.fail(&error, name, parent, left).await;
             Err(error)
         }
     }

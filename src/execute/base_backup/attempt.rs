@@ -237,11 +237,12 @@ impl<'a> Running<'a> {
     }
 
     /// Records that the backup failed, with snapshots that are left of it, and forgets the attempt. What cannot be written now, and what may
-    /// only now begin to arrive, is left for whoever finds the record.
+    /// only now begin to arrive, is left for whoever finds the record. What it was to build on forgets it, if it never came to be.
     pub(super) async fn fail(
         mut self,
         error: &Error,
         name: Option<&str>,
+        parent: Option<&BackupId>,
         left: Option<&SnapshotSet>,
     ) {
         if let Visible::As(info, _) = &self.info {
@@ -259,6 +260,12 @@ impl<'a> Running<'a> {
                 tracing::warn!(backup = %self.id(), error, "cannot record that the backup failed");
                 return;
             }
+        } else if let Some(parent) = parent
+            && let Err(error) = chain::unlink(self.catalog, parent, self.id()).await
+        {
+            let error = failure::chain(&error);
+            tracing::warn!(backup = %self.id(), %parent, error, "cannot tell the parent that there is no backup");
+            return;
         }
         if error.may_arrive() || matches!(self.info, Visible::InDoubt) {
             return;

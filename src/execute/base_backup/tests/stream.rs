@@ -271,3 +271,21 @@ async fn an_interruption_ends_the_wait_for_the_server() {
     let (error, ()) = futures_util::join!(failed(&bed), stopping);
     assert_eq!(error, "interrupted");
 }
+
+#[tokio::test]
+async fn what_a_backup_was_to_build_on_forgets_it_if_it_never_came_to_be() {
+    let mut bed = Bed::sent();
+    let parent = BackupId::new("20261101T020000");
+    let catalog = bed.catalog();
+    let info = "status=DONE\nserver_name=cloud\n".to_owned();
+    let object = ObjectKey::info(&parent);
+    let written = catalog.write(&object, info, PutMode::Create).await;
+    written.expect("memory");
+    bed.request.parent = Some(parent.clone());
+    let error = bed.take().await.expect_err("the parent has no manifest");
+    let error = crate::failure::chain(&error);
+    assert!(error.starts_with("cannot read the manifest"), "{error}");
+    let parent = catalog.read_info(&parent).await.expect("memory");
+    assert!(parent.expect("it is there").info.children().is_empty());
+    assert!(!bed.keys().iter().any(|key| key.starts_with("barkeep/")));
+}
