@@ -44,7 +44,7 @@ async fn a_promotion_is_followed_in_the_middle_of_receiving_and_of_a_backup() {
     // The next backup is too slow to end before its server does.
     primary
         .sql("CREATE TABLE large AS SELECT md5(random()::text) FROM generate_series(1, 500000) i");
-    place.limit("max_bandwidth = \"2MiB/s\"");
+    place.limit("max_bandwidth = \"512KiB/s\"");
     configure(&place, &both, RECEIVE);
     let mut slow = place.start(&["backup", "main"]);
     until("the backup", async || {
