@@ -79,3 +79,81 @@ impl Inspection<'_> {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{passes, refused, step};
+    use crate::{
+        model::action::Action,
+        plan::{Step, testing::World},
+    };
+
+    #[test]
+    fn only_an_old_free_snapshot_that_belongs_to_nothing_goes_by_itself() {
+        let lone = "orphans=3d | done 1d | snapshot 20261101T020000";
+        let (delete, mark) = (
+            "delete snapshot 20261101T020000",
+            "mark snapshots 20261101T020000",
+        );
+        for actions in [delete, mark] {
+            assert_eq!(refused(&format!("{lone} 20d"), actions), "", "{actions}");
+        }
+        let left = "orphans=3d | done 1d | failed 20d | snapshot 20d 20d";
+        assert_eq!(refused(left, "delete snapshot 20d"), "");
+        for (text, action) in [
+            (format!("{lone} 2d"), delete),
+            (format!("{lone} 20d held:"), delete),
+            (format!("{lone} 20d nobody:"), delete),
+            (format!("{lone} 2d"), mark),
+            (format!("{lone} 20d").replace("orphans=3d ", ""), delete),
+            (format!("grace=24h {lone} 20d"), delete),
+            (
+                format!("grace=24h {lone} 20d | mark 20261101T020000 23h version:"),
+                delete,
+            ),
+            (
+                format!("grace=24h {lone} 20d | mark 20261101T020000 3d"),
+                delete,
+            ),
+            (format!("{lone} 20d | attempt 20261101T020000 dead"), delete),
+            (format!("{lone} 3d"), delete),
+            (
+                format!("{lone} 20d | orphan 20d named:20261101T020000 keep"),
+                delete,
+            ),
+            ("orphans=3d | done 1d".to_owned(), delete),
+        ] {
+            let told = refused(&text, action);
+            assert!(
+                told.ends_with("is not known to be left over"),
+                "{text}: {told}"
+            );
+        }
+        let others = format!("{lone} 20d | orphan 20d | orphan 30d keep");
+        assert_eq!(refused(&others, delete), "", "they are nobody's");
+        let running = "orphans=3d | done 1d | started 20d | snapshot 20d 20d";
+        assert!(refused(running, "delete snapshot 20d").ends_with("left over"));
+        let done = running.replace("started", "done");
+        assert_eq!(refused(&done, "delete snapshot 20d"), "");
+        for status in ["started 20d", "done 20d"] {
+            let text = format!("orphans=3d | done 1d | {status} | snapshot 20d 20d recorded:");
+            let told = refused(&text, "delete snapshot 20d");
+            assert_eq!(told, "snapshot snap-20d is not known to be left over");
+        }
+        let world = World::parse(&format!("{lone} 20d"));
+        let judged_earlier = Action::DeleteSnapshot {
+            backup: world.id("20261101T020000"),
+            snapshot: "snap-20261101T020000".to_owned(),
+            begun_at: world.now,
+        };
+        let earlier = Step {
+            action: judged_earlier,
+            ..step(&world, delete)
+        };
+        assert!(!passes(&world, earlier));
+        let unknown = format!("{lone} 20d | lose snapshots");
+        assert!(
+            refused(&unknown, delete).starts_with("what snapshots of disks there are is unknown")
+        );
+    }
+}

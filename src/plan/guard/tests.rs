@@ -9,7 +9,7 @@ use crate::{
 };
 
 /// What the guard says to actions that no planner asked for: `delete 1d`, `delete wal 1:1-900`, `keep 1d`.
-fn refused(text: &str, actions: &str) -> String {
+pub(super) fn refused(text: &str, actions: &str) -> String {
     said(text, actions, Asked::ByPolicy)
 }
 
@@ -43,7 +43,7 @@ fn said(text: &str, actions: &str, asked: Asked) -> String {
 }
 
 /// Whether one step of a policy's plan is let through.
-fn passes(world: &World, step: Step) -> bool {
+pub(super) fn passes(world: &World, step: Step) -> bool {
     let steps = vec![step];
     let plan = Plan {
         steps,
@@ -54,7 +54,7 @@ fn passes(world: &World, step: Step) -> bool {
     guarded.refusals().is_empty()
 }
 
-fn step(world: &World, text: &str) -> Step {
+pub(super) fn step(world: &World, text: &str) -> Step {
     let words: Vec<&str> = text.split(' ').collect();
     let id = || world.id(words.last().expect("a word"));
     let action = match words[..2] {
@@ -148,73 +148,6 @@ fn what_is_sound_passes() {
         ),
         ""
     );
-}
-
-#[test]
-fn only_an_old_free_snapshot_that_belongs_to_nothing_goes_by_itself() {
-    let lone = "orphans=3d | done 1d | snapshot 20261101T020000";
-    let (delete, mark) = (
-        "delete snapshot 20261101T020000",
-        "mark snapshots 20261101T020000",
-    );
-    for actions in [delete, mark] {
-        assert_eq!(refused(&format!("{lone} 20d"), actions), "", "{actions}");
-    }
-    let left = "orphans=3d | done 1d | failed 20d | snapshot 20d 20d";
-    assert_eq!(refused(left, "delete snapshot 20d"), "");
-    for (text, action) in [
-        (format!("{lone} 2d"), delete),
-        (format!("{lone} 20d held:"), delete),
-        (format!("{lone} 20d nobody:"), delete),
-        (format!("{lone} 2d"), mark),
-        (format!("{lone} 20d").replace("orphans=3d ", ""), delete),
-        (format!("grace=24h {lone} 20d"), delete),
-        (
-            format!("grace=24h {lone} 20d | mark 20261101T020000 23h version:"),
-            delete,
-        ),
-        (
-            format!("grace=24h {lone} 20d | mark 20261101T020000 3d"),
-            delete,
-        ),
-        (format!("{lone} 20d | attempt 20261101T020000 dead"), delete),
-        (format!("{lone} 3d"), delete),
-        (
-            format!("{lone} 20d | orphan 20d named:20261101T020000 keep"),
-            delete,
-        ),
-        ("orphans=3d | done 1d".to_owned(), delete),
-    ] {
-        let told = refused(&text, action);
-        assert!(
-            told.ends_with("is not known to be left over"),
-            "{text}: {told}"
-        );
-    }
-    let others = format!("{lone} 20d | orphan 20d | orphan 30d keep");
-    assert_eq!(refused(&others, delete), "", "they are nobody's");
-    let running = "orphans=3d | done 1d | started 20d | snapshot 20d 20d";
-    assert!(refused(running, "delete snapshot 20d").ends_with("left over"));
-    let done = running.replace("started", "done");
-    assert_eq!(refused(&done, "delete snapshot 20d"), "");
-    for status in ["started 20d", "done 20d"] {
-        let text = format!("orphans=3d | done 1d | {status} | snapshot 20d 20d recorded:");
-        let told = refused(&text, "delete snapshot 20d");
-        assert_eq!(told, "snapshot snap-20d is not known to be left over");
-    }
-    let world = World::parse(&format!("{lone} 20d"));
-    let judged_earlier = Action::DeleteSnapshot {
-        backup: world.id("20261101T020000"),
-        snapshot: "snap-20261101T020000".to_owned(),
-        begun_at: world.now,
-    };
-    let earlier = Step {
-        action: judged_earlier,
-        ..step(&world, delete)
-    };
-    assert!(!passes(&world, earlier));
-    let unknown = format!("{lone} 20d | lose snapshots");
-    assert!(refused(&unknown, delete).starts_with("what snapshots of disks there are is unknown"));
 }
 
 #[test]
