@@ -41,10 +41,10 @@ async fn a_promotion_is_followed_in_the_middle_of_receiving_and_of_a_backup() {
     primary.sql("CREATE TABLE t AS SELECT generate_series(1, 1000) AS id");
     place.run(&["backup", "main"]).exits(0);
     primary.sql("INSERT INTO t SELECT generate_series(1001, 2000)");
-    // The next backup is too slow to end before its server does.
+    // The next backup is too slow, and more than memory takes in, so that it does not end before its server does.
     primary
-        .sql("CREATE TABLE large AS SELECT md5(random()::text) FROM generate_series(1, 500000) i");
-    place.limit("max_bandwidth = \"512KiB/s\"");
+        .sql("CREATE TABLE large AS SELECT md5(random()::text) FROM generate_series(1, 2000000) i");
+    place.limit("max_bandwidth = \"1MiB/s\"");
     configure(&place, &both, RECEIVE);
     let mut slow = place.start(&["backup", "main"]);
     until("the backup", async || {
