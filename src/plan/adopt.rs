@@ -76,11 +76,10 @@ fn of_ours(
     catalog: &Catalog,
     (id, attempt, life): (&BackupId, &Attempt, Life),
 ) -> Decision {
-    let lives = !is_dead(scene, attempt, life);
-    if lives && has_failed(catalog, attempt) {
-        return Decision::default();
-    }
-    if lives {
+    if !is_dead(scene, attempt, life) {
+        if has_failed(catalog, attempt) {
+            return Decision::default();
+        }
         let waiting = Waiting::Running {
             backup: id.clone(),
             since: attempt.started_at,
@@ -201,7 +200,7 @@ fn told_in_vain<'a>(catalog: &'a Catalog, id: &BackupId) -> Option<&'a BackupId>
 }
 
 /// The backups whose records have to be rewritten when attempts are given up.
-pub(super) fn rewritten<'a>(scene: &'a Scene<'_>, catalog: &'a Catalog) -> BTreeSet<BackupId> {
+pub(super) fn rewritten(scene: &Scene<'_>, catalog: &Catalog) -> BTreeSet<BackupId> {
     let attempts = scene.stored.attempts.known().into_iter().flatten();
     let dead = attempts.filter(|(_, (attempt, life))| is_dead(scene, attempt, *life));
     let parents = dead.filter_map(|(id, _)| told_in_vain(catalog, id));
